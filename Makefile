@@ -1,0 +1,68 @@
+# Two commands for a fresh clone, with nothing but Python 3.11, git and make:
+#
+#     make serve        the app with a sample study on http://127.0.0.1:8000/
+#     make test         the test suite
+#
+# Both make the virtual environment on the first call, and install again only when a list of requirements has changed.
+# ARGS is passed on: `make serve ARGS="--studies DIR --port 8001"`, `make test ARGS="-m slow"`.
+
+PYTHON ?= python3.11
+VENV ?= .venv
+ARGS ?=
+
+# Its own list of dependencies does not give a working server: see the head of requirements.txt.
+MONAILABEL := monailabel==0.8.5
+
+BIN := $(VENV)/bin
+# Tools of the environment are called by name, too (MONAI Label does so with itkimage2segimage).
+IN_VENV = PATH="$$(cd "$(BIN)" && pwd):$$PATH"
+
+.DEFAULT_GOAL := help
+.PHONY: help install serve test lint format clean
+
+help:
+	@echo "make serve   serve the app on 127.0.0.1 (ARGS=\"--studies DIR --port N\")"
+	@echo "make test    run the tests (ARGS=\"-m slow\", ARGS=\"tests/clickseg -k clicks\")"
+	@echo "make lint    ruff, mypy and the import contracts"
+	@echo "make format  let ruff put the formatting right"
+	@echo "make clean   remove caches and build products; the next call installs again"
+
+serve: $(VENV)/.installed
+	$(IN_VENV) "$(BIN)/clickseg" serve $(ARGS)
+
+test: $(VENV)/.installed-dev
+	$(IN_VENV) "$(BIN)/python" -m pytest $(ARGS)
+
+lint: $(VENV)/.installed-dev
+	"$(BIN)/ruff" check .
+	"$(BIN)/ruff" format --check .
+	"$(BIN)/mypy"
+	PYTHONPATH=apps/clickseg "$(BIN)/lint-imports" --no-logo --no-cache
+
+format: $(VENV)/.installed-dev
+	"$(BIN)/ruff" check --fix .
+	"$(BIN)/ruff" format .
+
+install: $(VENV)/.installed
+
+# A stamp is touched last, so whatever is interrupted half-way is done again.
+$(VENV)/.created:
+	@command -v "$(PYTHON)" >/dev/null || { echo "clickseg needs Python 3.11: no '$(PYTHON)' here (make PYTHON=/path/to/python3.11)" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v == (3, 11) else "clickseg needs Python 3.11, and $(PYTHON) is %d.%d" % v)'
+	"$(PYTHON)" -m venv "$(VENV)"
+	@touch "$@"
+
+$(VENV)/.installed: requirements.txt pyproject.toml Makefile | $(VENV)/.created
+	"$(BIN)/python" -m pip install -r requirements.txt
+	"$(BIN)/python" -m pip install --no-deps "$(MONAILABEL)"
+	"$(BIN)/python" -m pip install --no-deps --no-build-isolation -e .
+	@touch "$@"
+
+$(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
+	"$(BIN)/python" -m pip install -r requirements-dev.txt -c requirements.txt
+	@touch "$@"
+
+clean:
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache apps/clickseg/*.egg-info
+	find apps tests benchmarks bundles -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+	rm -f "$(VENV)/.installed" "$(VENV)/.installed-dev"

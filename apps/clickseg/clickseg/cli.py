@@ -1,0 +1,236 @@
+"""The command line: `clickseg --help`."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from . import __version__
+from .clicks import Click
+from .geometry import Grid
+from .machine import keep_freed_memory
+
+
+def _train(arguments: argparse.Namespace) -> None:
+    from .datasets import CaseFolder, read_ids
+    from .methods import find_method
+    from .training import Plan, build_trainer
+
+    method = find_method(arguments.method)
+    folder = CaseFolder.read(arguments.data, read_ids(arguments.cases))
+    recipe = method.recipe.from_json(arguments.recipe) if arguments.recipe else method.recipe()
+    recipe = recipe.with_labels(folder.labels or folder.found_labels())
+    plan = Plan(
+        output=arguments.output,
+        epochs=arguments.epochs if arguments.epochs or arguments.minutes else 100,
+        minutes=arguments.minutes,
+        resume=arguments.resume,
+        init=arguments.init,
+        device=arguments.device,
+        workers=arguments.workers,
+        card={
+            "method": arguments.method,
+            "data": Path(arguments.data).resolve().name,
+            "cases": [case.id for case in folder.cases],
+        },
+    )
+    build_trainer(arguments.method, recipe, folder.cases, plan).run()
+
+
+def _evaluate(arguments: argparse.Namespace) -> None:
+    from .datasets import CaseFolder, read_ids
+    from .evaluation import Protocol, find_tasks, make_report, play_all, play_all_parallel, write_report
+    from .machine import pick_device
+    from .methods import find_method, load_model
+    from .plots import plot_curves, plot_examples
+
+    find_method(arguments.method)
+    weights = arguments.weights or shipped_weights(arguments.method)
+    device = pick_device(arguments.device)
+    model = load_model(weights, device)
+    if model.recipe.method != arguments.method:
+        raise ValueError(f"{weights} holds {model.recipe.method} weights, not {arguments.method}")
+    folder = CaseFolder.read(arguments.data, read_ids(arguments.cases))
+    labels = folder.labels or model.recipe.labels or folder.found_labels()
+    protocol = Protocol(
+        clicks=_numbers(arguments.clicks), user=arguments.user, seed=arguments.seed, limit=arguments.limit
+    )
+    tasks = find_tasks(folder.cases, labels, protocol)
+    if arguments.workers > 1:
+        if device.type != "cpu":
+            raise ValueError("--workers is for the CPU; on a GPU leave it at 1")
+        results = play_all_parallel(weights, tasks, protocol, arguments.workers)
+    else:
+        results = play_all(model, tasks, protocol, device)
+    facts = {"method": arguments.method, "weights": Path(weights).name, "data": Path(arguments.data).resolve().name}
+    report = make_report(results, protocol, facts)
+    output = Path(arguments.output)
+    write_report(report, output)
+    plot_curves(report, output / "curves.png")
+    plot_examples(model, tasks, protocol, output)
+    for clicks, values in report["mean"].items():
+        low, high = report["interval"][clicks]["dice"]
+        print(f"{clicks:>3} clicks: Dice {values['dice']:.4f} [{low:.4f}, {high:.4f}]  MAD {values['mad_mm']} mm")
+    print(f"report: {output / 'report.json'}")
+
+
+def _predict(arguments: argparse.Namespace) -> None:
+    from .images import is_nifti, write_mask
+    from .sessions import SessionCache
+
+    if not is_nifti(arguments.output):
+        raise ValueError(f"--output must end in .nii or .nii.gz, got {arguments.output}")
+    weights = arguments.weights or shipped_weights(arguments.method)
+    session = SessionCache().open(arguments.image, weights, arguments.device)
+    clicks = [parse_click(text, session.grid, arguments.ras) for text in arguments.click]
+    mask = session.predict(clicks)
+    write_mask(arguments.output, mask, session.grid)
+    millilitres = mask.sum() * abs(np.linalg.det(session.grid.affine[:3, :3])) / 1000
+    print(f"{arguments.output}: {int(mask.sum())} voxels, {millilitres:.2f} ml")
+
+
+def parse_click(text: str, grid: Grid, ras: bool) -> Click:
+    """`x,y,z[:label]` -> Click; voxel indices, or with `ras` mm that are rounded to the nearest voxel."""
+    position, _, label = text.partition(":")
+    try:
+        numbers = [float(number) for number in position.split(",")]
+        sign = int(label or 1)
+    except ValueError as error:
+        raise ValueError(f"click {text!r} is not of the form x,y,z or x,y,z:label") from error
+    if len(numbers) != 3 or not all(map(math.isfinite, numbers)):
+        raise ValueError(f"click {text!r} needs three finite numbers x,y,z")
+    if sign not in (0, 1):
+        raise ValueError(f"click {text!r}: the label is 1 (inside) or 0 (outside)")
+    if ras:
+        numbers = [float(round(index)) for index in grid.from_ras([numbers])[0]]
+    if any(number != int(number) for number in numbers):
+        raise ValueError(f"click {text!r}: voxel indices are whole numbers (use --ras for mm)")
+    return Click(tuple(int(number) for number in numbers), sign)
+
+
+def _phantom(arguments: argparse.Namespace) -> None:
+    from .phantom import write_phantoms
+
+    for path in write_phantoms(arguments.output, cases=arguments.cases, seed=arguments.seed):
+        print(path)
+
+
+def _serve(arguments: argparse.Namespace) -> None:
+    from .phantom import write_phantoms
+
+    app = app_folder()
+    studies = arguments.studies
+    if studies is None:
+        folder = Path.home() / ".local" / "share" / "clickseg" / "phantom"
+        write_phantoms(folder)
+        studies = str(folder / "imagesTr")
+    elif not studies.startswith(("http://", "https://")) and not Path(studies).is_dir():
+        raise ValueError(f"--studies: no folder {studies} (a folder of images, or the URL of a DICOMweb server)")
+    command = [sys.executable, "-m", "monailabel.main", "start_server", "--app", str(app), "--studies", studies]
+    command += ["--host", arguments.host, "--port", str(arguments.port)]
+    for pair in arguments.conf or []:
+        command += ["--conf", *pair]
+    print(f"clickseg: serving {studies} on http://{arguments.host}:{arguments.port}/ (OHIF: /ohif/)", flush=True)
+    os.environ.setdefault("MONAI_LABEL_TRACKING_ENABLED", "false")
+    os.execv(sys.executable, command)
+
+
+def app_folder() -> Path:
+    """The MONAI Label app that this library lies in. ValueError for an installation without it."""
+    app = Path(__file__).resolve().parents[1]
+    if not (app / "main.py").exists():
+        raise ValueError("the server app is not beside the library: run from a clone of the project (pip install -e .)")
+    return app
+
+
+def shipped_weights(method: str) -> Path:
+    """The weights that come with the project."""
+    path = Path(__file__).resolve().parents[1] / "model" / f"{method}.pt"
+    if not path.exists():
+        raise ValueError(f"no shipped weights at {path}; name some with --weights")
+    return path
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(number) for number in text.split(","))
+    except ValueError as error:
+        raise ValueError(f"--clicks: {text!r} is not a list of whole numbers such as 1,2,5") from error
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="clickseg", description="Click-based segmentation of medical images.")
+    parser.add_argument("--version", action="version", version=f"clickseg {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    train = commands.add_parser("train", help="train a method on labelled studies")
+    train.set_defaults(run=_train)
+    train.add_argument("--method", default="unet2d")
+    train.add_argument("--data", required=True, help="folder with imagesTr/ and labelsTr/")
+    train.add_argument("--output", required=True, help="folder for checkpoint, weights, log and curves")
+    train.add_argument("--cases", help="ids to train on: a,b,c or a file with one per line (default: all)")
+    train.add_argument("--recipe", help="JSON file with recipe fields (default: the method's own)")
+    train.add_argument("--epochs", type=int)
+    train.add_argument("--minutes", type=float)
+    train.add_argument("--init", help="weights to start from")
+    train.add_argument("--resume", action="store_true", help="continue from the checkpoint in --output")
+    train.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    train.add_argument("--workers", type=int, default=0, help="data loader processes")
+
+    evaluate = commands.add_parser("evaluate", help="let a simulated user click on labelled studies and measure")
+    evaluate.set_defaults(run=_evaluate)
+    evaluate.add_argument("--method", default="unet2d")
+    evaluate.add_argument("--data", required=True, help="folder with imagesTr/ and labelsTr/")
+    evaluate.add_argument("--cases", help="ids to evaluate: a,b,c or a file with one per line (default: all)")
+    evaluate.add_argument("--weights", help="weights file (default: the shipped one)")
+    evaluate.add_argument("--clicks", default="1,2,5,10,15", help="after how many clicks to measure")
+    evaluate.add_argument("--user", default="sakinis", help="who clicks")
+    evaluate.add_argument("--seed", type=int, default=0)
+    evaluate.add_argument("--limit", type=int, help="at most so many slices per label, drawn by the seed")
+    evaluate.add_argument("--workers", type=int, default=1, help="processes on a CPU")
+    evaluate.add_argument("--device", default="auto")
+    evaluate.add_argument("--output", required=True, help="folder for report.json, curves.png and overlays")
+
+    predict = commands.add_parser("predict", help="one image and some clicks to a mask")
+    predict.set_defaults(run=_predict)
+    predict.add_argument("image", help="NIfTI file, DICOM folder, or what ITK reads")
+    predict.add_argument(
+        "--click", action="append", required=True, metavar="x,y,z[:label]", help="1 inside (default), 0 outside"
+    )
+    predict.add_argument("--ras", action="store_true", help="clicks are RAS mm, not voxel indices")
+    predict.add_argument("--method", default="unet2d")
+    predict.add_argument("--weights", help="weights file (default: the shipped one)")
+    predict.add_argument("--device", default="cpu")
+    predict.add_argument("--output", required=True, help="mask to write (.nii or .nii.gz)")
+
+    phantom = commands.add_parser("phantom", help="write synthetic abdominal CT studies with labels")
+    phantom.set_defaults(run=_phantom)
+    phantom.add_argument("output", metavar="OUT_DIR")
+    phantom.add_argument("--cases", type=int, default=1)
+    phantom.add_argument("--seed", type=int, default=0)
+
+    serve = commands.add_parser("serve", help="start the server for OHIF and 3D Slicer")
+    serve.set_defaults(run=_serve)
+    serve.add_argument("--studies", help="folder of images or DICOMweb URL (default: a phantom study)")
+    serve.add_argument("--host", default="127.0.0.1")
+    serve.add_argument("--port", type=int, default=8000)
+    serve.add_argument("--conf", nargs=2, action="append", metavar=("NAME", "VALUE"), help="as for monailabel")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command. Returns the exit status: 0, or 2 with a sentence on standard error for bad input."""
+    arguments = _parser().parse_args(argv)
+    keep_freed_memory()
+    try:
+        arguments.run(arguments)
+    except ValueError as error:
+        print(f"clickseg {arguments.command}: {error}", file=sys.stderr)
+        return 2
+    return 0

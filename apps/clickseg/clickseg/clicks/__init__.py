@@ -1,0 +1,19 @@
+"""Clicks: what they are, how they are drawn for a network, how they are simulated, how clients send them."""
+
+from .click import PADDING, Click, append_clicks, stack_clicks, unstack_clicks
+from .encode import gaussian_guidance
+from .simulate import SakinisUser, SimulateClickd, SimulatedUser, chamfer_distance, simulate_click
+
+__all__ = [
+    "PADDING",
+    "Click",
+    "SakinisUser",
+    "SimulateClickd",
+    "SimulatedUser",
+    "append_clicks",
+    "chamfer_distance",
+    "gaussian_guidance",
+    "simulate_click",
+    "stack_clicks",
+    "unstack_clicks",
+]

@@ -1,0 +1,197 @@
+"""Labelled studies on disk, and the endless, numbered stream of training samples made from them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from monai.data import MetaTensor
+from monai.transforms import Compose
+from numpy.typing import NDArray
+from torch.utils.data import Dataset, Sampler
+from tqdm import tqdm
+
+from .images import read_volume
+from .methods import UNet2dRecipe
+from .transforms import augment, preprocess
+
+SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One labelled study: an image file and the label map on the same grid."""
+
+    id: str
+    image: Path
+    label: Path
+
+
+@dataclass(frozen=True)
+class CaseFolder:
+    """A folder in the layout of the Medical Segmentation Decathlon: imagesTr/, labelsTr/, dataset.json if there is one.
+
+    labels: name -> value from dataset.json; empty without it.
+    """
+
+    cases: tuple[Case, ...]
+    labels: Mapping[str, int]
+
+    @classmethod
+    def read(cls, folder: Path | str, ids: Sequence[str] | None = None) -> CaseFolder:
+        """Every image with its label, or those of `ids`. ValueError naming what is missing."""
+        folder = Path(folder)
+        images, labels = folder / "imagesTr", folder / "labelsTr"
+        for wanted in (images, labels):
+            if not wanted.is_dir():
+                raise ValueError(f"{folder} is not a data folder: {wanted} is missing (imagesTr/ and labelsTr/ are needed)")
+        found = {case_id(path): path for path in sorted(images.iterdir()) if case_id(path)}
+        unknown = sorted(set(ids or ()) - set(found))
+        if unknown:
+            raise ValueError(f"no image for case {', '.join(unknown)} in {images}; there are {', '.join(found) or 'none'}")
+        cases = []
+        for name, image in found.items():
+            if ids is not None and name not in ids:
+                continue
+            label = next((labels / f"{name}{s}" for s in SUFFIXES if (labels / f"{name}{s}").exists()), None)
+            if label is None:
+                raise ValueError(f"image {image} has no label file {labels / name}.nii.gz")
+            cases.append(Case(name, image, label))
+        if not cases:
+            raise ValueError(f"no images in {images}")
+        return cls(tuple(cases), _labels(folder / "dataset.json"))
+
+    def found_labels(self) -> dict[str, int]:
+        """Names for the values that occur in the label files, for a folder without dataset.json: `label 1`, ..."""
+        values: set[int] = set()
+        for case in self.cases:
+            values |= {int(value) for value in np.unique(read_volume(case.label)[0])}
+        return {f"label {value}": value for value in sorted(values - {0})}
+
+
+def case_id(path: Path) -> str:
+    """`img0001` for img0001.nii.gz; empty for hidden files and files that are no images."""
+    if path.name.startswith("."):
+        return ""
+    return next((path.name.removesuffix(suffix) for suffix in SUFFIXES if path.name.endswith(suffix)), "")
+
+
+def _labels(path: Path) -> dict[str, int]:
+    """The label names of an MSD dataset.json, whichever way round it has them (nnU-Net turned them about)."""
+    if not path.exists():
+        return {}
+    try:
+        table = json.loads(path.read_text())["labels"]
+        pairs = [(k, v) if isinstance(v, int) else (v, k) for k, v in table.items()]
+        return {str(name): int(value) for name, value in pairs if int(value) != 0}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} has no readable table `labels` of value -> name: {error}") from error
+
+
+def read_ids(text: str | None) -> list[str] | None:
+    """Case ids from `a,b,c` or from a file with one per line; None for None."""
+    if text is None:
+        return None
+    lines = Path(text).read_text().split() if Path(text).is_file() else text.split(",")
+    ids = [line.strip() for line in lines if line.strip()]
+    if not ids:
+        raise ValueError(f"no case ids in {text!r}")
+    return ids
+
+
+class SliceStore:
+    """Cases on the model grid, one pair of arrays each, kept on disk and mapped: memory does not grow with the cases."""
+
+    def __init__(self, cases: Sequence[Case], recipe: UNet2dRecipe, folder: Path, progress: bool = True) -> None:
+        self.cases = tuple(cases)
+        self.folder = folder
+        self._recipe = recipe
+        folder.mkdir(parents=True, exist_ok=True)
+        self._arrays = [
+            self._open(case) for case in tqdm(self.cases, desc="preparing cases", unit="case", disable=not progress)
+        ]
+
+    def _open(self, case: Case) -> dict[str, NDArray[np.generic]]:
+        stats = [path.stat() for path in (case.image, case.label)]
+        identity = [*(str(p.resolve()) for p in (case.image, case.label)), *((s.st_mtime_ns, s.st_size) for s in stats)]
+        key = hashlib.sha256(repr((identity, self._recipe.spacing)).encode()).hexdigest()[:16]
+        paths = {name: self.folder / f"{case.id}-{key}.{name}.npy" for name in ("image", "label")}
+        if not all(path.exists() for path in paths.values()):
+            ready: dict[str, Any] = {"image": case.image, "label": case.label}
+            for transform in preprocess(self._recipe):  # not Compose, which hides a ValueError in a RuntimeError
+                ready = transform(ready)
+            for name, path in paths.items():
+                _save_atomically(path, ready[name])
+        return {name: np.load(path, mmap_mode="r") for name, path in paths.items()}
+
+    def __getitem__(self, index: int) -> dict[str, NDArray[np.generic]]:
+        """image (Z, H, W) int16 and label (Z, H, W) uint8 of one case."""
+        return self._arrays[index]
+
+    def __len__(self) -> int:
+        return len(self.cases)
+
+
+def _save_atomically(path: Path, array: NDArray[np.generic]) -> None:
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    with os.fdopen(handle, "wb") as file:
+        np.save(file, array)
+    os.replace(temporary, path)
+
+
+class StructureDataset(Dataset):
+    """Training sample number n, for any n: a structure of a slice, cropped and augmented, a function of (seed, n) alone.
+
+    {"image": (1, H, W), "label": (1, H, W) of 0 and 1, "seed": int, what the clicks grow from}
+    """
+
+    def __init__(self, store: SliceStore, recipe: UNet2dRecipe) -> None:
+        self.store = store
+        self.seed = recipe.seed
+        self.transforms = Compose(augment(recipe))
+        table: dict[int, list[tuple[int, int]]] = {value: [] for value in recipe.labels.values()}
+        for case in range(len(store)):
+            for number, label in enumerate(store[case]["label"]):
+                for value in np.unique(label):
+                    if value in table:
+                        table[int(value)].append((case, number))
+        self.slices = {value: np.array(pairs) for value, pairs in table.items() if pairs}
+        if not self.slices:
+            raise ValueError(f"none of the labels {dict(recipe.labels)} is present in any of the {len(store)} cases")
+        weights = np.array([len(pairs) ** (1 - recipe.label_balance) for pairs in self.slices.values()])
+        self.values, self.chances = list(self.slices), weights / weights.sum()
+
+    def __getitem__(self, number: int) -> dict[str, Any]:
+        generator = np.random.default_rng([self.seed, number])
+        value = self.values[generator.choice(len(self.values), p=self.chances)]
+        case, index = self.slices[value][generator.integers(len(self.slices[value]))]
+        transform_seed, click_seed = generator.integers(2**31, size=2)
+        self.transforms.set_random_state(seed=int(transform_seed))
+        sample = {**self.store[case], "slice": index, "value": value, "seed": int(click_seed)}
+        ready = self.transforms(sample)
+        return {name: value.as_tensor() if isinstance(value, MetaTensor) else value for name, value in ready.items()}
+
+
+class GlobalOrder(Sampler[list[int]]):
+    """Batches of sample numbers without end: step s of N processes covers numbers s*B ... (s+1)*B - 1, rank-strided.
+
+    So N processes together see what one process would see with the same global batch B.
+    """
+
+    def __init__(self, batch: int, first_step: int = 0, rank: int = 0, processes: int = 1) -> None:
+        if batch % processes:
+            raise ValueError(f"a batch of {batch} does not divide among {processes} processes")
+        self.batch, self.first_step, self.rank, self.processes = batch, first_step, rank, processes
+
+    def __iter__(self) -> Iterator[list[int]]:
+        step = self.first_step
+        while True:
+            yield list(range(step * self.batch + self.rank, (step + 1) * self.batch, self.processes))
+            step += 1

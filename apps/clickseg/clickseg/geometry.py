@@ -1,0 +1,155 @@
+"""Frames: the only place where a click or a mask changes from one grid to another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import nibabel as nib
+import numpy as np
+import torch
+from nibabel import orientations
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+from torch.nn import functional
+
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """A voxel grid in space. shape: three voxel counts; affine: 4x4, voxel index (array-axis order) -> RAS mm."""
+
+    shape: tuple[int, int, int]
+    affine: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        if len(self.shape) != 3 or any(count < 1 for count in self.shape):
+            raise ValueError(f"a grid has three axes of at least one voxel, got shape {tuple(self.shape)}")
+        affine = np.asarray(self.affine, dtype=np.float64)
+        if affine.shape != (4, 4) or not np.isfinite(affine).all() or abs(np.linalg.det(affine)) < 1e-9:
+            raise ValueError(f"a grid's affine is an invertible 4x4 matrix, got {affine.tolist()}")
+        object.__setattr__(self, "affine", affine)
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """mm per voxel step along each array axis."""
+        x, y, z = np.linalg.norm(self.affine[:3, :3], axis=0)
+        return float(x), float(y), float(z)
+
+    @property
+    def axcodes(self) -> tuple[str, str, str]:
+        """The anatomical direction each array axis runs nearest to, such as ('L', 'A', 'S')."""
+        return nib.aff2axcodes(self.affine)
+
+    @property
+    def lps_affine(self) -> NDArray[np.float64]:
+        """4x4, voxel index -> LPS mm, the frame of DICOM, ITK and NRRD."""
+        return LPS_TO_RAS @ self.affine
+
+    def to_ras(self, points: ArrayLike) -> NDArray[np.float64]:
+        """(N, 3) voxel index -> (N, 3) RAS mm."""
+        return np.asarray(points, dtype=np.float64) @ self.affine[:3, :3].T + self.affine[:3, 3]
+
+    def from_ras(self, points: ArrayLike) -> NDArray[np.float64]:
+        """(N, 3) RAS mm -> (N, 3) voxel index, not rounded."""
+        return (np.asarray(points, dtype=np.float64) - self.affine[:3, 3]) @ np.linalg.inv(self.affine[:3, :3]).T
+
+    def contains(self, position: Sequence[int]) -> bool:
+        """Whether a voxel index (3 integers) lies in the grid."""
+        return len(position) == 3 and all(0 <= index < count for index, count in zip(position, self.shape, strict=True))
+
+
+@dataclass(frozen=True)
+class AxialSlices:
+    """A source grid seen as slices along the axis nearest to the patient's long axis, each in (R, A) order.
+
+    Turning the axes moves whole voxels, so nothing is interpolated and oblique grids keep their own planes.
+    """
+
+    grid: Grid
+
+    @cached_property
+    def _turn(self) -> NDArray[np.float64]:
+        return orientations.io_orientation(self.grid.affine)
+
+    @cached_property
+    def _axes(self) -> tuple[int, int, int]:
+        """The source axis that runs nearest to R/L, A/P and S/I."""
+        x, y, z = (int(np.flatnonzero(self._turn[:, 0] == anatomical)[0]) for anatomical in range(3))
+        return x, y, z
+
+    def _flipped(self, axis: int) -> bool:
+        return bool(self._turn[axis, 1] < 0)
+
+    @property
+    def axis(self) -> int:
+        """The source axis that numbers the slices."""
+        return self._axes[2]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Voxels of one slice, (R, A) order."""
+        return self.grid.shape[self._axes[0]], self.grid.shape[self._axes[1]]
+
+    @property
+    def spacing(self) -> tuple[float, float]:
+        """mm per voxel step in plane, (R, A) order."""
+        spacing = self.grid.spacing
+        return spacing[self._axes[0]], spacing[self._axes[1]]
+
+    @property
+    def slice_spacing(self) -> float:
+        """mm from slice to slice."""
+        return self.grid.spacing[self.axis]
+
+    def view(self, volume: NDArray[np.generic], index: int) -> NDArray[np.generic]:
+        """Slice `index` (along `axis`) of a volume on the source grid, as a writable (R, A) view."""
+        plane = volume[(slice(None),) * self.axis + (index,)]
+        if self._axes[0] > self._axes[1]:
+            plane = plane.T
+        return plane[:: -1 if self._flipped(self._axes[0]) else 1, :: -1 if self._flipped(self._axes[1]) else 1]
+
+    def locate(self, position: Sequence[int]) -> tuple[int, tuple[int, int]]:
+        """A voxel of the source grid -> (slice number, (R, A) index in that slice)."""
+        in_plane = [
+            self.grid.shape[axis] - 1 - position[axis] if self._flipped(axis) else position[axis]
+            for axis in self._axes[:2]
+        ]
+        return position[self.axis], (in_plane[0], in_plane[1])
+
+
+def resized_shape(shape: Sequence[int], spacing: Sequence[float], target_spacing: float) -> tuple[int, ...]:
+    """The shape that covers the same extent with voxels nearest to `target_spacing` mm on each axis."""
+    return tuple(max(1, round(count * step / target_spacing)) for count, step in zip(shape, spacing, strict=True))
+
+
+def resize(image: Tensor, shape: Sequence[int]) -> Tensor:
+    """(B, C, H, W) onto another grid of the same extent (voxel edges aligned), linear; smoothed first when it shrinks."""
+    if tuple(image.shape[2:]) == tuple(shape):
+        return image
+    shrinks = any(new < old for new, old in zip(shape, image.shape[2:], strict=True))
+    return functional.interpolate(image, size=tuple(shape), mode="bilinear", align_corners=False, antialias=shrinks)
+
+
+def resize_labels(label: Tensor, shape: Sequence[int]) -> Tensor:
+    """(B, H, W) uint8 label map onto another grid of the same extent: each voxel takes the class that covers most of it."""
+    if tuple(label.shape[1:]) == tuple(shape):
+        return label
+    best = torch.full((len(label), *shape), -1.0)
+    result = torch.zeros((len(label), *shape), dtype=label.dtype)
+    for value in torch.unique(label).tolist():
+        share = resize((label == value).float()[:, None], shape)[:, 0]
+        result[share > best] = value
+        best = torch.maximum(best, share)
+    return result
+
+
+def rescale_clicks(clicks: Tensor, source_shape: Sequence[int], target_shape: Sequence[int]) -> Tensor:
+    """Click tensor (B, N, D+1) onto another grid of the same extent: to the voxel that holds the click's centre."""
+    source = torch.tensor(tuple(source_shape), device=clicks.device)
+    target = torch.tensor(tuple(target_shape), device=clicks.device)
+    positions = torch.floor((clicks[..., :-1] + 0.5) * (target / source)).long()
+    positions = torch.minimum(positions.clamp_min(0), target - 1)
+    return torch.cat([positions, clicks[..., -1:]], dim=-1)

@@ -1,0 +1,79 @@
+"""Image files: volumes in with their Grid, masks out on the same Grid."""
+
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+
+import itk
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from .geometry import LPS_TO_RAS, Grid
+
+
+def is_nifti(path: Path | str) -> bool:
+    return str(path).endswith((".nii", ".nii.gz"))
+
+
+def read_volume(path: Path | str) -> tuple[NDArray[np.generic], Grid]:
+    """A 3D image as an array in the file's own axis order and number type where it can be kept, with its Grid.
+
+    NIfTI through nibabel; DICOM folders, NRRD and the rest through ITK. Trailing axes of length one are dropped.
+    Raises ValueError if the file is missing, damaged, or not a 3D scalar image.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise ValueError(f"no image at {path}")
+    array, affine = _read_nifti(path) if is_nifti(path) else _read_itk(path)
+    while array.ndim > 3 and array.shape[-1] == 1:
+        array = array[..., 0]
+    if array.ndim != 3:
+        raise ValueError(f"{path.name} has shape {array.shape}; a 3D image (one value per voxel) is needed")
+    if array.dtype.kind not in "iuf":
+        raise ValueError(f"{path.name} holds {array.dtype} values; a scalar image is needed")
+    return array, Grid(shape=array.shape, affine=affine)
+
+
+def _read_nifti(path: Path) -> tuple[NDArray[np.generic], NDArray[np.float64]]:
+    try:
+        image = nib.load(path)
+        scaled = image.dataobj.slope != 1 or image.dataobj.inter != 0
+        return np.asarray(image.dataobj, dtype=np.float32 if scaled else None), image.affine
+    except (OSError, EOFError, ValueError, zlib.error, nib.filebasedimages.ImageFileError) as error:
+        raise ValueError(f"{path.name} is not a readable NIfTI file (damaged or cut short?): {error}") from error
+
+
+def _read_itk(path: Path) -> tuple[NDArray[np.generic], NDArray[np.float64]]:
+    try:
+        if path.is_dir():
+            names = itk.GDCMSeriesFileNames.New()
+            names.SetUseSeriesDetails(True)
+            names.SetDirectory(str(path))
+            series = list(names.GetSeriesUIDs())
+            if len(series) != 1:
+                raise ValueError(f"the folder holds {len(series)} DICOM series; one is needed")
+            image = itk.imread(list(names.GetFileNames(series[0])))
+        else:
+            image = itk.imread(str(path))
+    except RuntimeError as error:
+        raise ValueError(f"{path.name} is not an image that ITK reads: {str(error).splitlines()[-1]}") from error
+    dimension = image.GetImageDimension()
+    if dimension != 3:
+        raise ValueError(f"{path.name} has {dimension} dimensions; a 3D image is needed")
+    lps = np.eye(4)
+    lps[:3, :3] = itk.array_from_matrix(image.GetDirection()) * np.array(image.GetSpacing())
+    lps[:3, 3] = np.array(image.GetOrigin())
+    return itk.array_from_image(image).T, LPS_TO_RAS @ lps
+
+
+def write_mask(path: Path | str, mask: NDArray[np.uint8], grid: Grid) -> None:
+    """Write a mask (uint8, on `grid`) as NIfTI. The suffix must be .nii or .nii.gz."""
+    if not is_nifti(path):
+        raise ValueError(f"masks are written as .nii or .nii.gz, not as {Path(path).name}")
+    image = nib.Nifti1Image(mask, grid.affine)
+    image.set_sform(grid.affine, 1)
+    image.set_qform(grid.affine, 1)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    nib.save(image, path)

@@ -1,0 +1,83 @@
+"""The one click loop: a segmenter predicts, somebody clicks where it is wrong, it predicts again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import cached_property, partial
+
+import torch
+from torch import Tensor
+
+from .clicks import PADDING, SimulateClickd
+from .methods import Segmenter
+
+
+class Turn:
+    """The clicks of the game so far, (B, N, D+1), and the segmenter's answer to them (computed when first read)."""
+
+    def __init__(self, clicks: Tensor, predict: Callable[[], Tensor]) -> None:
+        self.clicks = clicks
+        self._predict = predict
+
+    @cached_property
+    def logits(self) -> Tensor:
+        """(B, C, *S)."""
+        return self._predict()
+
+
+def interact(
+    segmenter: Segmenter,
+    code: Tensor,
+    label: Tensor,
+    click: SimulateClickd,
+    seeds: Tensor,
+    turns: int,
+    schedule: Tensor | None = None,
+) -> Iterator[Turn]:
+    """Play `turns` turns of the click game on a batch, without gradients.
+
+    An image that gets no new click (its user is satisfied, or it sits out this turn) keeps its logits and is not
+    predicted again; nor is one that will click no more by `schedule`. The last turn is predicted only if the caller
+    reads its logits.
+
+    Args:
+        segmenter: the bare module (never a DistributedDataParallel wrapper, whose forward broadcasts buffers, so that
+            ranks with different numbers of turns would wait for each other for ever).
+        code: what `segmenter.encode` returned, (B, ...).
+        label: (B, 1, *S), the truth that the user looks at.
+        click: the simulated user as a transform. seeds: (B,), what each image's clicks grow from.
+        schedule: (turns, B) bool, who may click at which turn (default: everybody always).
+    """
+    clicks: Tensor | None = None
+    logits: Tensor | None = None
+    for number in range(turns):
+        clicks = click({"label": label, "previous": logits, "clicks": clicks, "seed": seeds})["clicks"]
+        if schedule is not None:
+            clicks[~schedule[number], -1, -1] = PADDING
+        wanted = clicks[:, -1, -1] != PADDING
+        if schedule is not None and number + 1 < turns:
+            wanted &= schedule[number + 1 :].any(0)
+        turn = Turn(clicks, partial(_predict, segmenter, code, clicks, logits, wanted))
+        yield turn
+        if number + 1 < turns:
+            logits = turn.logits
+
+
+@torch.no_grad()
+def _predict(segmenter: Segmenter, code: Tensor, clicks: Tensor, logits: Tensor | None, wanted: Tensor) -> Tensor:
+    """Predict again the images that are `wanted`; the others keep their `logits`."""
+    if bool(wanted.all()):
+        return segmenter.decode(code, clicks)
+    if logits is not None and not bool(wanted.any()):
+        return logits
+    fresh = segmenter.decode(code[wanted], clicks[wanted]) if bool(wanted.any()) else None
+    if logits is None:
+        # Nobody reads these: the images clicked nothing or never click again. Background is the honest filler.
+        shape = fresh.shape[1:] if fresh is not None else (2, *code.shape[2:])
+        logits = code.new_zeros(len(code), *shape)
+        logits[:, 0] = 1.0
+    else:
+        logits = logits.clone()
+    if fresh is not None:
+        logits[wanted] = fresh.to(logits.dtype)
+    return logits

@@ -1,0 +1,8 @@
+"""Methods: what turns an image and clicks into logits, with the recipe and the weights that define it."""
+
+from .protocol import Method, Recipe, Segmenter
+from .registry import METHODS, find_method
+from .unet2d import UNet2dRecipe
+from .weights import Model, load_model, save_weights
+
+__all__ = ["METHODS", "Method", "Model", "Recipe", "Segmenter", "UNet2dRecipe", "find_method", "load_model", "save_weights"]

@@ -1,0 +1,29 @@
+"""A segmenter seen from another grid of the same extent: the server and the benchmark click on the source grid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from ..geometry import rescale_clicks, resize
+from .protocol import Segmenter
+
+
+class Rescaled(Segmenter):
+    """Images, clicks and logits on a source grid of shape `source`, the segmenter inside on its model grid `model`."""
+
+    def __init__(self, segmenter: Segmenter, source: Sequence[int], model: Sequence[int]) -> None:
+        super().__init__()
+        self.dimension = segmenter.dimension
+        self.segmenter = segmenter
+        self.source = tuple(source)
+        self.model = tuple(model)
+
+    def encode(self, image: Tensor) -> Tensor:
+        return self.segmenter.encode(resize(image.float(), self.model))
+
+    def decode(self, code: Tensor, clicks: Tensor, previous: Tensor | None = None) -> Tensor:
+        clicks_model = rescale_clicks(clicks, self.source, self.model)
+        previous_model = None if previous is None else resize(previous.float(), self.model)
+        return resize(self.segmenter.decode(code, clicks_model, previous_model).float(), self.source)

@@ -1,0 +1,109 @@
+"""Sakinis et al. 2019: a 2D U-Net that reads a slice and two Gaussian click channels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ..clicks import SakinisUser, gaussian_guidance
+from ..clicks.simulate import Metric, check_metric
+from ..networks import UNet
+from .protocol import Method, Recipe, Segmenter
+
+INSIDE, OUTSIDE = 1, 0
+
+
+@dataclass(frozen=True)
+class UNet2dRecipe(Recipe):
+    """The numbers of `unet2d`; the defaults are the shipped model's, `docs/adr` says why where they leave Table I."""
+
+    method: ClassVar[str] = "unet2d"
+    dimension: ClassVar[int] = 2
+
+    spacing: float = 1.25  # mm in plane
+    window: tuple[float, float] | None = (-125.0, 275.0)
+    mean: float = -56.4
+    deviation: float = 97.7
+    width: int = 16
+    sigma: float = 2.0  # voxels of the model grid (Table I)
+
+    max_clicks: int = 5  # K
+    reading: Literal["skip", "stop"] = "stop"
+    first_click: Literal["interior", "anywhere"] = "interior"
+    click_metric: Metric = "chessboard"
+    click_unit: Literal["mm", "voxel"] = "mm"  # of the chamfer distance; the paper's grid is 1 mm, where they agree
+
+    size: int = 128  # pixels of the square crop that training sees
+    batch: int = 8
+    steps_per_epoch: int = 200
+    learning_rate: float = 1e-3
+    decay: float = 0.3  # the share of the training, at its end, in which the learning rate falls linearly to zero
+    label_balance: float = 0.5  # structures are drawn with weight (number of their slices) ** -label_balance
+    augment: bool = True
+    seed: int = 4242
+
+    def __post_init__(self) -> None:
+        check_metric(self.click_metric)
+        positive = ("spacing", "deviation", "width", "sigma", "max_clicks", "batch", "steps_per_epoch", "learning_rate")
+        for name in positive:
+            if not getattr(self, name) > 0:
+                raise ValueError(f"recipe field {name} must be positive, got {getattr(self, name)!r}")
+        choices = {"reading": ("skip", "stop"), "first_click": ("interior", "anywhere"), "click_unit": ("mm", "voxel")}
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"recipe field {name} must be one of {allowed}, got {getattr(self, name)!r}")
+        if self.size % UNet.divisor:
+            raise ValueError(f"recipe field size must be a multiple of {UNet.divisor}, got {self.size}")
+        if self.window is not None and not self.window[0] < self.window[1]:
+            raise ValueError(f"recipe field window must be (low, high), got {self.window!r}")
+
+    def user(self, spacing: float) -> SakinisUser:
+        """The paper's simulated user on a grid of this in-plane spacing (mm)."""
+        scale = spacing if self.click_unit == "mm" else 1.0
+        return SakinisUser(metric=self.click_metric, scale=scale, first=self.first_click)
+
+
+class UNet2d(Segmenter):
+    """Image (B, 1, H, W) and clicks (B, N, 3) -> logits (B, 2, H, W): outside, inside. The code is the standardised slice."""
+
+    dimension = 2
+
+    def __init__(self, recipe: UNet2dRecipe) -> None:
+        super().__init__()
+        self.recipe = recipe
+        self.network = UNet(inputs=3, outputs=2, width=recipe.width)
+
+    def encode(self, image: Tensor) -> Tensor:
+        image = image.float()
+        if self.recipe.window is not None:
+            image = image.clamp(*self.recipe.window)
+        return (image - self.recipe.mean) / self.recipe.deviation
+
+    def decode(self, code: Tensor, clicks: Tensor, previous: Tensor | None = None) -> Tensor:
+        if previous is not None:
+            raise ValueError("unet2d has no input for an initial mask (Sakinis 2019, III-B: image and two click channels)")
+        height, width = code.shape[-2:]
+        guidance = gaussian_guidance(clicks.to(code.device), (INSIDE, OUTSIDE), (height, width), self.recipe.sigma)
+        x = torch.cat([code, guidance.to(code.dtype)], dim=1)
+        padding = (0, -width % UNet.divisor, 0, -height % UNet.divisor)
+        x = functional.pad(x, padding, mode="replicate") if any(padding) else x
+        return self.network(x.contiguous(memory_format=torch.channels_last))[..., :height, :width]
+
+
+def dice_loss(logits: Tensor, label: Tensor) -> Tensor:
+    """1 - Dice with squared denominator, averaged over the batch (Sakinis 2019, III-C; V-Net).
+
+    logits (B, 2, *S); label (B, 1, *S) of 0 and 1.
+    """
+    inside = logits.float().softmax(1)[:, INSIDE].flatten(1)
+    truth = label[:, 0].to(inside.dtype).flatten(1)
+    overlap = (inside * truth).sum(1)
+    total = inside.square().sum(1) + truth.square().sum(1)
+    return (1 - 2 * overlap / total.clamp_min(1e-6)).mean()
+
+
+METHOD = Method(recipe=UNet2dRecipe, build=UNet2d, loss=dice_loss)

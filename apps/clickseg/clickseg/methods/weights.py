@@ -1,0 +1,80 @@
+"""Weights files: a network's state with the Recipe that rebuilds it and the card that says where it comes from."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .protocol import Recipe, Segmenter
+from .registry import find_method
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Model:
+    """What a weights file rebuilds. card: data, licence, command, seed, steps: facts for people."""
+
+    segmenter: Segmenter
+    recipe: Recipe
+    card: Mapping[str, Any] = field(default_factory=dict)
+
+
+def write_atomically(path: Path | str, content: object) -> None:
+    """torch.save that readers see whole or not at all, even if this process is killed half-way."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def save_weights(path: Path | str, segmenter: Segmenter, recipe: Recipe, card: Mapping[str, Any] | None = None) -> None:
+    """Publish weights atomically, floating-point tensors in half precision."""
+    state = {
+        name: tensor.detach().cpu().half() if tensor.is_floating_point() else tensor.detach().cpu()
+        for name, tensor in segmenter.state_dict().items()
+    }
+    content = {"clickseg": FORMAT, "recipe": recipe.to_dict(), "card": dict(card or {}), "state": state}
+    write_atomically(path, content)
+
+
+def read_file(path: Path | str) -> dict[str, Any]:
+    """A file that `write_atomically` wrote: tensors and plain values only. ValueError if it is anything else."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise ValueError(f"no weights file at {path}") from error
+    except Exception as error:  # torch.load raises whatever its unpickler met
+        raise ValueError(f"{path} is not a clickseg weights file: {type(error).__name__}") from error
+    if not isinstance(content, dict) or content.get("clickseg") != FORMAT:
+        raise ValueError(f"{path} is not a clickseg weights file of format {FORMAT}")
+    return content
+
+
+def load_model(path: Path | str, device: torch.device | str = "cpu") -> Model:
+    """Rebuild the method that a weights file was made with, strictly, in evaluation mode. ValueError if they do not fit."""
+    content = read_file(path)
+    method = find_method(content["recipe"].get("method"))
+    recipe = method.recipe.from_dict(content["recipe"])
+    segmenter = method.build(recipe)
+    try:
+        segmenter.load_state_dict(content["state"], strict=True)
+    except RuntimeError as error:
+        raise ValueError(f"the weights in {path} do not fit the recipe stored beside them: {error}") from error
+    segmenter.to(device=device, memory_format=torch.channels_last).eval()
+    return Model(segmenter, recipe, content["card"])

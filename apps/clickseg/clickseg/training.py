@@ -1,0 +1,326 @@
+"""Training: the K-interaction step (Sakinis 2019, III-C) and the one trainer that app, bundle and command line share."""
+
+from __future__ import annotations
+
+import csv
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Events
+from ignite.handlers import ProgressBar, TensorboardLogger
+from ignite.metrics import RunningAverage
+from monai.engines import SupervisedTrainer
+from monai.utils import CommonKeys
+from torch import Tensor, nn, optim
+from torch import distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader
+
+from .clicks import SimulateClickd
+from .datasets import Case, GlobalOrder, SliceStore, StructureDataset
+from .interaction import interact
+from .machine import half_precision, pick_device
+from .methods import Recipe, Segmenter, UNet2dRecipe, find_method, save_weights
+from .methods.weights import FORMAT, read_file, write_atomically
+
+
+def click_schedule(max_clicks: int, reading: str, draws: Tensor) -> Tensor:
+    """Who clicks at which turn: the probability falls linearly, 1, 1 - 1/K, ..., 1/K (Sakinis 2019, III-C).
+
+    draws: (K, B) uniform in [0, 1). reading: "skip" lets an image that sat out turn k click at k+1, "stop" does not.
+    Returns (K, B) bool; the first row is all True.
+    """
+    chance = 1 - torch.arange(max_clicks) / max_clicks
+    schedule = draws < chance[:, None]
+    return schedule.cummin(0).values if reading == "stop" else schedule
+
+
+class Interact:
+    """One training step, as ignite calls it: up to K turns of the click game without gradient, then one step.
+
+    `click` is the simulated user; the network is used in evaluation mode while it interacts ("prediction mode").
+    """
+
+    def __init__(self, click: SimulateClickd, max_clicks: int, reading: str) -> None:
+        self.click = click
+        self.max_clicks = max_clicks
+        self.reading = reading
+
+    def __call__(self, engine: SupervisedTrainer, batch: Mapping[str, Any]) -> dict[str, Any]:
+        device = engine.state.device
+        image, label, seeds = (batch[key].to(device) for key in ("image", "label", "seed"))
+        network = engine.network
+        segmenter: Segmenter = network.module if isinstance(network, DistributedDataParallel) else network
+        draws = torch.stack(
+            [torch.rand(self.max_clicks, generator=torch.Generator().manual_seed(int(seed))) for seed in seeds], dim=1
+        )
+        schedule = click_schedule(self.max_clicks, self.reading, draws).to(device)
+        segmenter.eval()
+        with half_precision(device):
+            code = segmenter.encode(image)
+            *_, last = interact(segmenter, code, label, self.click, seeds, self.max_clicks, schedule)
+        network.train()
+        engine.optimizer.zero_grad(set_to_none=True)
+        with half_precision(device):
+            logits = network(image, last.clicks)
+        loss = engine.loss_function(logits, label)
+        loss.backward()
+        engine.optimizer.step()
+        return {CommonKeys.LOSS: loss.item(), "clicks": (last.clicks[..., -1] >= 0).sum(1).float().mean().item()}
+
+
+@dataclass
+class Plan:
+    """How long, where and from what a training runs; what it learns is in the Recipe.
+
+    Exactly one of epochs and minutes. init: weights to start from. validate: called on the bare segmenter every
+    `validate_every` epochs on the first process; returns numbers to log.
+    """
+
+    output: Path
+    epochs: int | None = None
+    minutes: float | None = None
+    resume: bool = False
+    init: Path | None = None
+    device: str = "auto"
+    workers: int = 0
+    validate: Callable[[Segmenter], dict[str, float]] | None = None
+    validate_every: int = 5
+    card: dict[str, Any] = field(default_factory=dict)
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        self.output = Path(self.output)
+        if (self.epochs is None) == (self.minutes is None):
+            raise ValueError("give either epochs or minutes")
+        for name in ("epochs", "minutes"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} must be positive, got {value}")
+
+
+def learning_rate_factor(step: int, progress: float, decay: float, warmup: int = 50) -> float:
+    """Linear warm-up over the first steps, constant, then linear to zero over the last share `decay` of the run.
+
+    As long as a run is in its constant part, resuming it with another length is the same as having asked for that
+    length at the start. progress: the share of the run that is done, in [0, 1].
+    """
+    cooling = 1.0 if decay == 0 else min(1.0, max(0.0, (1.0 - progress) / decay))
+    return min(1.0, (step + 1) / warmup) * cooling
+
+
+class Clock:
+    """How far a run is, in [0, 1], by epochs or by minutes of training (those before a resumption counted in)."""
+
+    def __init__(self, plan: Plan, steps_per_epoch: int, elapsed: float) -> None:
+        self.steps = None if plan.epochs is None else plan.epochs * steps_per_epoch
+        self.seconds = None if plan.minutes is None else plan.minutes * 60
+        self._before = elapsed
+        self._start = time.monotonic()
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds."""
+        return self._before + time.monotonic() - self._start
+
+    def progress(self, step: int) -> float:
+        if self.steps is not None:
+            return step / self.steps
+        share = torch.tensor(self.elapsed / (self.seconds or 1.0))
+        if dist.is_initialized():  # all processes must agree on when to stop
+            share = share.to(torch.device("cuda", torch.cuda.current_device()) if dist.get_backend() == "nccl" else "cpu")
+            dist.broadcast(share, 0)
+        return float(share)
+
+
+class ClickTrainer(SupervisedTrainer):
+    """A SupervisedTrainer that leaves a finished run alone (ignite would start it anew from epoch 0)."""
+
+    def run(self) -> None:  # type: ignore[override]
+        if self.state.epoch < self.state.max_epochs:
+            super().run()
+
+
+def build_trainer(
+    method: str, recipe: UNet2dRecipe, cases: Sequence[Case], plan: Plan, click: SimulateClickd | None = None
+) -> ClickTrainer:
+    """The trainer of a method, ready to `run()`: the one front door for the app, the bundle and the command line.
+
+    It writes to `plan.output`: `checkpoint.pt` after every epoch (network, optimiser, epoch, random state, recipe; a
+    resumed run ends with the weights of one that was never interrupted), `weights.pt` (what is published), `log.csv`,
+    and TensorBoard events. Under torchrun it is data-parallel: nccl on GPUs, gloo on CPUs.
+
+    Args:
+        recipe: with its labels filled in. cases: what to learn from. click: the simulated user, default the recipe's.
+
+    Raises:
+        ValueError: a label that does not fit its image, no labels at all, a checkpoint of another recipe.
+    """
+    rank, processes = join_processes()
+    device = pick_device(plan.device)
+    if device.type == "cuda" and processes > 1:
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+        torch.cuda.set_device(device)
+    torch.manual_seed(recipe.seed)
+    segmenter = find_method(method).build(recipe)
+    if plan.init is not None:
+        segmenter.load_state_dict(_fitting_state(plan.init, recipe))
+    segmenter.to(device, memory_format=torch.channels_last)
+    optimizer = torch.optim.Adam(segmenter.parameters(), lr=recipe.learning_rate)
+    checkpoint = _read_checkpoint(plan, recipe)
+    if checkpoint:
+        segmenter.load_state_dict(checkpoint["state"])
+        optimizer.load_state_dict(checkpoint["optimizer"])
+        torch.set_rng_state(checkpoint["random"])
+    progress_shown = plan.progress and rank == 0
+    store = _open_store(cases, recipe, plan, rank, progress_shown)
+    dataset = StructureDataset(store, recipe)
+    first_step = checkpoint["step"] if checkpoint else 0
+    loader = DataLoader(
+        dataset, batch_sampler=GlobalOrder(recipe.batch, first_step, rank, processes), num_workers=plan.workers
+    )
+    network: nn.Module = segmenter
+    if processes > 1:
+        network = DistributedDataParallel(segmenter, device_ids=[device.index] if device.type == "cuda" else None)
+    trainer = ClickTrainer(
+        device=device,
+        max_epochs=plan.epochs if plan.epochs is not None else sys.maxsize,
+        train_data_loader=loader,
+        network=network,
+        optimizer=optimizer,
+        loss_function=find_method(method).loss,
+        epoch_length=recipe.steps_per_epoch,
+        iteration_update=Interact(
+            click or SimulateClickd(recipe.user(recipe.spacing)), recipe.max_clicks, recipe.reading
+        ),
+        decollate=False,
+    )
+    trainer.state.epoch = first_step // recipe.steps_per_epoch
+    trainer.state.iteration = first_step
+    run = _Run(segmenter, optimizer, recipe, plan, Clock(plan, recipe.steps_per_epoch, checkpoint.get("elapsed", 0.0)))
+    run.attach(trainer, first=rank == 0, progress=progress_shown)
+    return trainer
+
+
+def join_processes() -> tuple[int, int]:
+    """(rank, number of processes); joins the process group when torchrun has started this process."""
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if processes > 1 and not dist.is_initialized():
+        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+
+
+def _open_store(cases: Sequence[Case], recipe: UNet2dRecipe, plan: Plan, rank: int, progress: bool) -> SliceStore:
+    """The first process prepares the cases, the others then find them ready."""
+    if dist.is_initialized() and rank > 0:
+        dist.barrier()
+    store = SliceStore(cases, recipe, plan.output / "cache", progress)
+    if dist.is_initialized() and rank == 0:
+        dist.barrier()
+    return store
+
+
+def _fitting_state(path: Path, recipe: Recipe) -> dict[str, Tensor]:
+    """The state in a weights file, in full precision. ValueError if its recipe computes something else than `recipe`."""
+    content = read_file(path)
+    theirs = type(recipe).from_dict(content["recipe"])
+    differing = [
+        name
+        for name in ("spacing", "window", "mean", "deviation", "width", "sigma")
+        if getattr(theirs, name, None) != getattr(recipe, name, None)
+    ]
+    if differing:
+        raise ValueError(f"weights {path} were made with another {', '.join(differing)} than the recipe asks for")
+    return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in content["state"].items()}
+
+
+def _read_checkpoint(plan: Plan, recipe: Recipe) -> dict[str, Any]:
+    path = plan.output / "checkpoint.pt"
+    if not plan.resume:
+        if path.exists():
+            raise ValueError(f"{path} exists: resume that run, or name another output folder")
+        return {}
+    if not path.exists():
+        return {}
+    content = read_file(path)
+    if content["recipe"] != recipe.to_dict():
+        mine, theirs = recipe.to_dict(), content["recipe"]
+        names = sorted(name for name in {*mine, *theirs} if mine.get(name) != theirs.get(name))
+        raise ValueError(f"{path} was made with another recipe (it differs in {', '.join(names)})")
+    return content
+
+
+@dataclass
+class _Run:
+    """What happens around the steps of a run: learning rate, progress, log, validation, checkpoints."""
+
+    segmenter: Segmenter
+    optimizer: optim.Optimizer
+    recipe: UNet2dRecipe
+    plan: Plan
+    clock: Clock
+
+    def attach(self, trainer: ClickTrainer, first: bool, progress: bool) -> None:
+        trainer.add_event_handler(Events.ITERATION_STARTED, self.set_learning_rate)
+        if not first:
+            return
+        RunningAverage(output_transform=lambda output: output[CommonKeys.LOSS], alpha=0.98).attach(trainer, "loss")
+        if progress:
+            ProgressBar(persist=False, desc="epoch").attach(trainer, ["loss"])
+        board = TensorboardLogger(log_dir=str(self.plan.output / "tensorboard"))
+        board.attach_output_handler(trainer, Events.ITERATION_COMPLETED, tag="train", output_transform=dict)
+        trainer.add_event_handler(Events.EPOCH_COMPLETED, self.finish_epoch, board)
+        trainer.add_event_handler(Events.COMPLETED, board.close)
+
+    def set_learning_rate(self, trainer: ClickTrainer) -> None:
+        step = trainer.state.iteration - 1  # ignite counts the step that starts
+        progress = self.clock.progress(step)
+        if progress >= 1:
+            trainer.terminate()
+        factor = learning_rate_factor(step, min(progress, 1.0), self.recipe.decay)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.recipe.learning_rate * factor
+
+    def finish_epoch(self, trainer: ClickTrainer, board: TensorboardLogger) -> None:
+        epoch, step = trainer.state.epoch, trainer.state.iteration
+        numbers = {"loss": trainer.state.metrics["loss"], "learning_rate": self.optimizer.param_groups[0]["lr"]}
+        if self.plan.validate is not None and epoch % self.plan.validate_every == 0:
+            self.segmenter.eval()
+            numbers |= self.plan.validate(self.segmenter)
+        for name, value in numbers.items():
+            board.writer.add_scalar(f"epoch/{name}", value, step)
+        _append_row(self.plan.output / "log.csv", {"epoch": epoch, "step": step, "seconds": self.clock.elapsed, **numbers})
+        self.save(step)
+
+    def save(self, step: int) -> None:
+        card = {**self.plan.card, "steps": step, "seconds": round(self.clock.elapsed)}
+        save_weights(self.plan.output / "weights.pt", self.segmenter, self.recipe, card)
+        content = {
+            "clickseg": FORMAT,
+            "recipe": self.recipe.to_dict(),
+            "state": self.segmenter.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "step": step,
+            "epoch": step // self.recipe.steps_per_epoch,
+            "elapsed": self.clock.elapsed,
+            "random": torch.get_rng_state(),
+        }
+        write_atomically(self.plan.output / "checkpoint.pt", content)
+
+
+LOG_COLUMNS = ("epoch", "step", "seconds", "loss", "learning_rate", "dice@1", "dice@5", "dice@15")
+
+
+def _append_row(path: Path, row: Mapping[str, float]) -> None:
+    new = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, LOG_COLUMNS, restval="")
+        if new:
+            writer.writeheader()
+        writer.writerow({name: value if isinstance(value, int) else f"{value:.5g}" for name, value in row.items()})

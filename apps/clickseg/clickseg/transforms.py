@@ -1,0 +1,133 @@
+"""Dictionary transforms for training: files -> slices on the model grid -> crops -> augmented crops.
+
+`preprocess(recipe)` is the one list; training appends `augment(recipe)` to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.transforms import (
+    Randomizable,
+    RandAffined,
+    RandGaussianNoised,
+    RandScaleIntensityd,
+    RandShiftIntensityd,
+    Transform,
+)
+
+from .clicks import SimulateClickd
+from .geometry import AxialSlices, resize, resize_labels, resized_shape
+from .images import read_volume
+from .methods import UNet2dRecipe
+
+__all__ = ["CropAroundLabeld", "PickSliced", "SimulateClickd", "SlicesOnModelGridd", "augment", "preprocess"]
+
+
+class SlicesOnModelGridd(Transform):
+    """Read `image` and `label` files and lay their axial slices on the model grid.
+
+    image: path -> (Z, H, W) int16 in the image's own units; label: path -> (Z, H, W) uint8.
+    Raises ValueError naming the file if the label does not lie on the image's grid.
+    """
+
+    def __init__(self, spacing: float) -> None:
+        self.spacing = spacing
+
+    def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        image, grid = read_volume(data["image"])
+        label, label_grid = read_volume(data["label"])
+        if label_grid.shape != grid.shape:
+            raise ValueError(
+                f"label {Path(data['label']).name} has shape {label_grid.shape}, its image {grid.shape}; they must agree"
+            )
+        if label.min() < 0 or label.max() > 255:
+            raise ValueError(f"label {Path(data['label']).name} has values outside 0..255")
+        slices = AxialSlices(grid)
+        shape = resized_shape(slices.shape, slices.spacing, self.spacing)
+        numbers = range(grid.shape[slices.axis])
+        images = np.stack([_resized(slices.view(image, k), shape) for k in numbers])
+        labels = np.stack([_resized_label(slices.view(label, k), shape) for k in numbers])
+        return {**data, "image": images, "label": labels}
+
+
+def _resized(plane: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    values = torch.from_numpy(np.ascontiguousarray(plane, dtype=np.float32))
+    resized = resize(values[None, None], shape)[0, 0].numpy()
+    return np.clip(np.rint(resized), -32768, 32767).astype(np.int16)
+
+
+def _resized_label(plane: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    return resize_labels(torch.from_numpy(np.ascontiguousarray(plane, dtype=np.uint8))[None], shape)[0].numpy()
+
+
+class PickSliced(Transform):
+    """One structure of one slice: `image` (1, H, W) float32, `label` (1, H, W) float32 of 0 and 1."""
+
+    def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        number, value = data["slice"], data["value"]
+        image = torch.from_numpy(np.asarray(data["image"][number], dtype=np.float32))[None]
+        label = torch.from_numpy(np.asarray(data["label"][number] == value, dtype=np.float32))[None]
+        return {"image": image, "label": label, "seed": data["seed"]}
+
+
+class CropAroundLabeld(Randomizable, Transform):
+    """A square of `size` pixels that holds a random pixel of the structure at a random place.
+
+    The square stays inside the slice where the slice is large enough, and is padded by repetition where not.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def randomize(self, label: torch.Tensor) -> tuple[int, ...]:
+        pixels = label[0].nonzero()
+        chosen = pixels[self.R.randint(len(pixels))].tolist()
+        corner = []
+        for index, count in zip(chosen, label.shape[1:], strict=True):
+            start = index - self.R.randint(self.size)
+            corner.append(min(max(start, 0), max(count - self.size, 0)))
+        return tuple(corner)
+
+    def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        top, left = self.randomize(data["label"])
+        result = dict(data)
+        for key in ("image", "label"):
+            part = data[key][:, top : top + self.size, left : left + self.size]
+            padding = (0, self.size - part.shape[2], 0, self.size - part.shape[1])
+            mode = "replicate" if key == "image" else "constant"
+            result[key] = torch.nn.functional.pad(part[None], padding, mode=mode)[0] if any(padding) else part
+        return result
+
+
+def preprocess(recipe: UNet2dRecipe) -> list[Transform]:
+    """Files -> slices on the model grid, in the image's own units (`encode` clips and standardises)."""
+    return [SlicesOnModelGridd(recipe.spacing)]
+
+
+def augment(recipe: UNet2dRecipe) -> list[Transform]:
+    """What training adds after `preprocess`: a structure and slice, a crop, and (a field of the recipe) random changes."""
+    crop: list[Transform] = [PickSliced(), CropAroundLabeld(recipe.size)]
+    if not recipe.augment:
+        return crop
+    units = recipe.deviation
+    return [
+        *crop,
+        RandAffined(
+            ("image", "label"),
+            prob=0.5,
+            rotate_range=0.26,
+            scale_range=0.2,
+            mode=("bilinear", "nearest"),
+            padding_mode=("border", "zeros"),
+            cache_grid=True,
+            spatial_size=(recipe.size, recipe.size),
+        ),
+        RandScaleIntensityd("image", factors=0.2, prob=0.3),
+        RandShiftIntensityd("image", offsets=0.3 * units, prob=0.3),
+        RandGaussianNoised("image", prob=0.2, std=0.2 * units),
+    ]

@@ -1,0 +1,19 @@
+"""The models that this app serves. A new one is a module and a line here."""
+
+from . import unet2d
+from .base import ServedModel
+
+CONFIGS: dict[str, tuple[ServedModel, ...]] = {"unet2d": unet2d.MODELS}
+
+__all__ = ["CONFIGS", "ServedModel", "select"]
+
+
+def select(names: str) -> list[ServedModel]:
+    """The models of "all", or of a comma-separated list of keys of CONFIGS. ValueError for an unknown or empty one."""
+    keys = list(CONFIGS) if names == "all" else [name.strip() for name in names.split(",") if name.strip()]
+    unknown = [key for key in keys if key not in CONFIGS]
+    if unknown or not keys:
+        raise ValueError(
+            f"--conf models {names}: unknown model {', '.join(unknown)!r}; known: all, {', '.join(CONFIGS)}"
+        )
+    return [model for key in keys for model in CONFIGS[key]]

@@ -1,0 +1,80 @@
+"""Masks as files, in what time a disk takes."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import tempfile
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from clickseg.clicks.wire import Reply
+from clickseg.geometry import Grid
+
+FASTEST = 1  # gzip level: masks shrink a hundredfold at any level
+
+NRRD_TYPES = {
+    "uint8": "unsigned char",
+    "uint16": "unsigned short",
+    "int16": "short",
+    "uint32": "unsigned int",
+    "int32": "int",
+    "float32": "float",
+    "float64": "double",
+}
+
+
+def write_reply(mask: NDArray[np.uint8], grid: Grid, reply: Reply) -> str:
+    """Write a mask (X, Y, Z) on `grid` to a temporary file, which the caller owns; returns its path.
+
+    .nrrd is raw unless `reply.compress` (OHIF reads raw; ITK and 3D Slicer both), .nii.gz is always compressed.
+    """
+    values = mask.astype(np.dtype(reply.dtype).newbyteorder("<"), copy=False)
+    handle, path = tempfile.mkstemp(prefix="clickseg-", suffix=reply.extension)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            if reply.extension == ".nrrd":
+                file.write(nrrd_header(grid, reply))
+                voxels = np.ascontiguousarray(values.T).data  # first axis fastest
+                file.write(gzip.compress(voxels, FASTEST) if reply.compress else voxels)
+            else:
+                content = nifti(values, grid).to_bytes()
+                file.write(gzip.compress(content, FASTEST) if reply.extension == ".nii.gz" else content)
+    except BaseException:
+        Path(path).unlink()
+        raise
+    return path
+
+
+def nrrd_header(grid: Grid, reply: Reply) -> bytes:
+    """The head of an NRRD file (teem.sourceforge.net/nrrd/format.html) in DICOM's frame, up to the empty line."""
+    directions = " ".join(_vector(grid.lps_affine[:3, axis]) for axis in range(3))
+    fields = [
+        "NRRD0004",
+        f"type: {NRRD_TYPES[reply.dtype]}",
+        "dimension: 3",
+        "space: left-posterior-superior",
+        f"sizes: {' '.join(str(count) for count in grid.shape)}",
+        f"space directions: {directions}",
+        "kinds: domain domain domain",
+        "endian: little",
+        f"encoding: {'gzip' if reply.compress else 'raw'}",
+        f"space origin: {_vector(grid.lps_affine[:3, 3])}",
+    ]
+    return ("\n".join(fields) + "\n\n").encode()
+
+
+def nifti(values: NDArray, grid: Grid) -> nib.Nifti1Image:
+    """As NIfTI, with the same frame in both of its forms (ITK prefers one, nibabel the other)."""
+    image = nib.Nifti1Image(values, grid.affine)
+    image.header.set_xyzt_units("mm")
+    image.set_sform(grid.affine, 1)
+    image.set_qform(grid.affine, 1)
+    return image
+
+
+def _vector(values: NDArray[np.float64]) -> str:
+    return "(" + ",".join(repr(float(value)) for value in values) + ")"

@@ -1,0 +1,6 @@
+"""What stands between clients and MONAI Label's own endpoints."""
+
+from .careful import CarefulRequests
+from .routes import add_routes
+
+__all__ = ["CarefulRequests", "add_routes"]

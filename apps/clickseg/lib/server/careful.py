@@ -1,0 +1,123 @@
+"""Requests are checked before they are answered: bad input is refused with a 4xx and a sentence."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from fastapi import HTTPException
+from monailabel.config import settings
+from monailabel.datastore.dicom import DICOMWebDatastore
+from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
+from monailabel.utils.async_tasks.task import AsyncTask
+
+logger = logging.getLogger(__name__)
+
+SERIES_UID = re.compile(r"\d+(\.\d+)*")
+UPLOAD = "send it to the datastore (PUT /datastore/image) or open a session with it (PUT /session/)"
+
+
+@contextlib.contextmanager
+def refusing() -> Iterator[None]:
+    """A ValueError, which the library raises for bad input, becomes 400 with its sentence."""
+    try:
+        yield
+    except ValueError as error:
+        logger.warning("refused: %s", error)
+        raise HTTPException(status_code=400, detail=str(error)) from error
+
+
+class CarefulRequests:
+    """Mixin before MONAILabelApp, whose own `infer` opens any file on the server's disk that a client names."""
+
+    def infer(self, request: Mapping[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
+        """As MONAILabelApp.infer, for images of the datastore and of sessions only.
+
+        Raises HTTPException: 404 for an unknown model or image, 400 for whatever else is wrong with the request.
+        """
+        datastore = datastore or self.datastore()
+        task = self._known(self._infers, "model", request.get("model"))
+        image_id = request.get("image")
+        request = {**request, "image": self._image_path(request, datastore), "identity": None}
+        if isinstance(datastore, DICOMWebDatastore) and not request.get("session"):
+            request["identity"] = image_id  # the first request sees the series at another path than later ones
+        with refusing():
+            if self._infers_threadpool:
+                timeout = request.get("timeout", settings.MONAI_LABEL_INFER_TIMEOUT)
+                path, params = self._infers_threadpool.submit(task, request).result(timeout)
+            else:
+                path, params = task(request)
+        tag = request.get("label_tag", DefaultLabelTag.ORIGINAL)
+        label = path
+        if request.get("save_label") and not request.get("session"):
+            label = datastore.save_label(image_id, path, tag, {"model": request["model"], "params": params})
+        return {"label": label, "tag": DefaultLabelTag.ORIGINAL, "file": path, "params": params}
+
+    def infer_wsi(self, request: Mapping[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
+        """Refused: the stock method, too, opens any file."""
+        raise HTTPException(status_code=404, detail="this app has no models for whole-slide images")
+
+    def train(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """As MONAILabelApp.train; bad labels are refused."""
+        self._known(self._trainers, "model to train", request.get("model"))
+        with refusing():
+            return super().train(request)
+
+    def check_training(self, model: str) -> None:
+        """Raise the HTTPException that training this model would end in, without training it."""
+        task = self._known(self._trainers, "model to train", model)
+        with refusing():
+            task.check(self.datastore())
+
+    def next_sample(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """As MONAILabelApp.next_sample; afterwards, images that a strategy would like to have scored are scored."""
+        name = request.get("strategy") or "random"
+        strategy = self._known(self._strategies, "strategy", name)
+        result = super().next_sample({**request, "strategy": name})
+        scoring = getattr(strategy, "scoring", None)
+        if self._server_mode and scoring in self._scoring_methods:
+            running, _ = AsyncTask.status("scoring", check_if_running=True)
+            if not running and self._scoring_methods[scoring].waiting(self.datastore()):
+                self.async_scoring(scoring)
+        return result
+
+    def scoring(self, request: Mapping[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
+        """As MONAILabelApp.scoring."""
+        self._known(self._scoring_methods, "scoring method", request.get("method"))
+        with refusing():
+            return super().scoring(request, datastore)
+
+    @staticmethod
+    def _known(tasks: Mapping[str, Any], kind: str, name: Any) -> Any:
+        if not isinstance(name, str) or name not in tasks:
+            raise HTTPException(status_code=404, detail=f"there is no {kind} {name!r}; known: {', '.join(tasks)}")
+        return tasks[name]
+
+    def _image_path(self, request: Mapping[str, Any], datastore: Datastore) -> str:
+        """Where the image that a request names lies; 404 unless it is in the datastore or in a session."""
+        image = request.get("image")
+        if request.get("session"):
+            store = self.sessions()
+            if store is not None and Path(str(image)).resolve().is_relative_to(Path(store.store_path).resolve()):
+                return str(image)
+        elif not image:
+            raise HTTPException(status_code=404, detail="no image is named, and there is no such session")
+        elif isinstance(datastore, DICOMWebDatastore):
+            return _series_path(str(image), datastore)
+        elif image in datastore.list_images():
+            return datastore.get_image_uri(image)
+        raise HTTPException(status_code=404, detail=f"image {image!r} is not in the datastore; {UPLOAD}")
+
+
+def _series_path(series: str, datastore: DICOMWebDatastore) -> str:
+    """The NIfTI copy of a DICOM series, fetched if need be (the datastore's own list of series may be hours old)."""
+    if SERIES_UID.fullmatch(series):
+        try:
+            return datastore.get_image_uri(series)
+        except Exception as error:  # the DICOMweb client lets through whatever its server or parser says
+            logger.warning("series %s: %s", series, error)
+    raise HTTPException(status_code=404, detail=f"the DICOM server has no readable series {series!r}")

@@ -1,0 +1,216 @@
+"""The one train task: it prepares the datastore's labels, calls build_trainer, and publishes what comes out."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import dataclasses
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ignite.engine import Events
+from monailabel.interfaces.datastore import Datastore
+from monailabel.interfaces.tasks.train import TrainTask
+from monailabel.utils.others.generic import device_list, name_to_device, strtobool
+
+from clickseg.datasets import CaseFolder
+from clickseg.methods import Recipe, find_method
+from clickseg.training import ClickTrainer, Plan, build_trainer
+from lib.weights import Weights
+
+from .labels import LabelledImage, labelled_images, write_data_folder
+
+logger = logging.getLogger(__name__)
+
+APP_DIR = Path(__file__).resolve().parents[2]
+
+
+class ClickTrainTask(TrainTask):
+    """Learns on from the weights in use, from all final labels of the datastore; the next click uses the result.
+
+    Request keys: max_epochs, device, multi_gpu, gpus, pretrained (False: start from nothing), val_split (share of the
+    images kept out of training), name (of the run's folder), resume (continue the newest run of that name).
+    """
+
+    def __init__(self, name: str, method: str, weights: Weights) -> None:
+        super().__init__(f"Train {name} on the final labels of the datastore")
+        self.name = name
+        self.method = method
+        self.weights = weights
+
+    def config(self) -> dict[str, Any]:
+        """The request keys that clients offer to change, with their defaults."""
+        return {
+            "name": "train_01",
+            "max_epochs": 50,
+            "device": device_list(),
+            "pretrained": True,
+            "val_split": 0.0,
+            "multi_gpu": True,
+            "gpus": "all",
+            "resume": False,
+        }
+
+    def info(self) -> dict[str, Any]:
+        """As /info shows it."""
+        labels: list[str] = []
+        with contextlib.suppress(ValueError):  # weights that do not load must not take the whole of /info down
+            labels = list(self._known_labels())
+        return {**super().info(), "labels": labels}
+
+    def check(self, datastore: Datastore) -> None:
+        """Raise ValueError, saying what is wrong, if there is nothing fit to train on."""
+        self._known_labels()
+        labelled_images(datastore)
+
+    def stats(self) -> dict[str, Any]:
+        """How far the last training is; OHIF shows epoch, total_epochs, total_time (set once it is over)."""
+        path = self._stats_path
+        if not path.exists():
+            return {}
+        stats = json.loads(path.read_text())
+        return {**stats, **_last_row(Path(stats["output"]) / "log.csv")}
+
+    def __call__(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any]:
+        """Train, publish, and return the stats. Raises ValueError for labels or wishes that do not work."""
+        start = time.time()
+        request = {**self.config(), **request}
+        items = _kept(labelled_images(datastore), float(request["val_split"]))
+        output = self._output(str(request["name"]), bool(strtobool(request["resume"])))
+        with tempfile.TemporaryDirectory(prefix="clickseg-train-") as folder:
+            data = Path(folder)
+            labels = write_data_folder(items, data, self._known_labels(), self._served_labels())
+            recipe = self._recipe(labels)
+            plan = Plan(
+                output=output,
+                epochs=int(request["max_epochs"]),
+                resume=bool(strtobool(request["resume"])),
+                init=self._start(bool(strtobool(request["pretrained"]))),
+                device=name_to_device(request["device"]),
+                card={"method": self.method, "cases": [item.id for item in items]},
+                progress=False,
+            )
+            self._write_stats({"total_epochs": plan.epochs, "epoch": 0, "output": str(output)})
+            processes = _processes(request, plan.device, recipe)
+            if processes > 1:
+                _train_in_processes(processes, self.method, recipe, data, plan)
+            else:
+                trainer = build_trainer(self.method, recipe, CaseFolder.read(data).cases, plan)
+                trainer.add_event_handler(Events.EPOCH_COMPLETED, _log_epoch)
+                trainer.run()
+        shutil.rmtree(output / "cache", ignore_errors=True)
+        publish(output / "weights.pt", self.weights.trained)
+        logger.info("published %s", self.weights.trained)
+        seconds = round(time.time() - start, 1)
+        self._write_stats({"total_epochs": plan.epochs, "total_time": seconds, "output": str(output)})
+        return self.stats()
+
+    @property
+    def _stats_path(self) -> Path:
+        return self.weights.trained.with_suffix(".stats.json")
+
+    def _write_stats(self, stats: Mapping[str, Any]) -> None:
+        self._stats_path.parent.mkdir(parents=True, exist_ok=True)
+        self._stats_path.write_text(json.dumps(stats))
+
+    def _output(self, name: str, resume: bool) -> Path:
+        """The run's folder: a new one, or the newest of that name."""
+        if Path(name).name != name or name in ("", "."):
+            raise ValueError(f"the name of a run must be a plain name, not {name!r}")
+        runs = self.weights.trained.parent / "runs" / self.name / name
+        earlier = sorted(path for path in runs.glob("*") if (path / "checkpoint.pt").exists())
+        if resume and earlier:
+            return earlier[-1]
+        return runs / datetime.now(UTC).strftime("%Y%m%d-%H%M%S-%f")
+
+    def _known_labels(self) -> dict[str, int]:
+        return dict(self.weights.recipe.labels) if self.weights.current.exists() else {}
+
+    def _served_labels(self) -> dict[str, int]:
+        return self.weights.label_values if self.weights.current.exists() else {}
+
+    def _recipe(self, labels: Mapping[str, int]) -> Recipe:
+        recipe = self.weights.recipe if self.weights.current.exists() else find_method(self.method).recipe()
+        return dataclasses.replace(recipe, labels=dict(labels))
+
+    def _start(self, pretrained: bool) -> Path | None:
+        return self.weights.current if pretrained and self.weights.current.exists() else None
+
+
+def publish(source: Path, target: Path) -> None:
+    """Copy a weights file to where the server looks for it; readers see the old one or the new one, never a part."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    with os.fdopen(handle, "wb") as file, source.open("rb") as content:
+        shutil.copyfileobj(content, file)
+        file.flush()
+        os.fsync(file.fileno())
+    Path(temporary).chmod(0o644)
+    Path(temporary).replace(target)
+
+
+def _kept(items: Sequence[LabelledImage], val_split: float) -> list[LabelledImage]:
+    """The images to train on: all but a share, drawn by chance but every time alike."""
+    if not 0 <= val_split < 1:
+        raise ValueError(f"val_split is a share of the images, from 0 to below 1, not {val_split}")
+    order = np.random.default_rng(0).permutation(len(items))
+    out = {int(index) for index in order[: round(val_split * len(items))]}
+    return [item for index, item in enumerate(items) if index not in out] or list(items[:1])
+
+
+def _processes(request: Mapping[str, Any], device: str, recipe: Recipe) -> int:
+    """How many processes train together: one per GPU that we are given. Logs why if it is only one."""
+    gpus = str(request["gpus"] or "all")
+    given = torch.cuda.device_count() if gpus == "all" else len(gpus.split(","))
+    if not device.startswith("cuda"):
+        reason = f"the device is {device}"
+    elif not strtobool(request["multi_gpu"]):
+        reason = "multi_gpu is off"
+    elif given < 2:
+        reason = f"there is {given} GPU"
+    else:
+        fitting = max(count for count in range(1, given + 1) if recipe.batch % count == 0)
+        logger.info("training in %d processes on %d GPUs (a batch of %d)", fitting, given, recipe.batch)
+        return fitting
+    logger.info("training in one process: %s", reason)
+    return 1
+
+
+def _train_in_processes(processes: int, method: str, recipe: Recipe, data: Path, plan: Plan) -> None:
+    """The same training by `torchrun -m clickseg train`, one process per GPU."""
+    (data / "recipe.json").write_text(json.dumps(recipe.to_dict()))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    command += ["-m", "clickseg", "train", "--method", method, "--data", str(data), "--output", str(plan.output)]
+    command += ["--recipe", str(data / "recipe.json"), "--epochs", str(plan.epochs), "--device", plan.device]
+    command += ["--init", str(plan.init)] if plan.init else []
+    command += ["--resume"] if plan.resume else []
+    path = os.pathsep.join([str(APP_DIR), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, check=False)
+    if done.returncode != 0:
+        raise RuntimeError(f"training failed with exit status {done.returncode}; the lines above say why")
+
+
+def _log_epoch(trainer: ClickTrainer) -> None:
+    state = trainer.state
+    logger.info("epoch %d of %d, loss %.4f", state.epoch, state.max_epochs, state.metrics["loss"])
+
+
+def _last_row(path: Path) -> dict[str, float]:
+    """The last epoch in a run's log: epoch, loss, and what else has a value."""
+    if not path.exists():
+        return {}
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {name: float(value) for name, value in rows[-1].items() if value} if rows else {}

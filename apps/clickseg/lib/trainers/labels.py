@@ -1,0 +1,106 @@
+"""The datastore's labels as a data folder that `clickseg train` understands."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
+
+from clickseg.datasets import case_id
+from clickseg.images import is_nifti, read_volume, write_mask
+
+
+@dataclass(frozen=True)
+class LabelledImage:
+    """An image with a final label. names: what the client that saved it said about its label, in its own form."""
+
+    id: str
+    image: Path
+    label: Path
+    names: Sequence[Mapping[str, Any]] = ()
+
+
+def labelled_images(datastore: Datastore) -> list[LabelledImage]:
+    """Every image with a final label. ValueError if there is none, or if one has another shape than its image."""
+    found = []
+    for pair in datastore.datalist():
+        image, label = Path(pair["image"]), Path(pair["label"])
+        name = case_id(label) or label.stem
+        info = datastore.get_label_info(name, DefaultLabelTag.FINAL) or {}
+        found.append(LabelledImage(name, image, label, info.get("label_info") or ()))
+    if not found:
+        raise ValueError("there are no labels to train on: save the label of at least one image as final first")
+    wrong = []
+    for item in found:
+        shapes = _shape(item.image), _shape(item.label)
+        if shapes[0] != shapes[1]:
+            wrong.append(f"label {item.label.name} has shape {shapes[1]}, its image {item.image.name} {shapes[0]}")
+    if wrong:
+        raise ValueError("; ".join(wrong))
+    return found
+
+
+def write_data_folder(
+    items: Sequence[LabelledImage], folder: Path, known: Mapping[str, int], served: Mapping[str, int]
+) -> dict[str, int]:
+    """Lay out imagesTr/, labelsTr/ and dataset.json; returns the labels, name -> value: `known` first, new ones after.
+
+    Images are linked, and so are label maps, unless their values mean something else than the same value elsewhere.
+    known: labels of the model that learns on. served: what a value means in a label map without names of its own.
+    """
+    labels = dict(known)
+    for part in ("imagesTr", "labelsTr"):
+        (folder / part).mkdir(parents=True)
+    for item in items:
+        (folder / "imagesTr" / f"{item.id}{_suffix(item.image)}").symlink_to(item.image)
+        values, grid = read_volume(item.label)
+        present = [int(value) for value in np.unique(values) if value != 0]
+        table = np.arange(256, dtype=np.uint8)
+        for value, name in value_names(present, item.names, served).items():
+            table[value] = labels.setdefault(name, max(labels.values(), default=0) + 1)
+        if all(table[value] == value for value in present):
+            (folder / "labelsTr" / f"{item.id}{_suffix(item.label)}").symlink_to(item.label)
+        else:
+            write_mask(folder / "labelsTr" / f"{item.id}.nii.gz", table[values.astype(np.uint8)], grid)
+    content = {"labels": {str(value): name for name, value in labels.items()}}
+    (folder / "dataset.json").write_text(json.dumps(content, indent=2))
+    return labels
+
+
+def value_names(
+    present: Sequence[int], names: Sequence[Mapping[str, Any]], served: Mapping[str, int]
+) -> dict[int, str]:
+    """What the values in a label map mean.
+
+    names: [{"name": ..., "idx": value}, ...] as clients save it. 3D Slicer numbers a segment by its place in its list,
+    but exports the values 1, 2, ... without the segments (background, scribbles) that it leaves out: when a value is
+    no `idx` at all, the names are counted through instead. Values without a name become "label 7".
+    """
+    if any(not 0 < value < 256 for value in present):
+        raise ValueError(f"a label map holds values {min(present)} ... {max(present)}; only 0 ... 255 are labels")
+    said = {int(item.get("idx") or item.get("id") or 0): str(item["name"]) for item in names if item.get("name")}
+    if said and not set(present) <= set(said):
+        said = dict(enumerate((said[index] for index in sorted(said)), start=1))
+    if not said:
+        said = {value: name for name, value in served.items()}
+    return {value: said.get(value, f"label {value}") for value in present}
+
+
+def _suffix(path: Path) -> str:
+    return path.name.removeprefix(case_id(path)) if case_id(path) else path.suffix
+
+
+def _shape(path: Path) -> tuple[int, ...]:
+    """The shape that an image file's head states (of other formats than NIfTI, the whole file is read)."""
+    if not is_nifti(path):
+        return read_volume(path)[1].shape
+    try:
+        return nib.load(path).shape
+    except (OSError, EOFError, ValueError, nib.filebasedimages.ImageFileError) as error:
+        raise ValueError(f"{path.name} is not a readable NIfTI file: {error}") from error

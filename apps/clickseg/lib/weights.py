@@ -1,0 +1,62 @@
+"""Which weights file a model uses: the shipped one, or the one that a team trained."""
+
+from __future__ import annotations
+
+import functools
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from clickseg.methods import Recipe, load_model
+
+MODEL_DIR = Path(__file__).resolve().parents[1] / "model"
+TRAINED_DIR = "CLICKSEG_MODEL_DIR"
+
+
+@functools.lru_cache(maxsize=16)
+def _recipe(path: Path, mtime_ns: int, size: int) -> Recipe:
+    return load_model(path).recipe
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A weights file by name: the one that a team trained wins over the shipped one."""
+
+    file: str
+
+    @property
+    def shipped(self) -> Path:
+        """`model/<file>` of this app."""
+        return MODEL_DIR / self.file
+
+    @property
+    def trained(self) -> Path:
+        """Where training publishes: $CLICKSEG_MODEL_DIR/<file>, by default model/trained/<file>."""
+        return Path(os.environ.get(TRAINED_DIR) or MODEL_DIR / "trained") / self.file
+
+    @property
+    def current(self) -> Path:
+        """The file in use now; it need not exist."""
+        return self.trained if self.trained.exists() else self.shipped
+
+    @property
+    def identity(self) -> str:
+        """Another text whenever the file in use is another one."""
+        path = self.current
+        status = path.stat() if path.exists() else None
+        return f"{path.name}:{status.st_mtime_ns}:{status.st_size}" if status else "none"
+
+    @property
+    def recipe(self) -> Recipe:
+        """Of the file in use. ValueError if it is missing, not ours, or does not fit its recipe."""
+        path = self.current
+        if not path.exists():
+            raise ValueError(f"there are no weights {self.file}: neither {self.trained} nor {self.shipped} exists")
+        status = path.stat()
+        return _recipe(path, status.st_mtime_ns, status.st_size)
+
+    @property
+    def label_values(self) -> dict[str, int]:
+        """Name -> 1..N without gaps, in the order of the recipe's values: what clients see in label maps."""
+        labels = self.recipe.labels
+        return {name: value for value, name in enumerate(sorted(labels, key=lambda name: labels[name]), start=1)}

@@ -1,0 +1,63 @@
+"""Fixtures that all tests share, and the reasons for which tests are skipped."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+
+# The first example of a property test may build a phantom or warm up torch: no deadline per example.
+# With CI set, the same commit draws the same examples.
+settings.register_profile(
+    "house", deadline=None, derandomize=bool(os.environ.get("CI")), suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("house")
+
+# Tensors in tests are tiny: more threads would only wait for each other, and sums would depend on the machine.
+torch.set_num_threads(min(2, os.cpu_count() or 1))
+
+MISSING = {
+    "gpu": lambda: None if torch.cuda.is_available() else "no CUDA device here",
+    "orthanc": lambda: None if _program("Orthanc") else "Orthanc is not installed",
+    "chromium": lambda: None if _program("chromium", "google-chrome") else "Chromium is not installed",
+}
+
+
+def _program(*names: str) -> str | None:
+    path = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin"])
+    return next((found for name in names if (found := shutil.which(name, path=path))), None)
+
+
+def pytest_runtest_setup(item):
+    for marker, missing in MISSING.items():
+        if item.get_closest_marker(marker) and (reason := missing()):
+            pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def repository():
+    """The root of the checkout."""
+    return Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def data_dir():
+    """The folder with the data sets (btcv/, dicom/, ...), named by CLICKSEG_DATA."""
+    folder = os.environ.get("CLICKSEG_DATA")
+    if not folder:
+        pytest.skip("CLICKSEG_DATA is not set (the folder with the data sets)")
+    if not Path(folder).is_dir():
+        pytest.skip(f"CLICKSEG_DATA is {folder}, which is no folder")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def phantom_study(tmp_path_factory):
+    """A folder with imagesTr/, labelsTr/ and dataset.json: two phantoms, 48 x 48 x 24 voxels. Copy it to change it."""
+    from clickseg.phantom import write_phantoms
+
+    folder = tmp_path_factory.mktemp("phantoms")
+    write_phantoms(folder, cases=2, seed=0, shape=(48, 48, 24))
+    return folder

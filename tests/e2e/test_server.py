@@ -1,0 +1,385 @@
+"""The real server, driven by the stock client as OHIF and 3D Slicer drive it.
+
+One server for the whole module: the tests run in the order in which they stand here (nothing is labelled before a
+label is saved, and training comes last).
+"""
+
+import gzip
+import io
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import nibabel as nib
+import nrrd
+import numpy as np
+import pytest
+import requests
+import torch
+from monailabel.client import MONAILabelClient
+from monailabel.client.client import MONAILabelClientException
+
+from clickseg.clicks import Click
+from clickseg.images import read_volume
+from clickseg.methods import METHODS, UNet2dRecipe, save_weights
+from clickseg.sessions import SessionCache
+
+SHAPE = (32, 28, 20)
+LABELS = {"spleen": 1, "liver": 4}  # with a gap, which clients must not see
+AFFINE = np.array([[-3.0, 0, 0, 40], [0, 2.0, 0, -30], [0, 0, 5.0, 12], [0, 0, 0, 1]])
+INSIDE, OUTSIDE = [16, 14, 9], [3, 4, 9]
+OHIF = {"result_extension": ".nrrd", "result_dtype": "uint8", "result_compress": False, "restore_label_idx": False}
+SLICER = {"result_extension": ".nrrd", "result_dtype": "uint8"}
+
+
+def tiny_weights(path, seed=0):
+    recipe = UNet2dRecipe(labels=LABELS, width=2, size=32, batch=2, steps_per_epoch=2, spacing=2.5, augment=False)
+    torch.manual_seed(seed)
+    save_weights(path, METHODS["unet2d"].build(recipe), recipe)
+
+
+def save_nifti(path, values):
+    nib.save(nib.Nifti1Image(values, AFFINE), path)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """studies/ with three images and two that nobody can open, model/ with weights."""
+    folder = tmp_path_factory.mktemp("server")
+    (folder / "studies").mkdir()
+    (folder / "model").mkdir()
+    generator = np.random.default_rng(0)
+    for name in ("alpha", "beta", "gamma"):
+        save_nifti(folder / f"studies/{name}.nii.gz", generator.normal(50, 80, SHAPE).astype(np.int16))
+    whole = gzip.decompress((folder / "studies/alpha.nii.gz").read_bytes())
+    (folder / "studies/truncated.nii.gz").write_bytes(gzip.compress(whole[: len(whole) // 2]))
+    save_nifti(folder / "studies/moving.nii.gz", np.zeros((8, 8, 8, 3), np.int16))
+    save_nifti(folder / "outside.nii.gz", np.zeros(SHAPE, np.int16))
+    tiny_weights(folder / "model/unet2d.pt")
+    return folder
+
+
+def wait_for(url, server, log, seconds=300):
+    """Until the server answers (it imports for 15 s, for minutes on a busy machine)."""
+    deadline = time.monotonic() + seconds
+    while server.poll() is None and time.monotonic() < deadline:
+        try:
+            return requests.get(f"{url}/info/", timeout=5).raise_for_status()
+        except requests.RequestException:
+            time.sleep(0.5)
+    return pytest.fail(f"the server does not answer:\n{log.read_text()[-3000:]}")
+
+
+@pytest.fixture(scope="module")
+def url(folder, repository):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {  # weights, training and sessions stay in the folder; the app's own folder only gets a log
+        **os.environ,
+        "CLICKSEG_MODEL_DIR": str(folder / "model"),
+        "MONAI_LABEL_SESSION_PATH": str(folder / "sessions"),
+        "OMP_NUM_THREADS": "2",
+    }
+    command = [sys.executable, "-m", "monailabel.main", "start_server", "--app", str(repository / "apps/clickseg")]
+    command += ["--studies", str(folder / "studies"), "--host", "127.0.0.1", "--port", str(port)]
+    with (folder / "server.log").open("w") as log:
+        server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=folder)
+    try:
+        wait_for(f"http://127.0.0.1:{port}", server, folder / "server.log")
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+@pytest.fixture
+def client(url, tmp_path):
+    return MONAILabelClient(url, str(tmp_path))
+
+
+def ask(url, model, image, /, **params):
+    """As OHIF asks."""
+    fields = {"params": (None, json.dumps(params))}
+    return requests.post(f"{url}/infer/{model}", params={"image": image, "output": "image"}, files=fields, timeout=120)
+
+
+def mask_in(content):
+    file = io.BytesIO(content)
+    header = nrrd.read_header(file)
+    return nrrd.read_data(header, file), header
+
+
+def expected(folder, image, clicks):
+    session = SessionCache().open(folder / f"studies/{image}.nii.gz", folder / "model/unet2d.pt")
+    return session.predict([Click(tuple(position), label) for position, label in clicks])
+
+
+def still_answers(url):
+    return ask(url, "unet2d", "alpha", foreground=[INSIDE], **OHIF).status_code == 200
+
+
+def refusal(response):
+    return response.status_code, response.json()["detail"]
+
+
+def test_info_lists_both_models_as_ohif_and_slicer_need_them(client):
+    info = client.info()
+    assert list(info["models"]) == ["unet2d", "unet2d_labels"]
+    grow, edit = info["models"].values()
+    assert (grow["type"], grow["dimension"], grow["labels"]) == ("deepgrow", 3, ["spleen", "liver"])
+    assert (edit["type"], edit["dimension"]) == ("deepedit", 3)
+    assert edit["labels"] == {"background": 0, "spleen": 1, "liver": 2}
+    assert list(info["strategies"]) == ["random", "first", "uncertainty"]
+    assert list(info["trainers"]) == ["unet2d"]
+    assert info["datastore"]["total"] == 5
+
+
+def test_ohif_gets_the_mask_that_the_library_computes(url, folder):
+    response = ask(url, "unet2d", "alpha", foreground=[INSIDE], background=[OUTSIDE], **OHIF)
+    assert response.status_code == 200, response.text
+    mask, header = mask_in(response.content)
+    assert np.array_equal(mask, expected(folder, "alpha", [(INSIDE, 1), (OUTSIDE, 0)]))
+    assert mask.dtype == np.uint8
+    assert header["encoding"] == "raw"
+    assert np.allclose(header["space directions"].T, np.diag([-1, -1, 1]) @ AFFINE[:3, :3])
+
+
+def test_slicer_gets_mask_and_measures_from_the_stock_client(client, folder):
+    path, params = client.infer(
+        "unet2d", "alpha", {"label": "cyst", "foreground": [INSIDE], "background": [], **SLICER}
+    )
+    mask, grid = read_volume(path)
+    truth = expected(folder, "alpha", [(INSIDE, 1)])
+    assert np.array_equal(mask, truth)
+    assert np.allclose(grid.affine, AFFINE)
+    assert params["label_names"] == {"background": 0, "cyst": 1}
+    assert params["area_mm2"] == {"cyst": {"9": pytest.approx(truth[:, :, 9].sum() * 6.0)}}
+    assert params["volume_ml"] == {"cyst": pytest.approx(truth.sum() * 30 / 1000)}
+    assert {"open", "predict", "write", "total"} <= set(params["latencies"])
+
+
+def test_named_labels_come_back_with_the_values_that_info_told(client):
+    clicks = {"background": [OUTSIDE], "spleen": [INSIDE], "liver": [[8, 20, 11]], "label": "spleen"}
+    path, params = client.infer("unet2d_labels", "alpha", {**clicks, **SLICER})
+    assert set(np.unique(read_volume(path)[0])) <= {0, 1, 2}
+    assert params["label_names"] == {"background": 0, "spleen": 1, "liver": 2}
+    assert list(params["area_mm2"]["liver"]) == ["9", "11"]
+
+
+@pytest.mark.parametrize("output", ["json", "all"])
+def test_other_outputs_are_answered(url, output):
+    fields = {"params": (None, json.dumps({"foreground": [INSIDE]}))}
+    answer = requests.post(f"{url}/infer/unet2d", params={"image": "beta", "output": output}, files=fields, timeout=60)
+    assert answer.status_code == 200
+    if output == "json":
+        assert "foreground" in answer.json()["volume_ml"]
+    else:
+        assert "multipart" in answer.headers["content-type"]
+
+
+def test_masks_are_also_written_as_nifti(client, folder):
+    for extension in (".nii", ".nii.gz"):
+        path, _ = client.infer("unet2d", "alpha", {"foreground": [INSIDE], "result_extension": extension})
+        assert np.array_equal(read_volume(path)[0], expected(folder, "alpha", [(INSIDE, 1)]))
+
+
+def test_a_session_can_be_clicked_like_an_image_of_the_datastore(client, folder):
+    session = client.create_session(str(folder / "studies/beta.nii.gz"))["session_id"]
+    path, _ = client.infer("unet2d", "", {"foreground": [INSIDE], **SLICER}, session_id=session)
+    assert np.array_equal(read_volume(path)[0], expected(folder, "beta", [(INSIDE, 1)]))
+
+
+def test_many_clients_at_once_get_their_own_answers(url, folder):
+    positions = [[4 + 3 * step, 5 + 2 * step, step] for step in range(8)]
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda p: ask(url, "unet2d", "gamma", foreground=[p], **OHIF), positions))
+    for position, answer in zip(positions, answers, strict=True):
+        assert np.array_equal(mask_in(answer.content)[0], expected(folder, "gamma", [(position, 1)]))
+
+
+BAD_CLICKS = {
+    "outside the image": ({"foreground": [[600, 3, 2]]}, "outside the image"),
+    "before the image": ({"foreground": [[-1, 3, 2]]}, "outside the image"),
+    "not a number": ({"foreground": [[float("nan"), 3, 2]]}, "three whole numbers"),
+    "not an integer": ({"foreground": [[1.5, 3, 2]]}, "three whole numbers"),
+    "too short": ({"foreground": [[1, 3]]}, "three whole numbers"),
+    "no list": ({"foreground": "here"}, "not JSON"),
+    "empty": ({"foreground": [], "background": []}, "no clicks"),
+    "none": ({}, "no clicks"),
+    "unknown label": ({"pancreas": [INSIDE]}, "unknown label 'pancreas'"),
+    "unknown reply": ({"foreground": [INSIDE], "result_extension": ".png"}, "result_extension"),
+    "unknown device": ({"foreground": [INSIDE], "device": "abacus"}, "device"),
+}
+
+
+@pytest.mark.parametrize(("params", "sentence"), BAD_CLICKS.values(), ids=BAD_CLICKS)
+def test_a_bad_click_is_refused_with_a_sentence(url, params, sentence):
+    status, detail = refusal(ask(url, "unet2d", "alpha", **{**OHIF, **params}))
+    assert status == 400
+    assert sentence in detail
+    assert still_answers(url)
+
+
+def test_a_label_that_the_model_does_not_know_is_refused_and_the_known_ones_are_named(url):
+    status, detail = refusal(ask(url, "unet2d_labels", "alpha", pancreas=[INSIDE], **OHIF))
+    assert status == 400
+    assert "unknown label 'pancreas'; this model knows background, spleen, liver" in detail
+    assert still_answers(url)
+
+
+def test_an_unknown_model_is_not_found(url):
+    status, detail = refusal(ask(url, "unet3d", "alpha", foreground=[INSIDE]))
+    assert status == 404
+    assert "known: unet2d, unet2d_labels" in detail
+    assert still_answers(url)
+
+
+def test_an_unknown_image_is_not_found(url):
+    status, detail = refusal(ask(url, "unet2d", "delta", foreground=[INSIDE]))
+    assert status == 404
+    assert "not in the datastore" in detail
+    assert still_answers(url)
+
+
+@pytest.mark.parametrize("in_params", [False, True])
+def test_a_path_outside_the_datastore_is_refused(url, folder, in_params):
+    paths = [folder / "outside.nii.gz", folder / "studies/../outside.nii.gz", folder / "studies/alpha.nii.gz"]
+    for path in (*map(str, paths), "../outside", "/etc/passwd"):
+        extra = {"image": path, "session": {"image": path}} if in_params else {}
+        status, detail = refusal(ask(url, "unet2d", "alpha" if in_params else path, foreground=[INSIDE], **extra))
+        assert status == 404
+        assert "not in the datastore" in detail
+    assert still_answers(url)
+
+
+def test_an_uploaded_file_is_sent_to_the_datastore_or_a_session(client, folder, url):
+    with pytest.raises(MONAILabelClientException, match="") as caught:
+        client.infer("unet2d", "", {"foreground": [INSIDE]}, file=str(folder / "outside.nii.gz"))
+    assert "PUT /session/" in caught.value.msg
+    assert still_answers(url)
+
+
+@pytest.mark.parametrize(("image", "sentence"), [("truncated", "truncated.nii.gz"), ("moving", "3D image")])
+def test_an_image_that_cannot_be_clicked_is_refused(url, image, sentence):
+    status, detail = refusal(ask(url, "unet2d", image, foreground=[[1, 1, 1]]))
+    assert status == 400
+    assert sentence in detail
+    assert still_answers(url)
+
+
+def test_weights_that_do_not_fit_are_refused_until_good_ones_are_there(url, folder, client):
+    weights = folder / "model/unet2d.pt"
+    good = weights.read_bytes()
+    content = torch.load(weights, weights_only=True)
+    for spoil in ({"width": 4}, {"method": "unet9d"}, {"colour": "red"}):
+        torch.save({**content, "recipe": {**content["recipe"], **spoil}}, weights)
+        for model, name in (("unet2d", "foreground"), ("unet2d_labels", "spleen")):
+            response = ask(url, model, "alpha", **{name: [INSIDE]})
+            assert response.status_code == 400, response.text
+            assert any(word in response.text for word in ("recipe", "method")), response.text
+        assert client.info()["models"] == {}  # and /info still answers
+    weights.write_bytes(b"no weights at all")
+    assert "weights" in refusal(ask(url, "unet2d", "alpha", foreground=[INSIDE]))[1]
+    weights.write_bytes(good)
+    assert still_answers(url)
+
+
+def test_training_without_labels_is_refused(client, url):
+    for model in ("unet2d", None):
+        with pytest.raises(MONAILabelClientException, match="") as caught:
+            client.train_start(model, {"max_epochs": 1})
+        assert "Status: 400" in caught.value.msg
+        assert "no labels to train on" in caught.value.msg
+    assert still_answers(url)
+
+
+def test_training_an_unknown_model_is_not_found(client, url):
+    with pytest.raises(MONAILabelClientException, match="") as caught:
+        client.train_start("unet3d", {})
+    assert "Status: 404" in caught.value.msg
+    assert still_answers(url)
+
+
+@pytest.mark.parametrize("strategy", ["random", "first", "uncertainty"])
+def test_each_strategy_names_an_image_twice_in_a_row(client, strategy):
+    for _ in range(2):
+        sample = client.next_sample(strategy, {})
+        assert Path(sample["path"]).exists()
+    if strategy == "first":
+        assert sample["id"] == "alpha"
+
+
+def test_an_unknown_strategy_is_not_found(url):
+    status, detail = refusal(requests.post(f"{url}/activelearning/wisdom", json={}, timeout=60))
+    assert status == 404
+    assert "known: random, first, uncertainty" in detail
+
+
+def finished(status, seconds=120):
+    for _ in range(seconds * 2):
+        found = status()
+        if found["status"] in ("DONE", "ERROR", "STOPPED"):
+            return found
+        time.sleep(0.5)
+    raise TimeoutError(f"not finished after {seconds} s: {found}")
+
+
+def test_the_uncertainty_strategy_has_the_images_scored_and_then_names_the_highest(client, url):
+    task = finished(lambda: requests.get(f"{url}/scoring/", timeout=60).json())
+    assert task["status"] == "DONE", task["details"]
+    infos = {
+        name: requests.get(f"{url}/datastore/image/info", {"image": name}, timeout=60).json()
+        for name in ("alpha", "beta", "gamma", "truncated", "moving")
+    }
+    scores = {name: info["foreground_entropy"] for name, info in infos.items()}
+    assert scores.pop("truncated") is None
+    assert scores.pop("moving") is None
+    sample = client.next_sample("uncertainty", {})
+    assert sample["id"] == max(scores, key=scores.get)
+    assert sample["foreground_entropy"] == pytest.approx(max(scores.values()))
+
+
+def a_label(path, shape=SHAPE):
+    values = np.zeros(shape, np.uint8)
+    values[8:20, 8:20, 4:12] = 1
+    values[22:28, 4:10, 4:12] = 2
+    return save_nifti(path, values)
+
+
+def test_a_label_of_another_shape_is_named_when_training_is_asked_for(client, url, tmp_path):
+    client.save_label("beta", a_label(tmp_path / "wrong.nii.gz", (32, 28, 21)))
+    with pytest.raises(MONAILabelClientException, match="") as caught:
+        client.train_start("unet2d", {"max_epochs": 1})
+    assert "Status: 400" in caught.value.msg
+    assert "beta.nii.gz has shape (32, 28, 21), its image beta.nii.gz (32, 28, 20)" in caught.value.msg
+    assert still_answers(url)
+
+
+def test_saved_labels_are_trained_on_and_the_next_click_uses_the_new_weights(client, url, folder, tmp_path):
+    client.save_label("beta", a_label(tmp_path / "label.nii.gz"))
+    named = [{"name": "tumour", "idx": 1}, {"name": "spleen", "idx": 2}]
+    client.save_label("gamma", a_label(tmp_path / "label.nii.gz"), params={"label_info": named})
+    assert client.info()["datastore"]["completed"] == 2
+    before = (folder / "model/unet2d.pt").read_bytes()
+
+    client.train_start("unet2d", {"max_epochs": 2, "name": "trial"})
+    assert still_answers(url)
+    task = finished(client.train_status)
+    assert task["status"] == "DONE", task["details"]
+
+    assert (folder / "model/unet2d.pt").read_bytes() != before
+    response = ask(url, "unet2d", "alpha", foreground=[INSIDE], **OHIF)
+    assert np.array_equal(mask_in(response.content)[0], expected(folder, "alpha", [(INSIDE, 1)]))
+    info = client.info()
+    assert info["models"]["unet2d_labels"]["labels"] == {"background": 0, "spleen": 1, "liver": 2, "tumour": 3}
+    stats = info["train_stats"]["unet2d"]
+    assert (stats["epoch"], stats["total_epochs"]) == (2, 2)
+    assert stats["total_time"] > 0
+    assert np.isfinite(stats["loss"])

@@ -1,0 +1,127 @@
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+
+import pytest
+from fastapi import HTTPException
+
+from lib.server.careful import CarefulRequests
+
+
+class Stock:
+    """As much of MONAILabelApp as the mixin leans on."""
+
+    _infers_threadpool = None
+    _server_mode = False
+
+    def train(self, request):
+        return self._trainers[request["model"]](request)
+
+    def next_sample(self, request):
+        return {"id": "case", "strategy": request["strategy"]}
+
+
+class App(CarefulRequests, Stock):
+    def __init__(self, folder):
+        self.folder = folder
+        self._infers = {"unet2d": self.answer}
+        self._trainers = {"unet2d": self.answer}
+        self._strategies = {"random": None, "first": None}
+        self._scoring_methods = {}
+        self.asked = None
+
+    def answer(self, request):
+        self.asked = request
+        if request.get("wrong"):
+            raise ValueError("click (9, 9, 9) outside the image")
+        return "mask.nrrd", {"volume_ml": 1}
+
+    def datastore(self):
+        saved = lambda *given: f"saved {given[:3]}"  # noqa: E731
+        return SimpleNamespace(
+            list_images=lambda: ["case"], get_image_uri=lambda name: f"/studies/{name}.nii.gz", save_label=saved
+        )
+
+    def sessions(self):
+        return SimpleNamespace(store_path=str(self.folder / "sessions"))
+
+
+@pytest.fixture
+def app(tmp_path):
+    return App(tmp_path)
+
+
+def refusal(ask, *given):
+    with pytest.raises(HTTPException) as caught:
+        ask(*given)
+    return caught.value.status_code, caught.value.detail
+
+
+def test_an_image_of_the_datastore_is_opened_by_its_id(app):
+    result = app.infer({"model": "unet2d", "image": "case"})
+    assert app.asked["image"] == "/studies/case.nii.gz"
+    assert (result["file"], result["params"]) == ("mask.nrrd", {"volume_ml": 1})
+
+
+@pytest.mark.parametrize("image", ["nobody", "../case", "/etc/passwd", "", None, 7, ["case"], {}])
+def test_what_is_not_in_the_datastore_is_not_found(app, image):
+    status, sentence = refusal(app.infer, {"model": "unet2d", "image": image})
+    assert status == 404
+    assert "datastore" in sentence or "no image" in sentence
+    assert app.asked is None
+
+
+def test_a_file_that_exists_outside_the_datastore_is_not_found_either(app, tmp_path):
+    (tmp_path / "secret.nii.gz").touch()
+    for session in (None, {"image": "x"}):
+        request = {"model": "unet2d", "image": str(tmp_path / "secret.nii.gz"), "session": session}
+        assert refusal(app.infer, request)[0] == 404
+    climbing = str(tmp_path / "sessions" / ".." / "secret.nii.gz")
+    assert refusal(app.infer, {"model": "unet2d", "image": climbing, "session": {"image": "x"}})[0] == 404
+
+
+def test_the_image_of_a_session_is_opened(app, tmp_path):
+    image = str(tmp_path / "sessions/1234/image.nii.gz")
+    app.infer({"model": "unet2d", "image": image, "session": {"image": image}})
+    assert app.asked["image"] == image
+
+
+def test_a_client_cannot_name_the_identity_under_which_an_image_is_kept(app):
+    app.infer({"model": "unet2d", "image": "case", "identity": "somebody else's"})
+    assert app.asked["identity"] is None
+
+
+@pytest.mark.parametrize("model", ["nobody", None, ["unet2d"]])
+def test_an_unknown_model_is_not_found_and_the_known_ones_are_named(app, model):
+    status, sentence = refusal(app.infer, {"model": model, "image": "case"})
+    assert status == 404
+    assert "known: unet2d" in sentence
+    assert refusal(app.train, {"model": model})[0] == 404
+
+
+def test_bad_input_is_refused_with_the_sentence_of_the_library(app):
+    refused = (400, "click (9, 9, 9) outside the image")
+    assert refusal(app.infer, {"model": "unet2d", "image": "case", "wrong": True}) == refused
+    assert refusal(app.train, {"model": "unet2d", "wrong": True}) == refused
+
+
+def test_a_thread_pool_answers_the_same(app):
+    with ThreadPoolExecutor(1) as app._infers_threadpool:
+        assert app.infer({"model": "unet2d", "image": "case"})["file"] == "mask.nrrd"
+        assert refusal(app.infer, {"model": "unet2d", "image": "case", "wrong": True})[0] == 400
+
+
+def test_a_mask_is_saved_when_batch_inference_asks_for_it(app):
+    result = app.infer({"model": "unet2d", "image": "case", "save_label": True, "label_tag": "original"})
+    assert result["label"] == "saved ('case', 'mask.nrrd', 'original')"
+    assert result["file"] == "mask.nrrd"
+
+
+def test_an_unknown_strategy_is_not_found_and_none_is_random(app):
+    assert app.next_sample({})["strategy"] == "random"
+    status, sentence = refusal(app.next_sample, {"strategy": "wisdom"})
+    assert status == 404
+    assert "known: random, first" in sentence
+
+
+def test_whole_slide_requests_are_refused(app):
+    assert refusal(app.infer_wsi, {"model": "unet2d", "image": "/any/file.svs"})[0] == 404

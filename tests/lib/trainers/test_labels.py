@@ -1,0 +1,109 @@
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+from monailabel.datastore.local import LocalDatastore
+from monailabel.interfaces.datastore import DefaultLabelTag
+
+from clickseg.datasets import CaseFolder
+from lib.trainers.labels import labelled_images, value_names, write_data_folder
+
+SERVED = {"liver": 1, "spleen": 2}
+
+
+@pytest.fixture
+def datastore(tmp_path):
+    studies = tmp_path / "studies"
+    studies.mkdir()
+    for name in ("a", "b"):
+        save(studies / f"{name}.nii.gz", np.arange(4 * 5 * 6).reshape(4, 5, 6))
+    return LocalDatastore(str(studies), extensions=("*.nii.gz",))
+
+
+def save(path, values):
+    nib.save(nib.Nifti1Image(np.asarray(values, dtype=np.int16), np.diag([1, 2, 3, 1])), path)
+    return str(path)
+
+
+def label_of(datastore, tmp_path, image, values, label_info=None):
+    path = save(tmp_path / "label.nii.gz", values)
+    datastore.save_label(image, path, DefaultLabelTag.FINAL, {"label_info": label_info} if label_info else {})
+
+
+def values_with(*present, shape=(4, 5, 6)):
+    values = np.zeros(shape)
+    values.flat[: len(present)] = present
+    return values
+
+
+def test_no_labels_at_all_are_refused(datastore):
+    with pytest.raises(ValueError, match="no labels to train on"):
+        labelled_images(datastore)
+
+
+def test_a_label_of_another_shape_is_refused_by_name(datastore, tmp_path):
+    label_of(datastore, tmp_path, "a", values_with(1))
+    label_of(datastore, tmp_path, "b", values_with(1, shape=(4, 5, 7)))
+    with pytest.raises(ValueError, match=r"label b.nii.gz has shape \(4, 5, 7\), its image b.nii.gz \(4, 5, 6\)"):
+        labelled_images(datastore)
+
+
+def test_a_damaged_label_is_refused_by_name(datastore, tmp_path):
+    label_of(datastore, tmp_path, "a", values_with(1))
+    label = labelled_images(datastore)[0].label
+    label.write_bytes(label.read_bytes()[:30])
+    with pytest.raises(ValueError, match=r"a\.nii\.gz"):
+        labelled_images(datastore)
+
+
+def test_labels_that_agree_are_linked_as_they_are(datastore, tmp_path):
+    label_of(datastore, tmp_path, "a", values_with(1, 2))
+    labels = write_data_folder(labelled_images(datastore), tmp_path / "data", SERVED, SERVED)
+    folder = CaseFolder.read(tmp_path / "data")
+    assert labels == folder.labels == SERVED
+    assert [case.id for case in folder.cases] == ["a"]
+    assert folder.cases[0].label.is_symlink()
+
+
+def test_a_new_structure_gets_a_value_of_its_own_in_every_label_map(datastore, tmp_path):
+    label_of(
+        datastore, tmp_path, "a", values_with(1, 1, 2), [{"name": "tumour", "idx": 1}, {"name": "liver", "idx": 2}]
+    )
+    label_of(datastore, tmp_path, "b", values_with(1), [{"name": "spleen", "idx": 1}])
+    labels = write_data_folder(labelled_images(datastore), tmp_path / "data", SERVED, SERVED)
+    assert labels == {**SERVED, "tumour": 3}
+    rewritten = {case.id: nib.load(case.label) for case in CaseFolder.read(tmp_path / "data").cases}
+    assert np.asarray(rewritten["a"].dataobj).ravel()[:4].tolist() == [3, 3, 1, 0]
+    assert np.asarray(rewritten["b"].dataobj).ravel()[:2].tolist() == [2, 0]
+    assert np.array_equal(rewritten["a"].affine, np.diag([1, 2, 3, 1]))
+
+
+def test_dataset_json_names_the_values(datastore, tmp_path):
+    label_of(datastore, tmp_path, "a", values_with(1))
+    write_data_folder(labelled_images(datastore), tmp_path / "data", SERVED, SERVED)
+    assert json.loads((tmp_path / "data/dataset.json").read_text()) == {"labels": {"1": "liver", "2": "spleen"}}
+
+
+def test_without_names_values_mean_what_the_server_served():
+    assert value_names([1, 2], (), SERVED) == {1: "liver", 2: "spleen"}
+
+
+def test_values_that_nobody_named_keep_their_number():
+    assert value_names([2, 7], (), SERVED) == {2: "spleen", 7: "label 7"}
+
+
+def test_names_go_by_their_index():
+    names = [{"name": "right kidney", "idx": 2}, {"name": "left kidney", "idx": 3}]
+    assert value_names([2], names, SERVED) == {2: "right kidney"}
+
+
+def test_slicer_counts_segments_that_it_does_not_export():
+    names = [{"name": "spleen", "idx": 2}, {"name": "tumour", "idx": 4}]  # background is 1, scribbles are 3
+    assert value_names([1, 2], names, SERVED) == {1: "spleen", 2: "tumour"}
+
+
+@pytest.mark.parametrize("present", [[-1], [1, 300]])
+def test_values_that_are_no_labels_are_refused(present):
+    with pytest.raises(ValueError, match=r"only 0 \.\.\. 255"):
+        value_names(present, (), SERVED)
