@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +25,7 @@ def _train(arguments: argparse.Namespace) -> None:
 
     method = find_method(arguments.method)
     folder = CaseFolder.read(arguments.data, read_ids(arguments.cases))
-    recipe = method.recipe.from_json(arguments.recipe) if arguments.recipe else method.recipe()
+    recipe: Any = method.recipe.from_json(arguments.recipe) if arguments.recipe else method.recipe()
     recipe = recipe.with_labels(folder.labels or folder.found_labels())
     plan = Plan(
         output=arguments.output,

@@ -36,7 +36,7 @@ class Case:
 
 @dataclass(frozen=True)
 class CaseFolder:
-    """A folder in the layout of the Medical Segmentation Decathlon: imagesTr/, labelsTr/, dataset.json if there is one.
+    """A folder laid out as the Medical Segmentation Decathlon is: imagesTr/, labelsTr/, dataset.json if there is one.
 
     labels: name -> value from dataset.json; empty without it.
     """
@@ -51,11 +51,15 @@ class CaseFolder:
         images, labels = folder / "imagesTr", folder / "labelsTr"
         for wanted in (images, labels):
             if not wanted.is_dir():
-                raise ValueError(f"{folder} is not a data folder: {wanted} is missing (imagesTr/ and labelsTr/ are needed)")
+                raise ValueError(
+                    f"{folder} is not a data folder: {wanted} is missing (imagesTr/ and labelsTr/ are needed)"
+                )
         found = {case_id(path): path for path in sorted(images.iterdir()) if case_id(path)}
         unknown = sorted(set(ids or ()) - set(found))
         if unknown:
-            raise ValueError(f"no image for case {', '.join(unknown)} in {images}; there are {', '.join(found) or 'none'}")
+            raise ValueError(
+                f"no image for case {', '.join(unknown)} in {images}; there are {', '.join(found) or 'none'}"
+            )
         cases = []
         for name, image in found.items():
             if ids is not None and name not in ids:
@@ -107,7 +111,7 @@ def read_ids(text: str | None) -> list[str] | None:
 
 
 class SliceStore:
-    """Cases on the model grid, one pair of arrays each, kept on disk and mapped: memory does not grow with the cases."""
+    """Cases on the model grid, a pair of arrays each, kept on disk and mapped: memory does not grow with cases."""
 
     def __init__(self, cases: Sequence[Case], recipe: UNet2dRecipe, folder: Path, progress: bool = True) -> None:
         self.cases = tuple(cases)
@@ -143,11 +147,11 @@ def _save_atomically(path: Path, array: NDArray[np.generic]) -> None:
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     with os.fdopen(handle, "wb") as file:
         np.save(file, array)
-    os.replace(temporary, path)
+    Path(temporary).replace(path)
 
 
 class StructureDataset(Dataset):
-    """Training sample number n, for any n: a structure of a slice, cropped and augmented, a function of (seed, n) alone.
+    """Training sample number n, for any n: a structure of a slice, cropped and augmented, made from (seed, n) alone.
 
     {"image": (1, H, W), "label": (1, H, W) of 0 and 1, "seed": int, what the clicks grow from}
     """

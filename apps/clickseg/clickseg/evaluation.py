@@ -89,7 +89,7 @@ class Result:
 
 
 def find_tasks(cases: Sequence[Case], labels: Mapping[str, int], protocol: Protocol) -> list[Task]:
-    """Every slice in which a label is present (Sakinis 2019, IV-A: slice-wise), or `protocol.limit` of them per label."""
+    """Every slice with a label in it (Sakinis 2019, IV-A: slice-wise), or `protocol.limit` of them per label."""
     by_label: dict[str, list[Task]] = {name: [] for name in labels}
     for case in cases:
         label, grid = read_volume(case.label)
@@ -268,52 +268,51 @@ class Table:
 
 
 def make_report(results: Sequence[Result], protocol: Protocol, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """report.json: means, their intervals by bootstrap over patients, and the figures per label and per case."""
+    """report.json: means, their intervals by bootstrap over patients, and the figures per label and per case.
+
+    `undefined` counts the slices left out of the distances because their prediction is empty.
+    """
     table = Table(results)
     everyone = list(range(len(table.cases)))
-    per_label = {name: table.label_means(name, everyone) for name in METRICS}
     undefined = table.undefined(everyone)
+    means = {name: table.means(name, everyone) for name in METRICS}
     intervals = {name: _intervals(table, name, protocol.seed) for name in METRICS}
 
-    def by_click(at: Callable[[int], dict[str, Any]]) -> dict[str, dict[str, Any]]:
-        return {str(k): at(index) for index, k in enumerate(table.clicks)}
+    def over_clicks(figures: Mapping[str, NDArray[np.float64]]) -> dict[str, dict[str, float | None]]:
+        return {
+            str(number): {name: _number(values[index]) for name, values in figures.items()}
+            for index, number in enumerate(table.clicks)
+        }
 
-    return {
+    def per_label(cases: list[int]) -> dict[str, dict[str, Any]]:
+        figures = {name: table.label_means(name, cases) for name in METRICS}
+        present = table.counts["dice"][cases].sum((0, 2)) > 0
+        return {
+            label: over_clicks({name: values[row] for name, values in figures.items()})
+            for row, label in enumerate(table.labels)
+            if present[row]
+        }
+
+    report: dict[str, Any] = {
         "schema": SCHEMA,
         **facts,
         "user": protocol.user,
         "seed": protocol.seed,
         "clicks": list(protocol.clicks),
         "limit": protocol.limit,
-        "mean": by_click(
-            lambda k: {
-                **{name: _number(table.means(name, everyone)[k]) for name in METRICS},
-                "undefined": int(undefined[:, k].sum()),
-            }
-        ),
-        "interval": by_click(lambda k: {name: [_number(v) for v in intervals[name][:, k]] for name in METRICS}),
-        "labels": {
-            label: by_click(
-                lambda k, row=row: {
-                    **{name: _number(per_label[name][row, k]) for name in METRICS},
-                    "undefined": int(undefined[row, k]),
-                }
-            )
-            for row, label in enumerate(table.labels)
+        "mean": over_clicks(means),
+        "interval": {
+            str(number): {name: [_number(end) for end in intervals[name][:, index]] for name in METRICS}
+            for index, number in enumerate(table.clicks)
         },
-        "cases": {
-            case: {
-                label: by_click(
-                    lambda k, row=row, index=index: {
-                        name: _number(table.label_means(name, [index])[row, k]) for name in METRICS
-                    }
-                )
-                for row, label in enumerate(table.labels)
-                if table.counts["dice"][index, row].any()
-            }
-            for index, case in enumerate(table.cases)
-        },
+        "labels": per_label(everyone),
+        "cases": {case: per_label([index]) for index, case in enumerate(table.cases)},
     }
+    for index, number in enumerate(table.clicks):
+        report["mean"][str(number)]["undefined"] = int(undefined[:, index].sum())
+        for row, label in enumerate(table.labels):
+            report["labels"][label][str(number)]["undefined"] = int(undefined[row, index])
+    return report
 
 
 def _intervals(table: Table, name: str, seed: int, resamples: int = 1000) -> NDArray[np.float64]:
@@ -329,5 +328,6 @@ def _number(value: float) -> float | None:
 
 
 def write_report(report: Mapping[str, Any], folder: Path) -> None:
+    """Write `report.json` into a folder, which is made if it is not there."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "report.json").write_text(json.dumps(report, indent=1) + "\n")

@@ -50,7 +50,7 @@ class Grid:
 
     def to_ras(self, points: ArrayLike) -> NDArray[np.float64]:
         """(N, 3) voxel index -> (N, 3) RAS mm."""
-        return np.asarray(points, dtype=np.float64) @ self.affine[:3, :3].T + self.affine[:3, 3]
+        return nib.affines.apply_affine(self.affine, points)
 
     def from_ras(self, points: ArrayLike) -> NDArray[np.float64]:
         """(N, 3) RAS mm -> (N, 3) voxel index, not rounded."""
@@ -126,7 +126,7 @@ def resized_shape(shape: Sequence[int], spacing: Sequence[float], target_spacing
 
 
 def resize(image: Tensor, shape: Sequence[int]) -> Tensor:
-    """(B, C, H, W) onto another grid of the same extent (voxel edges aligned), linear; smoothed first when it shrinks."""
+    """(B, C, H, W) onto another grid of the same extent (edges aligned), linear; smoothed first when it shrinks."""
     if tuple(image.shape[2:]) == tuple(shape):
         return image
     shrinks = any(new < old for new, old in zip(shape, image.shape[2:], strict=True))
@@ -134,7 +134,7 @@ def resize(image: Tensor, shape: Sequence[int]) -> Tensor:
 
 
 def resize_labels(label: Tensor, shape: Sequence[int]) -> Tensor:
-    """(B, H, W) uint8 label map onto another grid of the same extent: each voxel takes the class that covers most of it."""
+    """(B, H, W) uint8 label map onto another grid of the same extent; a voxel takes the class that covers it most."""
     if tuple(label.shape[1:]) == tuple(shape):
         return label
     best = torch.full((len(label), *shape), -1.0)

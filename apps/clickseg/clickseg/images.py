@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from pathlib import Path
+from typing import Any
 
 import itk
 import nibabel as nib
@@ -14,6 +15,7 @@ from .geometry import LPS_TO_RAS, Grid
 
 
 def is_nifti(path: Path | str) -> bool:
+    """Whether a file is NIfTI by its name."""
     return str(path).endswith((".nii", ".nii.gz"))
 
 
@@ -33,12 +35,13 @@ def read_volume(path: Path | str) -> tuple[NDArray[np.generic], Grid]:
         raise ValueError(f"{path.name} has shape {array.shape}; a 3D image (one value per voxel) is needed")
     if array.dtype.kind not in "iuf":
         raise ValueError(f"{path.name} holds {array.dtype} values; a scalar image is needed")
-    return array, Grid(shape=array.shape, affine=affine)
+    x, y, z = array.shape
+    return array, Grid(shape=(x, y, z), affine=affine)
 
 
 def _read_nifti(path: Path) -> tuple[NDArray[np.generic], NDArray[np.float64]]:
     try:
-        image = nib.load(path)
+        image: Any = nib.load(path)
         scaled = image.dataobj.slope != 1 or image.dataobj.inter != 0
         return np.asarray(image.dataobj, dtype=np.float32 if scaled else None), image.affine
     except (OSError, EOFError, ValueError, zlib.error, nib.filebasedimages.ImageFileError) as error:

@@ -34,6 +34,7 @@ def half_precision(device: torch.device | str) -> contextlib.AbstractContextMana
 
 
 def cpu_has_amx() -> bool:
+    """Whether this CPU multiplies matrices of bfloat16 in hardware."""
     supported = getattr(torch.cpu, "_is_amx_tile_supported", None)
     return bool(supported and supported())
 

@@ -21,9 +21,10 @@ from .methods import Model
 def plot_curves(report: Mapping[str, Any], path: Path) -> None:
     """Mean Dice over clicks with its interval, every label in grey behind it, and the surface distance beside it."""
     clicks = report["clicks"]
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
-    for name, values in report["labels"].items():
-        left.plot(clicks, [values[str(k)]["dice"] for k in clicks], lw=1, alpha=0.55, label=name)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4.5), layout="constrained")
+    colours = plt.get_cmap("tab20")
+    for index, (name, values) in enumerate(report["labels"].items()):
+        left.plot(clicks, [values[str(k)]["dice"] for k in clicks], lw=1, color=colours(index % 20), label=name)
     for axes, key, title in ((left, "dice", "Dice, slice-wise"), (right, "mad_mm", "mean absolute distance (mm)")):
         mean = [report["mean"][str(k)][key] for k in clicks]
         low, high = zip(*(report["interval"][str(k)][key] for k in clicks), strict=True)
@@ -33,8 +34,8 @@ def plot_curves(report: Mapping[str, Any], path: Path) -> None:
         axes.set(xlabel="clicks per slice and structure", title=title, xticks=clicks)
         axes.grid(alpha=0.3)
     left.set_ylim(top=1)
-    left.legend(fontsize=7, ncols=2, loc="lower right")
-    figure.suptitle(f"{report['method']}, user {report['user']}, {len(report['cases'])} cases")
+    figure.legend(*left.get_legend_handles_labels(), fontsize=8, loc="outside right center")
+    figure.suptitle(f"{report['method']}, user {report['user']}, {', '.join(report['cases'])}")
     figure.savefig(path, dpi=120)
     plt.close(figure)
 
@@ -47,7 +48,7 @@ def plot_turns(
     path: Path,
     window: tuple[float, float] = (-125.0, 275.0),
 ) -> None:
-    """A slice (R, A order) once per turn: truth outlined in yellow, prediction in red, clicks green inside, red outside."""
+    """A slice (R, A order) once per turn: truth outlined in gold, prediction in red, clicks lime (in), pink (out)."""
     figure, axes = plt.subplots(1, len(turns), figsize=(3.2 * len(turns), 3.6), layout="constrained", squeeze=False)
     rows = np.flatnonzero(np.any([truth, *(mask for mask, _ in turns)], axis=(0, 2)))
     columns = np.flatnonzero(np.any([truth, *(mask for mask, _ in turns)], axis=(0, 1)))
@@ -79,4 +80,6 @@ def plot_examples(model: Model, tasks: Sequence[Task], protocol: Protocol, folde
         turns = [(turn.masks[0], turn.clicks[0]) for turn in game.turns([task], protocol, device)]
         image, truth = game.stack([task])
         path = folder / f"overlay_{task.case.id}_{task.name.replace(' ', '_')}_{task.slice}.png"
-        plot_turns(image[0, 0].numpy(), truth[0, 0].numpy(), turns, f"{task.case.id}, {task.name}, slice {task.slice}", path)
+        plot_turns(
+            image[0, 0].numpy(), truth[0, 0].numpy(), turns, f"{task.case.id}, {task.name}, slice {task.slice}", path
+        )

@@ -64,9 +64,7 @@ class Session:
                 self.slices.view(mask, number)[:] = self._inside(number, in_slice) > 0.5
         return mask
 
-    def predict_labels(
-        self, clicks: Mapping[str, Sequence[Position]], labels: Mapping[str, int]
-    ) -> NDArray[np.uint8]:
+    def predict_labels(self, clicks: Mapping[str, Sequence[Position]], labels: Mapping[str, int]) -> NDArray[np.uint8]:
         """Clicks by label name, and under "background" -> uint8 label map (X, Y, Z) with the values of `labels`.
 
         A label's clicks are inside for it; every other label's and the background's are outside. Where two labels

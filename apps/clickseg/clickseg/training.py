@@ -1,4 +1,4 @@
-"""Training: the K-interaction step (Sakinis 2019, III-C) and the one trainer that app, bundle and command line share."""
+"""Training: the K-interaction step (Sakinis 2019, III-C) and the trainer that app, bundle and command line share."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from ignite.engine import Events
@@ -27,7 +27,7 @@ from .datasets import Case, GlobalOrder, SliceStore, StructureDataset
 from .interaction import interact
 from .machine import half_precision, pick_device
 from .methods import Recipe, Segmenter, UNet2dRecipe, find_method, save_weights
-from .methods.weights import FORMAT, read_file, write_atomically
+from .methods.weights import FORMAT, read_file, to_device, write_atomically
 
 
 def click_schedule(max_clicks: int, reading: str, draws: Tensor) -> Tensor:
@@ -52,11 +52,11 @@ class Interact:
         self.max_clicks = max_clicks
         self.reading = reading
 
-    def __call__(self, engine: SupervisedTrainer, batch: Mapping[str, Any]) -> dict[str, Any]:
+    def __call__(self, engine: Any, batch: Mapping[str, Any]) -> dict[str, Any]:
         device = engine.state.device
         image, label, seeds = (batch[key].to(device) for key in ("image", "label", "seed"))
         network = engine.network
-        segmenter: Segmenter = network.module if isinstance(network, DistributedDataParallel) else network
+        segmenter = cast(Segmenter, network.module if isinstance(network, DistributedDataParallel) else network)
         draws = torch.stack(
             [torch.rand(self.max_clicks, generator=torch.Generator().manual_seed(int(seed))) for seed in seeds], dim=1
         )
@@ -134,7 +134,9 @@ class Clock:
             return step / self.steps
         share = torch.tensor(self.elapsed / (self.seconds or 1.0))
         if dist.is_initialized():  # all processes must agree on when to stop
-            share = share.to(torch.device("cuda", torch.cuda.current_device()) if dist.get_backend() == "nccl" else "cpu")
+            share = share.to(
+                torch.device("cuda", torch.cuda.current_device()) if dist.get_backend() == "nccl" else "cpu"
+            )
             dist.broadcast(share, 0)
         return float(share)
 
@@ -171,7 +173,7 @@ def build_trainer(
     segmenter = find_method(method).build(recipe)
     if plan.init is not None:
         segmenter.load_state_dict(_fitting_state(plan.init, recipe))
-    segmenter.to(device, memory_format=torch.channels_last)
+    to_device(segmenter, device)
     optimizer = torch.optim.Adam(segmenter.parameters(), lr=recipe.learning_rate)
     checkpoint = _read_checkpoint(plan, recipe)
     if checkpoint:
@@ -227,7 +229,7 @@ def _open_store(cases: Sequence[Case], recipe: UNet2dRecipe, plan: Plan, rank: i
 
 
 def _fitting_state(path: Path, recipe: Recipe) -> dict[str, Tensor]:
-    """The state in a weights file, in full precision. ValueError if its recipe computes something else than `recipe`."""
+    """The state in a weights file, in full precision. ValueError if its recipe computes something else."""
     content = read_file(path)
     theirs = type(recipe).from_dict(content["recipe"])
     differing = [
@@ -295,7 +297,9 @@ class _Run:
             numbers |= self.plan.validate(self.segmenter)
         for name, value in numbers.items():
             board.writer.add_scalar(f"epoch/{name}", value, step)
-        _append_row(self.plan.output / "log.csv", {"epoch": epoch, "step": step, "seconds": self.clock.elapsed, **numbers})
+        _append_row(
+            self.plan.output / "log.csv", {"epoch": epoch, "step": step, "seconds": self.clock.elapsed, **numbers}
+        )
         self.save(step)
 
     def save(self, step: int) -> None:

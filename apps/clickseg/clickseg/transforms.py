@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 from monai.transforms import (
-    Randomizable,
     RandAffined,
     RandGaussianNoised,
+    Randomizable,
     RandScaleIntensityd,
     RandShiftIntensityd,
     Transform,
@@ -43,7 +43,7 @@ class SlicesOnModelGridd(Transform):
         label, label_grid = read_volume(data["label"])
         if label_grid.shape != grid.shape:
             raise ValueError(
-                f"label {Path(data['label']).name} has shape {label_grid.shape}, its image {grid.shape}; they must agree"
+                f"label {Path(data['label']).name} has shape {label_grid.shape}, but its image {grid.shape}"
             )
         if label.min() < 0 or label.max() > 255:
             raise ValueError(f"label {Path(data['label']).name} has values outside 0..255")
@@ -83,18 +83,19 @@ class CropAroundLabeld(Randomizable, Transform):
 
     def __init__(self, size: int) -> None:
         self.size = size
+        self.corner: list[int] = []
 
-    def randomize(self, label: torch.Tensor) -> tuple[int, ...]:
+    def randomize(self, label: torch.Tensor) -> None:
         pixels = label[0].nonzero()
         chosen = pixels[self.R.randint(len(pixels))].tolist()
-        corner = []
+        self.corner = []
         for index, count in zip(chosen, label.shape[1:], strict=True):
             start = index - self.R.randint(self.size)
-            corner.append(min(max(start, 0), max(count - self.size, 0)))
-        return tuple(corner)
+            self.corner.append(min(max(start, 0), max(count - self.size, 0)))
 
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        top, left = self.randomize(data["label"])
+        self.randomize(data["label"])
+        top, left = self.corner
         result = dict(data)
         for key in ("image", "label"):
             part = data[key][:, top : top + self.size, left : left + self.size]
@@ -110,7 +111,7 @@ def preprocess(recipe: UNet2dRecipe) -> list[Transform]:
 
 
 def augment(recipe: UNet2dRecipe) -> list[Transform]:
-    """What training adds after `preprocess`: a structure and slice, a crop, and (a field of the recipe) random changes."""
+    """What training adds after `preprocess`: a structure of a slice, a crop, random changes if the recipe wants them."""
     crop: list[Transform] = [PickSliced(), CropAroundLabeld(recipe.size)]
     if not recipe.augment:
         return crop

@@ -13,7 +13,10 @@ PADDING = -1
 
 @dataclass(frozen=True, slots=True)
 class Click:
-    """One click: `position` is a voxel index in array-axis order, `label` its class (one structure: 1 inside, 0 outside)."""
+    """One click: `position` is a voxel index in array-axis order, `label` its class.
+
+    A one-structure method calls inside 1 and outside 0.
+    """
 
     position: tuple[int, ...]
     label: int

@@ -13,7 +13,7 @@ from .click import PADDING
 
 
 def gaussian_guidance(clicks: Tensor, labels: Sequence[int], shape: Sequence[int], sigma: float) -> Tensor:
-    """One channel per label: unit pixels at its clicks, smoothed with a Gaussian, normalised to [0, 1] (Sakinis 2019, III-B).
+    """One channel per label: unit pixels at its clicks, smoothed, normalised to [0, 1] (Sakinis 2019, III-B).
 
     The smoothing is the sum of one Gaussian patch (4 sigma each way) per click, so time grows with the clicks and not
     with the image, and memory is that of one patch per image however many clicks there are.

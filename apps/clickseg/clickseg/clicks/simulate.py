@@ -18,7 +18,7 @@ from .click import PADDING, append_clicks
 
 Metric = Literal["chessboard", "taxicab", "chamfer"]
 
-# Cost of a step by the number of axes it moves along. "chamfer" is Borgefors' optimal 3x3 mask (and its usual 3D extension).
+# Cost of a step by the number of axes it moves along. "chamfer" is Borgefors' optimal 3x3 mask, extended to 3D.
 STEP_COSTS: dict[str, tuple[float, ...]] = {
     "chessboard": (1.0, 1.0, 1.0),
     "taxicab": (1.0, 2.0, 3.0),
@@ -44,6 +44,7 @@ class SimulatedUser(Protocol):
 
 
 def check_metric(metric: str) -> None:
+    """ValueError for a metric that is not in STEP_COSTS."""
     if metric not in STEP_COSTS:
         raise ValueError(f"unknown distance metric {metric!r}; choose one of {', '.join(STEP_COSTS)}")
 
@@ -173,7 +174,10 @@ def bounding_box(mask: np.ndarray) -> tuple[slice, ...] | None:
 
 @dataclass(frozen=True)
 class SakinisUser:
-    """The paper's random clicker (III-B). Its first click is drawn from the interior (III-B) or from all of the structure (III-C)."""
+    """The paper's random clicker (III-B).
+
+    first: its first click is drawn from the interior (III-B) or evenly from all of the structure (III-C).
+    """
 
     metric: Metric = "chessboard"
     scale: float = 1.0

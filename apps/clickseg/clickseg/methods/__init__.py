@@ -5,4 +5,14 @@ from .registry import METHODS, find_method
 from .unet2d import UNet2dRecipe
 from .weights import Model, load_model, save_weights
 
-__all__ = ["METHODS", "Method", "Model", "Recipe", "Segmenter", "UNet2dRecipe", "find_method", "load_model", "save_weights"]
+__all__ = [
+    "METHODS",
+    "Method",
+    "Model",
+    "Recipe",
+    "Segmenter",
+    "UNet2dRecipe",
+    "find_method",
+    "load_model",
+    "save_weights",
+]

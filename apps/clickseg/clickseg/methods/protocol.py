@@ -7,19 +7,16 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self, TypeVar
+from typing import Any, ClassVar, Self
 
 from torch import Tensor, nn
-
-AnySegmenter = TypeVar("AnySegmenter", bound="Segmenter")
 
 
 @dataclass(frozen=True)
 class Recipe:
     """Every number that makes a model, kept in its checkpoint so that weights rebuild their own method.
 
-    labels: name -> value in the label images. spacing: mm of the model grid, in plane for a 2D method. window: HU (or
-    whatever the image holds), clipped to before standardising with mean and deviation (of clipped training voxels).
+    labels: name -> value in the label images. spacing: mm of the model grid, in plane for a 2D method.
     """
 
     method: ClassVar[str]
@@ -27,6 +24,7 @@ class Recipe:
 
     labels: Mapping[str, int] = field(default_factory=dict)
     modality: str = "CT"
+    spacing: float = 1.25
 
     def to_dict(self) -> dict[str, Any]:
         return {"method": self.method, **dataclasses.asdict(self)}
@@ -46,7 +44,8 @@ class Recipe:
         unknown = sorted(set(values) - known)
         if unknown:
             raise ValueError(f"unknown recipe fields {', '.join(unknown)}; known: {', '.join(sorted(known))}")
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+        fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+        return cls(**fields)
 
     @classmethod
     def from_json(cls, path: Path | str) -> Self:
@@ -76,14 +75,10 @@ class Segmenter(nn.Module):
         return self.decode(self.encode(image), clicks, previous)
 
 
-class BuildSegmenter(Protocol):
-    def __call__(self, recipe: Any) -> Segmenter: ...
-
-
 @dataclass(frozen=True)
 class Method:
-    """One line of METHODS: the recipe's class, and how to build the segmenter, the loss and the training user of one."""
+    """What METHODS holds: the recipe's class, the segmenter that a recipe builds, and the loss that trains it."""
 
     recipe: type[Recipe]
-    build: BuildSegmenter
+    build: Callable[[Any], Segmenter]
     loss: Callable[[Tensor, Tensor], Tensor]

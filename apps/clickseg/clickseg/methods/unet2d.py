@@ -19,12 +19,15 @@ INSIDE, OUTSIDE = 1, 0
 
 @dataclass(frozen=True)
 class UNet2dRecipe(Recipe):
-    """The numbers of `unet2d`; the defaults are the shipped model's, `docs/adr` says why where they leave Table I."""
+    """The numbers of `unet2d`; the defaults are the shipped model's, `docs/adr` says why where they leave Table I.
+
+    window: HU (or whatever the image holds), clipped to before standardising with the mean and the deviation of the
+    clipped training voxels.
+    """
 
     method: ClassVar[str] = "unet2d"
     dimension: ClassVar[int] = 2
 
-    spacing: float = 1.25  # mm in plane
     window: tuple[float, float] | None = (-125.0, 275.0)
     mean: float = -56.4
     deviation: float = 97.7
@@ -68,7 +71,10 @@ class UNet2dRecipe(Recipe):
 
 
 class UNet2d(Segmenter):
-    """Image (B, 1, H, W) and clicks (B, N, 3) -> logits (B, 2, H, W): outside, inside. The code is the standardised slice."""
+    """Image (B, 1, H, W) and clicks (B, N, 3) -> logits (B, 2, H, W): outside, inside.
+
+    The code is the standardised slice.
+    """
 
     dimension = 2
 
@@ -85,7 +91,9 @@ class UNet2d(Segmenter):
 
     def decode(self, code: Tensor, clicks: Tensor, previous: Tensor | None = None) -> Tensor:
         if previous is not None:
-            raise ValueError("unet2d has no input for an initial mask (Sakinis 2019, III-B: image and two click channels)")
+            raise ValueError(
+                "unet2d has no input for an initial mask (Sakinis 2019, III-B: image and two click channels)"
+            )
         height, width = code.shape[-2:]
         guidance = gaussian_guidance(clicks.to(code.device), (INSIDE, OUTSIDE), (height, width), self.recipe.sigma)
         x = torch.cat([code, guidance.to(code.dtype)], dim=1)

@@ -36,8 +36,8 @@ def write_atomically(path: Path | str, content: object) -> None:
             torch.save(content, file)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
@@ -66,8 +66,16 @@ def read_file(path: Path | str) -> dict[str, Any]:
     return content
 
 
+def to_device(segmenter: Segmenter, device: torch.device | str) -> Segmenter:
+    """Move a segmenter, with 2D weights laid out channels-last, which convolutions on CPUs and GPUs prefer."""
+    for parameter in segmenter.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    return segmenter.to(device)
+
+
 def load_model(path: Path | str, device: torch.device | str = "cpu") -> Model:
-    """Rebuild the method that a weights file was made with, strictly, in evaluation mode. ValueError if they do not fit."""
+    """Rebuild what a weights file was made with, strictly, in evaluation mode. ValueError if it does not fit."""
     content = read_file(path)
     method = find_method(content["recipe"].get("method"))
     recipe = method.recipe.from_dict(content["recipe"])
@@ -76,5 +84,5 @@ def load_model(path: Path | str, device: torch.device | str = "cpu") -> Model:
         segmenter.load_state_dict(content["state"], strict=True)
     except RuntimeError as error:
         raise ValueError(f"the weights in {path} do not fit the recipe stored beside them: {error}") from error
-    segmenter.to(device=device, memory_format=torch.channels_last).eval()
+    to_device(segmenter, device).eval()
     return Model(segmenter, recipe, content["card"])

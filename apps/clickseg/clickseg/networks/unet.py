@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -32,7 +34,7 @@ class UNet(nn.Module):
     def __init__(self, inputs: int, outputs: int, width: int) -> None:
         super().__init__()
         widths = [width * 2**level for level in range(self.levels + 1)]
-        pairs = list(zip(widths, widths[1:], strict=False))
+        pairs = list(pairwise(widths))
         self.down = nn.ModuleList([_block(narrow, wide) for narrow, wide in [(inputs, width), *pairs[:-1]]])
         self.bottleneck = _block(*pairs[-1])
         self.enlarge = nn.ModuleList([nn.ConvTranspose2d(wide, narrow, 2, stride=2) for narrow, wide in pairs])
