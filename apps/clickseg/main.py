@@ -7,13 +7,14 @@ from pathlib import Path
 APP = str(Path(__file__).resolve().parent)
 if sys.path.count(APP) < 2:  # the loader puts this folder there while this file runs, and takes one away again
     sys.path.append(APP)
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # itkimage2segimage
 os.environ["MONAI_LABEL_TRACKING_ENABLED"] = "false"  # MLflow is not installed, and nothing here needs it
 
-from clickseg.sessions import SessionCache  # noqa: E402
 from monailabel.interfaces.app import MONAILabelApp  # noqa: E402
 
 from clickseg import __version__  # noqa: E402
 from clickseg.machine import keep_freed_memory  # noqa: E402
+from clickseg.sessions import SessionCache  # noqa: E402
 from lib.activelearning import STRATEGIES, ForegroundEntropy  # noqa: E402
 from lib.configs import select  # noqa: E402
 from lib.server import CarefulRequests, add_routes  # noqa: E402

@@ -4,19 +4,13 @@ One server for the whole module: the tests run in the order in which they stand 
 label is saved, and training comes last).
 """
 
+import functools
 import gzip
-import io
-import json
-import os
-import socket
-import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nibabel as nib
-import nrrd
 import numpy as np
 import pytest
 import requests
@@ -26,7 +20,6 @@ from monailabel.client.client import MONAILabelClientException
 
 from clickseg.clicks import Click
 from clickseg.images import read_volume
-from clickseg.methods import METHODS, UNet2dRecipe, save_weights
 from clickseg.sessions import SessionCache
 
 SHAPE = (32, 28, 20)
@@ -37,19 +30,13 @@ OHIF = {"result_extension": ".nrrd", "result_dtype": "uint8", "result_compress":
 SLICER = {"result_extension": ".nrrd", "result_dtype": "uint8"}
 
 
-def tiny_weights(path, seed=0):
-    recipe = UNet2dRecipe(labels=LABELS, width=2, size=32, batch=2, steps_per_epoch=2, spacing=2.5, augment=False)
-    torch.manual_seed(seed)
-    save_weights(path, METHODS["unet2d"].build(recipe), recipe)
-
-
 def save_nifti(path, values):
     nib.save(nib.Nifti1Image(values, AFFINE), path)
     return str(path)
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(tmp_path_factory, tiny_weights):
     """studies/ with three images and two that nobody can open, model/ with weights."""
     folder = tmp_path_factory.mktemp("server")
     (folder / "studies").mkdir()
@@ -61,42 +48,25 @@ def folder(tmp_path_factory):
     (folder / "studies/truncated.nii.gz").write_bytes(gzip.compress(whole[: len(whole) // 2]))
     save_nifti(folder / "studies/moving.nii.gz", np.zeros((8, 8, 8, 3), np.int16))
     save_nifti(folder / "outside.nii.gz", np.zeros(SHAPE, np.int16))
-    tiny_weights(folder / "model/unet2d.pt")
+    tiny_weights(folder / "model/unet2d.pt", LABELS)
     return folder
 
 
-def wait_for(url, server, log, seconds=300):
-    """Until the server answers (it imports for 15 s, for minutes on a busy machine)."""
-    deadline = time.monotonic() + seconds
-    while server.poll() is None and time.monotonic() < deadline:
-        try:
-            return requests.get(f"{url}/info/", timeout=5).raise_for_status()
-        except requests.RequestException:
-            time.sleep(0.5)
-    return pytest.fail(f"the server does not answer:\n{log.read_text()[-3000:]}")
-
-
 @pytest.fixture(scope="module")
-def url(folder, repository):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environment = {  # weights, training and sessions stay in the folder; the app's own folder only gets a log
-        **os.environ,
-        "CLICKSEG_MODEL_DIR": str(folder / "model"),
-        "MONAI_LABEL_SESSION_PATH": str(folder / "sessions"),
-        "OMP_NUM_THREADS": "2",
-    }
-    command = [sys.executable, "-m", "monailabel.main", "start_server", "--app", str(repository / "apps/clickseg")]
-    command += ["--studies", str(folder / "studies"), "--host", "127.0.0.1", "--port", str(port)]
-    with (folder / "server.log").open("w") as log:
-        server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=folder)
-    try:
-        wait_for(f"http://127.0.0.1:{port}", server, folder / "server.log")
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        server.wait(30)
+def url(folder, serve):
+    with serve(folder, str(folder / "studies")) as url:
+        yield url
+
+
+@pytest.fixture
+def click(ask, url):
+    return functools.partial(ask, url)
+
+
+@pytest.fixture(autouse=True)
+def the_server_answers_whatever_happened_before(click):
+    yield
+    assert click("unet2d", "alpha", foreground=[INSIDE], **OHIF).status_code == 200
 
 
 @pytest.fixture
@@ -104,25 +74,9 @@ def client(url, tmp_path):
     return MONAILabelClient(url, str(tmp_path))
 
 
-def ask(url, model, image, /, **params):
-    """As OHIF asks."""
-    fields = {"params": (None, json.dumps(params))}
-    return requests.post(f"{url}/infer/{model}", params={"image": image, "output": "image"}, files=fields, timeout=120)
-
-
-def mask_in(content):
-    file = io.BytesIO(content)
-    header = nrrd.read_header(file)
-    return nrrd.read_data(header, file), header
-
-
 def expected(folder, image, clicks):
     session = SessionCache().open(folder / f"studies/{image}.nii.gz", folder / "model/unet2d.pt")
     return session.predict([Click(tuple(position), label) for position, label in clicks])
-
-
-def still_answers(url):
-    return ask(url, "unet2d", "alpha", foreground=[INSIDE], **OHIF).status_code == 200
 
 
 def refusal(response):
@@ -141,10 +95,10 @@ def test_info_lists_both_models_as_ohif_and_slicer_need_them(client):
     assert info["datastore"]["total"] == 5
 
 
-def test_ohif_gets_the_mask_that_the_library_computes(url, folder):
-    response = ask(url, "unet2d", "alpha", foreground=[INSIDE], background=[OUTSIDE], **OHIF)
+def test_ohif_gets_the_mask_that_the_library_computes(click, folder, mask_in):
+    response = click("unet2d", "alpha", foreground=[INSIDE], background=[OUTSIDE], **OHIF)
     assert response.status_code == 200, response.text
-    mask, header = mask_in(response.content)
+    mask, header = mask_in(response)
     assert np.array_equal(mask, expected(folder, "alpha", [(INSIDE, 1), (OUTSIDE, 0)]))
     assert mask.dtype == np.uint8
     assert header["encoding"] == "raw"
@@ -174,9 +128,8 @@ def test_named_labels_come_back_with_the_values_that_info_told(client):
 
 
 @pytest.mark.parametrize("output", ["json", "all"])
-def test_other_outputs_are_answered(url, output):
-    fields = {"params": (None, json.dumps({"foreground": [INSIDE]}))}
-    answer = requests.post(f"{url}/infer/unet2d", params={"image": "beta", "output": output}, files=fields, timeout=60)
+def test_other_outputs_are_answered(click, output):
+    answer = click("unet2d", "beta", output=output, foreground=[INSIDE])
     assert answer.status_code == 200
     if output == "json":
         assert "foreground" in answer.json()["volume_ml"]
@@ -196,12 +149,12 @@ def test_a_session_can_be_clicked_like_an_image_of_the_datastore(client, folder)
     assert np.array_equal(read_volume(path)[0], expected(folder, "beta", [(INSIDE, 1)]))
 
 
-def test_many_clients_at_once_get_their_own_answers(url, folder):
+def test_many_clients_at_once_get_their_own_answers(click, folder, mask_in):
     positions = [[4 + 3 * step, 5 + 2 * step, step] for step in range(8)]
     with ThreadPoolExecutor(4) as pool:
-        answers = list(pool.map(lambda p: ask(url, "unet2d", "gamma", foreground=[p], **OHIF), positions))
+        answers = list(pool.map(lambda p: click("unet2d", "gamma", foreground=[p], **OHIF), positions))
     for position, answer in zip(positions, answers, strict=True):
-        assert np.array_equal(mask_in(answer.content)[0], expected(folder, "gamma", [(position, 1)]))
+        assert np.array_equal(mask_in(answer)[0], expected(folder, "gamma", [(position, 1)]))
 
 
 BAD_CLICKS = {
@@ -220,91 +173,81 @@ BAD_CLICKS = {
 
 
 @pytest.mark.parametrize(("params", "sentence"), BAD_CLICKS.values(), ids=BAD_CLICKS)
-def test_a_bad_click_is_refused_with_a_sentence(url, params, sentence):
-    status, detail = refusal(ask(url, "unet2d", "alpha", **{**OHIF, **params}))
+def test_a_bad_click_is_refused_with_a_sentence(click, params, sentence):
+    status, detail = refusal(click("unet2d", "alpha", **{**OHIF, **params}))
     assert status == 400
     assert sentence in detail
-    assert still_answers(url)
 
 
-def test_a_label_that_the_model_does_not_know_is_refused_and_the_known_ones_are_named(url):
-    status, detail = refusal(ask(url, "unet2d_labels", "alpha", pancreas=[INSIDE], **OHIF))
+def test_a_label_that_the_model_does_not_know_is_refused_and_the_known_ones_are_named(click):
+    status, detail = refusal(click("unet2d_labels", "alpha", pancreas=[INSIDE], **OHIF))
     assert status == 400
     assert "unknown label 'pancreas'; this model knows background, spleen, liver" in detail
-    assert still_answers(url)
 
 
-def test_an_unknown_model_is_not_found(url):
-    status, detail = refusal(ask(url, "unet3d", "alpha", foreground=[INSIDE]))
+def test_an_unknown_model_is_not_found(click):
+    status, detail = refusal(click("unet3d", "alpha", foreground=[INSIDE]))
     assert status == 404
     assert "known: unet2d, unet2d_labels" in detail
-    assert still_answers(url)
 
 
-def test_an_unknown_image_is_not_found(url):
-    status, detail = refusal(ask(url, "unet2d", "delta", foreground=[INSIDE]))
+def test_an_unknown_image_is_not_found(click):
+    status, detail = refusal(click("unet2d", "delta", foreground=[INSIDE]))
     assert status == 404
     assert "not in the datastore" in detail
-    assert still_answers(url)
 
 
 @pytest.mark.parametrize("in_params", [False, True])
-def test_a_path_outside_the_datastore_is_refused(url, folder, in_params):
+def test_a_path_outside_the_datastore_is_refused(click, folder, in_params):
     paths = [folder / "outside.nii.gz", folder / "studies/../outside.nii.gz", folder / "studies/alpha.nii.gz"]
     for path in (*map(str, paths), "../outside", "/etc/passwd"):
         extra = {"image": path, "session": {"image": path}} if in_params else {}
-        status, detail = refusal(ask(url, "unet2d", "alpha" if in_params else path, foreground=[INSIDE], **extra))
+        status, detail = refusal(click("unet2d", "alpha" if in_params else path, foreground=[INSIDE], **extra))
         assert status == 404
         assert "not in the datastore" in detail
-    assert still_answers(url)
 
 
-def test_an_uploaded_file_is_sent_to_the_datastore_or_a_session(client, folder, url):
+def test_an_uploaded_file_is_sent_to_the_datastore_or_a_session(client, folder):
     with pytest.raises(MONAILabelClientException, match="") as caught:
         client.infer("unet2d", "", {"foreground": [INSIDE]}, file=str(folder / "outside.nii.gz"))
     assert "PUT /session/" in caught.value.msg
-    assert still_answers(url)
 
 
 @pytest.mark.parametrize(("image", "sentence"), [("truncated", "truncated.nii.gz"), ("moving", "3D image")])
-def test_an_image_that_cannot_be_clicked_is_refused(url, image, sentence):
-    status, detail = refusal(ask(url, "unet2d", image, foreground=[[1, 1, 1]]))
+def test_an_image_that_cannot_be_clicked_is_refused(click, image, sentence):
+    status, detail = refusal(click("unet2d", image, foreground=[[1, 1, 1]]))
     assert status == 400
     assert sentence in detail
-    assert still_answers(url)
 
 
-def test_weights_that_do_not_fit_are_refused_until_good_ones_are_there(url, folder, client):
+def test_weights_that_do_not_fit_are_refused_until_good_ones_are_there(click, folder, client):
     weights = folder / "model/unet2d.pt"
     good = weights.read_bytes()
     content = torch.load(weights, weights_only=True)
     for spoil in ({"width": 4}, {"method": "unet9d"}, {"colour": "red"}):
         torch.save({**content, "recipe": {**content["recipe"], **spoil}}, weights)
         for model, name in (("unet2d", "foreground"), ("unet2d_labels", "spleen")):
-            response = ask(url, model, "alpha", **{name: [INSIDE]})
+            response = click(model, "alpha", **{name: [INSIDE]})
             assert response.status_code == 400, response.text
             assert any(word in response.text for word in ("recipe", "method")), response.text
         assert client.info()["models"] == {}  # and /info still answers
     weights.write_bytes(b"no weights at all")
-    assert "weights" in refusal(ask(url, "unet2d", "alpha", foreground=[INSIDE]))[1]
+    assert "weights" in refusal(click("unet2d", "alpha", foreground=[INSIDE]))[1]
     weights.write_bytes(good)
-    assert still_answers(url)
 
 
-def test_training_without_labels_is_refused(client, url):
+def test_training_without_labels_is_refused(client):
     for model in ("unet2d", None):
         with pytest.raises(MONAILabelClientException, match="") as caught:
             client.train_start(model, {"max_epochs": 1})
         assert "Status: 400" in caught.value.msg
         assert "no labels to train on" in caught.value.msg
-    assert still_answers(url)
 
 
-def test_training_an_unknown_model_is_not_found(client, url):
+def test_training_an_unknown_model_is_not_found(client):
     with pytest.raises(MONAILabelClientException, match="") as caught:
         client.train_start("unet3d", {})
     assert "Status: 404" in caught.value.msg
-    assert still_answers(url)
 
 
 @pytest.mark.parametrize("strategy", ["random", "first", "uncertainty"])
@@ -353,16 +296,15 @@ def a_label(path, shape=SHAPE):
     return save_nifti(path, values)
 
 
-def test_a_label_of_another_shape_is_named_when_training_is_asked_for(client, url, tmp_path):
+def test_a_label_of_another_shape_is_named_when_training_is_asked_for(client, tmp_path):
     client.save_label("beta", a_label(tmp_path / "wrong.nii.gz", (32, 28, 21)))
     with pytest.raises(MONAILabelClientException, match="") as caught:
         client.train_start("unet2d", {"max_epochs": 1})
     assert "Status: 400" in caught.value.msg
     assert "beta.nii.gz has shape (32, 28, 21), its image beta.nii.gz (32, 28, 20)" in caught.value.msg
-    assert still_answers(url)
 
 
-def test_saved_labels_are_trained_on_and_the_next_click_uses_the_new_weights(client, url, folder, tmp_path):
+def test_saved_labels_are_trained_on_and_the_next_click_uses_the_new_weights(click, client, folder, tmp_path, mask_in):
     client.save_label("beta", a_label(tmp_path / "label.nii.gz"))
     named = [{"name": "tumour", "idx": 1}, {"name": "spleen", "idx": 2}]
     client.save_label("gamma", a_label(tmp_path / "label.nii.gz"), params={"label_info": named})
@@ -370,13 +312,12 @@ def test_saved_labels_are_trained_on_and_the_next_click_uses_the_new_weights(cli
     before = (folder / "model/unet2d.pt").read_bytes()
 
     client.train_start("unet2d", {"max_epochs": 2, "name": "trial"})
-    assert still_answers(url)
     task = finished(client.train_status)
     assert task["status"] == "DONE", task["details"]
 
     assert (folder / "model/unet2d.pt").read_bytes() != before
-    response = ask(url, "unet2d", "alpha", foreground=[INSIDE], **OHIF)
-    assert np.array_equal(mask_in(response.content)[0], expected(folder, "alpha", [(INSIDE, 1)]))
+    response = click("unet2d", "alpha", foreground=[INSIDE], **OHIF)
+    assert np.array_equal(mask_in(response)[0], expected(folder, "alpha", [(INSIDE, 1)]))
     info = client.info()
     assert info["models"]["unet2d_labels"]["labels"] == {"background": 0, "spleen": 1, "liver": 2, "tumour": 3}
     stats = info["train_stats"]["unet2d"]

@@ -46,7 +46,7 @@ class Grid:
     @property
     def lps_affine(self) -> NDArray[np.float64]:
         """4x4, voxel index -> LPS mm, the frame of DICOM, ITK and NRRD."""
-        return LPS_TO_RAS @ self.affine
+        return np.matmul(LPS_TO_RAS, self.affine)
 
     def to_ras(self, points: ArrayLike) -> NDArray[np.float64]:
         """(N, 3) voxel index -> (N, 3) RAS mm."""
@@ -54,7 +54,7 @@ class Grid:
 
     def from_ras(self, points: ArrayLike) -> NDArray[np.float64]:
         """(N, 3) RAS mm -> (N, 3) voxel index, not rounded."""
-        return (np.asarray(points, dtype=np.float64) - self.affine[:3, 3]) @ np.linalg.inv(self.affine[:3, :3]).T
+        return nib.affines.apply_affine(np.linalg.inv(self.affine), points)
 
     def contains(self, position: Sequence[int]) -> bool:
         """Whether a voxel index (3 integers) lies in the grid."""

@@ -111,7 +111,7 @@ def preprocess(recipe: UNet2dRecipe) -> list[Transform]:
 
 
 def augment(recipe: UNet2dRecipe) -> list[Transform]:
-    """What training adds after `preprocess`: a structure of a slice, a crop, random changes if the recipe wants them."""
+    """What training adds after `preprocess`: a structure of a slice, a crop, and random changes if it says so."""
     crop: list[Transform] = [PickSliced(), CropAroundLabeld(recipe.size)]
     if not recipe.augment:
         return crop

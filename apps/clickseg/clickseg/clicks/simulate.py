@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import torch
 from monai.transforms import Transform
+from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
@@ -56,17 +57,19 @@ def chamfer_distance(mask: Tensor, metric: Metric = "chessboard") -> Tensor:
     On a GPU by relaxation (as many sweeps as the largest distance); on a CPU by OpenCV (2D) or SciPy (3D).
     """
     check_metric(metric)
-    if mask.device.type == "cpu" and (mask.ndim == 3 or metric != "chamfer"):
-        return torch.stack([torch.from_numpy(_chamfer_numpy(item, metric)) for item in mask.numpy()])
+    if mask.device.type == "cpu":
+        return torch.from_numpy(np.stack([_chamfer_numpy(item, metric) for item in mask.numpy()]))
     return _chamfer_relaxation(mask, metric)
 
 
-def _chamfer_numpy(mask: np.ndarray, metric: Metric) -> np.ndarray:
+def _chamfer_numpy(mask: NDArray[np.bool_], metric: Metric) -> NDArray[np.float32]:
     """`chamfer_distance` of one mask by a library; the ring of zeros makes the outside unmarked."""
     ring = np.pad(mask, 1)
     inner = (slice(1, -1),) * mask.ndim
     if mask.ndim == 2:
-        return cv2.distanceTransform(ring.astype(np.uint8), *_CV2[metric])[inner]
+        return cv2.distanceTransform(ring.view(np.uint8), *_CV2[metric])[inner]
+    if metric == "chamfer":  # SciPy has no weighted steps
+        return _chamfer_relaxation(torch.from_numpy(mask)[None], metric)[0].numpy()
     return ndimage.distance_transform_cdt(ring, metric=metric)[inner].astype(np.float32)
 
 
@@ -120,48 +123,51 @@ def simulate_click(
     if len(generators) != len(label):
         raise ValueError(f"{len(generators)} generators for a batch of {len(label)}")
     draws = [float(torch.rand((), generator=generator, dtype=torch.float64)) for generator in generators]
+    if label.device.type != "cpu":
+        return _click_torch(prediction, label, draws, metric, scale)
+    pairs = zip(prediction.numpy(), label.numpy(), draws, strict=True)
+    return torch.from_numpy(np.stack([_click_numpy(*pair, metric, scale) for pair in pairs]))
+
+
+def _click_torch(prediction: Tensor, label: Tensor, draws: Sequence[float], metric: Metric, scale: float) -> Tensor:
+    """Inverse-CDF draw over the whole grids of a batch at once."""
     missed, spilled = label & ~prediction, prediction & ~label
     inside = missed.flatten(1).sum(1) >= spilled.flatten(1).sum(1)
     error = torch.where(inside.view(-1, *[1] * (label.ndim - 1)), missed, spilled)
-    pick = _pick_numpy if label.device.type == "cpu" else _pick_torch
-    positions, wrong = pick(error, draws, metric, scale)
-    signs = torch.where(wrong, inside.long(), PADDING)
-    return torch.cat([torch.where(wrong[:, None], positions, PADDING), signs[:, None]], dim=1)
-
-
-def _pick_torch(error: Tensor, draws: Sequence[float], metric: Metric, scale: float) -> tuple[Tensor, Tensor]:
-    """Inverse-CDF draw over the whole grid: positions (B, D) and whether there was anything to pick (B,)."""
     wrong = error.flatten(1).any(1)
     weights = log_click_weights(chamfer_distance(error, metric).double() * scale).flatten(1)
     top = weights.amax(1, keepdim=True)
     cumulative = torch.exp(weights - torch.where(wrong[:, None], top, 0.0)).cumsum(1)
     target = torch.tensor(draws, dtype=torch.float64, device=error.device)[:, None] * cumulative[:, -1:]
     index = torch.searchsorted(cumulative, target, right=True).squeeze(1).clamp_max(cumulative.shape[1] - 1)
-    return torch.stack(torch.unravel_index(index, error.shape[1:]), dim=1), wrong
+    rows = torch.stack([*torch.unravel_index(index, error.shape[1:]), inside.long()], dim=1)
+    return torch.where(wrong[:, None], rows, PADDING)
 
 
-def _pick_numpy(error: Tensor, draws: Sequence[float], metric: Metric, scale: float) -> tuple[Tensor, Tensor]:
-    """The same draw, on the error's bounding box alone: exact, because all that is outside it is unmarked."""
-    positions = torch.zeros(len(error), error.ndim - 1, dtype=torch.int64)
-    wrong = torch.zeros(len(error), dtype=torch.bool)
-    for item, (mask, draw) in enumerate(zip(error.numpy(), draws, strict=True)):
-        box = bounding_box(mask)
-        if box is None:
-            continue
-        part = np.ascontiguousarray(mask[box])
-        distance = chamfer_distance(torch.from_numpy(part)[None], metric)[0].numpy()
-        marked = np.flatnonzero(part)
-        depth = distance.ravel()[marked].astype(np.float64) * scale
-        weights = depth + np.log(-np.expm1(-depth))
-        cumulative = np.exp(weights - weights.max()).cumsum()
-        chosen = min(int(np.searchsorted(cumulative, draw * cumulative[-1], side="right")), len(marked) - 1)
-        corner = [axis.start for axis in box]
-        positions[item] = torch.tensor(np.add(corner, np.unravel_index(marked[chosen], part.shape)))
-        wrong[item] = True
-    return positions, wrong
+def _click_numpy(
+    prediction: NDArray[np.bool_], label: NDArray[np.bool_], draw: float, metric: Metric, scale: float
+) -> NDArray[np.int64]:
+    """The same draw for one image, on its error's bounding box alone: exact, because all outside it is unmarked."""
+    difference = prediction != label
+    missed = difference & label
+    missed_size, wrong_size = np.count_nonzero(missed), np.count_nonzero(difference)
+    if wrong_size == 0:
+        return np.full(label.ndim + 1, PADDING)
+    inside = 2 * missed_size >= wrong_size
+    error = missed if inside else difference & prediction
+    box = bounding_box(error)
+    assert box is not None, "an error that was counted has a bounding box"
+    part = error[box]
+    marked = np.flatnonzero(part)
+    depth = _chamfer_numpy(part, metric).ravel()[marked].astype(np.float64) * scale
+    weights = depth + np.log(-np.expm1(-depth))
+    cumulative = np.exp(weights - weights.max()).cumsum()
+    chosen = min(int(np.searchsorted(cumulative, draw * cumulative[-1], side="right")), len(marked) - 1)
+    position = np.add([axis.start for axis in box], np.unravel_index(marked[chosen], part.shape))
+    return np.array([*position, int(inside)])
 
 
-def bounding_box(mask: np.ndarray) -> tuple[slice, ...] | None:
+def bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, ...] | None:
     """The smallest box of array slices that holds every marked voxel; None for an empty mask."""
     box = []
     for axis in range(mask.ndim):

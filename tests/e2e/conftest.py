@@ -1,0 +1,105 @@
+"""The real server as a subprocess, and what the clients in these tests share."""
+
+import contextlib
+import io
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+
+import nrrd
+import pytest
+import requests
+import torch
+
+from clickseg.methods import METHODS, UNet2dRecipe, save_weights
+
+
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def wait_for(url, process, log, seconds=300):
+    """Until it answers (the server imports for 15 s, for minutes on a busy machine)."""
+    deadline = time.monotonic() + seconds
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            return requests.get(url, timeout=30).raise_for_status()
+        except requests.RequestException:
+            time.sleep(0.5)
+    return pytest.fail(f"nothing answers at {url}:\n{log.read_text()[-3000:]}")
+
+
+@contextlib.contextmanager
+def running(command, url, log, **options):
+    with log.open("w") as file:
+        process = subprocess.Popen(command, stdout=file, stderr=file, **options)
+    try:
+        wait_for(url, process, log)
+        yield
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+@pytest.fixture(scope="session")
+def serve(repository):
+    """serve(folder, studies, *conf): the app's url while it runs; weights and everything it writes are in `folder`."""
+
+    @contextlib.contextmanager
+    def serve(folder, studies, *conf):
+        environment = {
+            **os.environ,
+            "CLICKSEG_MODEL_DIR": str(folder / "model"),
+            "MONAI_LABEL_SESSION_PATH": str(folder / "sessions"),
+            "MONAI_LABEL_DICOMWEB_CACHE_PATH": str(folder / "dicom"),
+            "OMP_NUM_THREADS": "2",
+        }
+        port = free_port()
+        command = [sys.executable, "-m", "monailabel.main", "start_server", "--app", str(repository / "apps/clickseg")]
+        command += ["--studies", studies, "--host", "127.0.0.1", "--port", str(port), *conf]
+        url = f"http://127.0.0.1:{port}"
+        with running(command, f"{url}/info/", folder / "server.log", env=environment, cwd=folder):
+            yield url
+
+    return serve
+
+
+@pytest.fixture(scope="session")
+def tiny_weights():
+    """tiny_weights(path, labels): a network of random numbers that answers at once."""
+
+    def write(path, labels):
+        recipe = UNet2dRecipe(labels=labels, width=2, size=32, batch=2, steps_per_epoch=2, spacing=2.5, augment=False)
+        torch.manual_seed(0)
+        save_weights(path, METHODS["unet2d"].build(recipe), recipe)
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def ask():
+    """ask(url, model, image, **params): the response to a request in OHIF's form."""
+
+    def ask(url, model, image, /, output="image", **params):
+        fields = {"params": (None, json.dumps(params))}
+        query = {"image": image, "output": output}
+        return requests.post(f"{url}/infer/{model}", params=query, files=fields, timeout=120)
+
+    return ask
+
+
+@pytest.fixture(scope="session")
+def mask_in():
+    """mask_in(response): voxels and header of the NRRD in it."""
+
+    def mask_in(response):
+        file = io.BytesIO(response.content)
+        header = nrrd.read_header(file)
+        return nrrd.read_data(header, file), header
+
+    return mask_in
