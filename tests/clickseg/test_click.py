@@ -1,9 +1,11 @@
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clickseg.clicks import PADDING, Click, append_clicks, stack_clicks, unstack_clicks
+
+some = settings(max_examples=40)
 
 
 @st.composite
@@ -14,12 +16,14 @@ def batches(draw):
     return draw(st.lists(st.lists(click, max_size=5), min_size=1, max_size=4)), dimension
 
 
+@some
 @given(batches())
 def test_unstacking_gives_back_what_was_stacked(case):
     batch, dimension = case
     assert unstack_clicks(stack_clicks(batch, dimension)) == batch
 
 
+@some
 @given(batches())
 def test_a_click_tensor_is_as_long_as_the_longest_list(case):
     batch, dimension = case
@@ -52,6 +56,7 @@ def test_a_click_of_another_dimension_is_refused(position):
         stack_clicks([[Click(position, 1)]], dimension=3)
 
 
+@some
 @given(batches(), st.data())
 def test_an_appended_row_is_each_images_last_click(case, data):
     batch, dimension = case

@@ -157,9 +157,10 @@ def test_there_is_lung_at_the_top_and_none_at_the_bottom(patient):
     assert enclosed[:, :, 0].mean() < 0.03
 
 
-def test_the_noise_is_that_of_a_ct(patient):
+def test_there_is_noise_from_slice_to_slice_as_in_a_ct(patient):
     liver = ndimage.binary_erosion(patient.label == LABELS["liver"], iterations=3)
-    assert 4 < patient.image[liver].std() < 30
+    steps = np.abs(np.diff(patient.image.astype(float), axis=2))[liver[:, :, 1:] & liver[:, :, :-1]]
+    assert 5 < np.median(steps) < 25
 
 
 @pytest.mark.parametrize("shape", [(0, 8, 8), (8, 8), (8, 8, 8, 8)])
@@ -217,6 +218,16 @@ def test_a_case_whose_label_was_taken_away_stays_without_one(tmp_path):
     (tmp_path / "labelsTr" / image.name).unlink()
     write_phantoms(tmp_path, shape=TINY)
     assert not (tmp_path / "labelsTr" / image.name).exists()
+
+
+def test_a_label_without_its_image_is_kept_and_no_image_is_made_for_it(tmp_path):
+    [image] = write_phantoms(tmp_path, shape=TINY)
+    label = tmp_path / "labelsTr" / image.name
+    image.unlink()
+    label.write_bytes(b"a morning's work")
+    write_phantoms(tmp_path, seed=9, shape=TINY)
+    assert label.read_bytes() == b"a morning's work"
+    assert not image.exists()
 
 
 def test_an_existing_list_gains_the_new_cases_and_keeps_the_rest(tmp_path):

@@ -17,7 +17,7 @@ import torch
 from clickseg.methods import METHODS, UNet2dRecipe, save_weights
 
 
-def free_port():
+def any_free_port():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return free.getsockname()[1]
@@ -34,8 +34,13 @@ def wait_for(url, process, log, seconds=300):
     return pytest.fail(f"nothing answers at {url}:\n{log.read_text()[-3000:]}")
 
 
+@pytest.fixture(scope="module")
+def free_port():
+    return any_free_port()
+
+
 @contextlib.contextmanager
-def running(command, url, log, **options):
+def run(command, url, log, **options):
     with log.open("w") as file:
         process = subprocess.Popen(command, stdout=file, stderr=file, **options)
     try:
@@ -44,6 +49,12 @@ def running(command, url, log, **options):
     finally:
         process.terminate()
         process.wait(60)
+
+
+@pytest.fixture(scope="session")
+def running():
+    """running(command, url, log, **options): a context in which the command answers at its url."""
+    return run
 
 
 @pytest.fixture(scope="session")
@@ -59,11 +70,11 @@ def serve(repository):
             "MONAI_LABEL_DICOMWEB_CACHE_PATH": str(folder / "dicom"),
             "OMP_NUM_THREADS": "2",
         }
-        port = free_port()
+        port = any_free_port()
         command = [sys.executable, "-m", "monailabel.main", "start_server", "--app", str(repository / "apps/clickseg")]
         command += ["--studies", studies, "--host", "127.0.0.1", "--port", str(port), *conf]
         url = f"http://127.0.0.1:{port}"
-        with running(command, f"{url}/info/", folder / "server.log", env=environment, cwd=folder):
+        with run(command, f"{url}/info/", folder / "server.log", env=environment, cwd=folder):
             yield url
 
     return serve
@@ -74,7 +85,8 @@ def tiny_weights():
     """tiny_weights(path, labels): a network of random numbers that answers at once."""
 
     def write(path, labels):
-        recipe = UNet2dRecipe(labels=labels, width=2, size=32, batch=2, steps_per_epoch=2, spacing=2.5, augment=False)
+        small = {"width": 2, "size": 32, "batch": 2, "steps_per_epoch": 2, "spacing": 2.5}
+        recipe = UNet2dRecipe(labels=labels, mean=50.0, deviation=80.0, augment=False, **small)
         torch.manual_seed(0)
         save_weights(path, METHODS["unet2d"].build(recipe), recipe)
 

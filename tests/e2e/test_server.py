@@ -100,6 +100,7 @@ def test_ohif_gets_the_mask_that_the_library_computes(click, folder, mask_in):
     assert response.status_code == 200, response.text
     mask, header = mask_in(response)
     assert np.array_equal(mask, expected(folder, "alpha", [(INSIDE, 1), (OUTSIDE, 0)]))
+    assert 0 < mask[:, :, 9].mean() < 1  # else equality would mean little
     assert mask.dtype == np.uint8
     assert header["encoding"] == "raw"
     assert np.allclose(header["space directions"].T, np.diag([-1, -1, 1]) @ AFFINE[:3, :3])

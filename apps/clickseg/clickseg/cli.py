@@ -45,44 +45,36 @@ def _train(arguments: argparse.Namespace) -> None:
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
-    from .datasets import CaseFolder, read_ids
-    from .evaluation import Protocol, find_tasks, make_report, play_all, play_all_parallel, write_report
-    from .machine import pick_device
-    from .methods import find_method, load_model
+    from .datasets import read_ids
+    from .evaluation import Protocol, evaluate
+    from .methods import shipped_weights
     from .plots import plot_curves, plot_examples
 
-    find_method(arguments.method)
-    weights = arguments.weights or shipped_weights(arguments.method)
-    device = pick_device(arguments.device)
-    model = load_model(weights, device)
-    if model.recipe.method != arguments.method:
-        raise ValueError(f"{weights} holds {model.recipe.method} weights, not {arguments.method}")
-    folder = CaseFolder.read(arguments.data, read_ids(arguments.cases))
-    labels = folder.labels or model.recipe.labels or folder.found_labels()
     protocol = Protocol(
         clicks=_numbers(arguments.clicks), user=arguments.user, seed=arguments.seed, limit=arguments.limit
     )
-    tasks = find_tasks(folder.cases, labels, protocol)
-    if arguments.workers > 1:
-        if device.type != "cpu":
-            raise ValueError("--workers is for the CPU; on a GPU leave it at 1")
-        results = play_all_parallel(weights, tasks, protocol, arguments.workers)
-    else:
-        results = play_all(model, tasks, protocol, device)
-    facts = {"method": arguments.method, "weights": Path(weights).name, "data": Path(arguments.data).resolve().name}
-    report = make_report(results, protocol, facts)
     output = Path(arguments.output)
-    write_report(report, output)
-    plot_curves(report, output / "curves.png")
-    plot_examples(model, tasks, protocol, output)
-    for clicks, values in report["mean"].items():
-        low, high = report["interval"][clicks]["dice"]
+    done = evaluate(
+        arguments.method,
+        arguments.weights or shipped_weights(arguments.method),
+        arguments.data,
+        output,
+        protocol,
+        cases=read_ids(arguments.cases),
+        device=arguments.device,
+        workers=arguments.workers,
+    )
+    plot_curves(done.report, output / "curves.png")
+    plot_examples(done.model, done.tasks, protocol, output)
+    for clicks, values in done.report["mean"].items():
+        low, high = done.report["interval"][clicks]["dice"]
         print(f"{clicks:>3} clicks: Dice {values['dice']:.4f} [{low:.4f}, {high:.4f}]  MAD {values['mad_mm']} mm")
     print(f"report: {output / 'report.json'}")
 
 
 def _predict(arguments: argparse.Namespace) -> None:
     from .images import is_nifti, write_mask
+    from .methods import shipped_weights
     from .sessions import SessionCache
 
     if not is_nifti(arguments.output):
@@ -148,14 +140,6 @@ def app_folder() -> Path:
     if not (app / "main.py").exists():
         raise ValueError("the server app is not beside the library: run from a clone of the project (pip install -e .)")
     return app
-
-
-def shipped_weights(method: str) -> Path:
-    """The weights that come with the project."""
-    path = Path(__file__).resolve().parents[1] / "model" / f"{method}.pt"
-    if not path.exists():
-        raise ValueError(f"no shipped weights at {path}; name some with --weights")
-    return path
 
 
 def _numbers(text: str) -> tuple[int, ...]:

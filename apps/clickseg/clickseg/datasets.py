@@ -80,6 +80,14 @@ class CaseFolder:
         return {f"label {value}": value for value in sorted(values - {0})}
 
 
+def read_cases(data: Path | str | Sequence[Mapping[str, str]]) -> CaseFolder:
+    """A data folder, or the files that a MONAI datalist names one by one: [{"image": path, "label": path}, ...]."""
+    if isinstance(data, str | Path):
+        return CaseFolder.read(data)
+    paths = [(Path(entry["image"]), Path(entry["label"])) for entry in data]
+    return CaseFolder(tuple(Case(case_id(image) or image.name, image, label) for image, label in paths), labels={})
+
+
 def case_id(path: Path) -> str:
     """`img0001` for img0001.nii.gz; empty for hidden files and files that are no images."""
     if path.name.startswith("."):

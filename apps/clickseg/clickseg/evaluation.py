@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from .clicks import Click, SakinisUser, SimulateClickd, SimulatedUser, unstack_clicks
-from .datasets import Case
+from .datasets import Case, CaseFolder
 from .geometry import AxialSlices, resized_shape
 from .images import read_volume
 from .interaction import interact
-from .machine import half_precision, keep_freed_memory
-from .methods import Model, Segmenter, load_model
+from .machine import half_precision, keep_freed_memory, pick_device
+from .methods import Model, Segmenter, find_method, load_model
 from .methods.rescaled import Rescaled
 from .methods.unet2d import INSIDE
 from .metrics import dice, hd_mm, iou, mad_mm
@@ -325,6 +325,70 @@ def _intervals(table: Table, name: str, seed: int, resamples: int = 1000) -> NDA
 def _number(value: float) -> float | None:
     """JSON has no NaN: null."""
     return None if math.isnan(value) else round(float(value), 6)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A finished benchmark: what `report.json` holds, and what it was played with."""
+
+    report: dict[str, Any]
+    model: Model
+    tasks: Sequence[Task]
+
+
+def evaluate(
+    method: str,
+    weights: Path | str,
+    data: Path | str,
+    output: Path | str,
+    protocol: Protocol,
+    cases: Sequence[str] | None = None,
+    device: str = "auto",
+    workers: int = 1,
+) -> Evaluation:
+    """Play the benchmark on a data folder and write `output/report.json`: what the command line and the bundle call.
+
+    cases: ids, None for all. workers: processes on a CPU. Raises ValueError for what does not fit together.
+    """
+    find_method(method)
+    where = pick_device(device)
+    model = load_model(weights, where)
+    if model.recipe.method != method:
+        raise ValueError(f"{weights} holds {model.recipe.method} weights, not {method}")
+    folder = CaseFolder.read(data, cases)
+    tasks = find_tasks(folder.cases, folder.labels or model.recipe.labels or folder.found_labels(), protocol)
+    if workers > 1 and where.type != "cpu":
+        raise ValueError("several workers are for the CPU; on a GPU leave it at 1")
+    results = (
+        play_all_parallel(weights, tasks, protocol, workers) if workers > 1 else play_all(model, tasks, protocol, where)
+    )
+    facts = {"method": method, "weights": Path(weights).name, "data": Path(data).resolve().name}
+    report = make_report(results, protocol, facts)
+    write_report(report, Path(output))
+    return Evaluation(report, model, tasks)
+
+
+class Validation:
+    """What a training asks of its network now and then: the mean Dice after some clicks on cases that it does not see.
+
+    spacing: mm of the network's grid. No cases, no figures.
+    """
+
+    def __init__(self, dataset: CaseFolder, spacing: float, protocol: Protocol) -> None:
+        self.spacing = spacing
+        self.protocol = protocol
+        labels = dataset.labels or dataset.found_labels()
+        self.tasks = find_tasks(dataset.cases, labels, protocol) if dataset.cases else []
+
+    def __call__(self, segmenter: Segmenter) -> dict[str, float]:
+        """{"dice@<clicks>": Dice}"""
+        if not self.tasks:
+            return {}
+        device = next(segmenter.parameters()).device
+        batches = [play_case(segmenter, self.spacing, group, self.protocol, device) for group in _by_case(self.tasks)]
+        table = Table([result for batch in batches for found in batch for result in found])
+        means = table.means("dice", range(len(table.cases)))
+        return {f"dice@{clicks}": float(mean) for clicks, mean in zip(table.clicks, means, strict=True)}
 
 
 def write_report(report: Mapping[str, Any], folder: Path) -> None:

@@ -23,7 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 from .clicks import SimulateClickd
-from .datasets import Case, GlobalOrder, SliceStore, StructureDataset
+from .datasets import Case, CaseFolder, GlobalOrder, SliceStore, StructureDataset
 from .interaction import interact
 from .machine import half_precision, pick_device
 from .methods import Recipe, Segmenter, UNet2dRecipe, find_method, save_weights
@@ -208,6 +208,15 @@ def build_trainer(
     run = _Run(segmenter, optimizer, recipe, plan, Clock(plan, recipe.steps_per_epoch, checkpoint.get("elapsed", 0.0)))
     run.attach(trainer, first=rank == 0, progress=progress_shown)
     return trainer
+
+
+def open_trainer(
+    recipe: UNet2dRecipe, dataset: CaseFolder, click: SimulateClickd, max_epochs: int, **plan: Any
+) -> ClickTrainer:
+    """`build_trainer` as a bundle's train.json calls it; plan: the other fields of `Plan`."""
+    recipe = recipe.with_labels(dataset.labels or dataset.found_labels())
+    card = {"method": recipe.method, "cases": [case.id for case in dataset.cases]}
+    return build_trainer(recipe.method, recipe, dataset.cases, Plan(epochs=max_epochs, card=card, **plan), click)
 
 
 def join_processes() -> tuple[int, int]:

@@ -27,13 +27,13 @@ def gaussian_guidance(clicks: Tensor, labels: Sequence[int], shape: Sequence[int
     Returns:
         (B, len(labels), *S) float32 on the device of `clicks`; a channel without clicks is zero.
     """
-    batch, number, columns = clicks.shape
+    batch, total, columns = clicks.shape
     dimension = columns - 1
     if len(shape) != dimension:
         raise ValueError(f"clicks have {dimension} coordinates, the grid {tuple(shape)} has {len(shape)}")
     device = clicks.device
     guidance = torch.zeros(batch, len(labels), *shape, device=device)
-    if number == 0:
+    if total == 0:
         return guidance
     radius = math.ceil(4 * sigma)
     offsets = torch.tensor(list(itertools.product(range(-radius, radius + 1), repeat=dimension)), device=device)
@@ -42,8 +42,10 @@ def gaussian_guidance(clicks: Tensor, labels: Sequence[int], shape: Sequence[int
     strides = torch.tensor([math.prod(shape[axis + 1 :]) for axis in range(dimension)], device=device)
     label_of_channel = torch.tensor(labels, device=device)
     flat = guidance.view(-1)
-    for row in clicks.unbind(1):
-        item, channel = ((row[:, -1:] == label_of_channel) & (row[:, -1:] != PADDING)).nonzero(as_tuple=True)
+    for number, row in enumerate(clicks.unbind(1)):
+        again = (clicks[:, :number] == row[:, None]).all(-1).any(1)  # a pixel clicked twice is still a unit pixel
+        shown = (row[:, -1] != PADDING) & ~again
+        item, channel = ((row[:, -1:] == label_of_channel) & shown[:, None]).nonzero(as_tuple=True)
         positions = row[item, None, :-1] + offsets
         inside = ((positions >= 0) & (positions < extent)).all(-1)
         base = (item * len(labels) + channel) * math.prod(shape)

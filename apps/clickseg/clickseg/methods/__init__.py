@@ -3,7 +3,7 @@
 from .protocol import Method, Recipe, Segmenter
 from .registry import METHODS, find_method
 from .unet2d import UNet2dRecipe
-from .weights import Model, load_model, save_weights
+from .weights import Model, load_model, load_segmenter, save_weights, shipped_weights
 
 __all__ = [
     "METHODS",
@@ -14,5 +14,7 @@ __all__ = [
     "UNet2dRecipe",
     "find_method",
     "load_model",
+    "load_segmenter",
     "save_weights",
+    "shipped_weights",
 ]

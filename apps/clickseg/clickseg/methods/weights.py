@@ -74,6 +74,24 @@ def to_device(segmenter: Segmenter, device: torch.device | str) -> Segmenter:
     return segmenter.to(device)
 
 
+def shipped_weights(method: str, bundle: Path | str | None = None) -> Path:
+    """The weights that come with the project: a packed bundle brings its own, else it is the app's, the only copy.
+
+    Raises ValueError if there are none.
+    """
+    packed = [] if bundle is None else [Path(bundle) / "models" / "model.pt"]
+    places = [*packed, Path(__file__).resolve().parents[2] / "model" / f"{method}.pt"]
+    for path in places:
+        if path.exists():
+            return path
+    raise ValueError(f"no shipped weights at {' or '.join(map(str, places))}; name some (`--weights`)")
+
+
+def load_segmenter(path: Path | str) -> Segmenter:
+    """The network of a weights file, alone."""
+    return load_model(path).segmenter
+
+
 def load_model(path: Path | str, device: torch.device | str = "cpu") -> Model:
     """Rebuild what a weights file was made with, strictly, in evaluation mode. ValueError if it does not fit."""
     content = read_file(path)

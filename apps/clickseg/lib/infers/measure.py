@@ -38,6 +38,9 @@ def measure(
 
 
 def _counts(mask: NDArray[np.uint8], length: int) -> NDArray[np.int64]:
-    """How many voxels hold each value, zero left out: masks are almost empty, so only what is not zero is counted."""
+    """How many voxels hold each value, zero left out. Masks are almost empty: eight zeros at a time are passed over."""
     flat = mask.ravel(order="K")
-    return np.bincount(flat[flat != 0], minlength=length)
+    whole = flat.size - flat.size % 8
+    words = flat[:whole].view(np.uint64)
+    rest = np.concatenate([words[words != 0].view(np.uint8), flat[whole:]])
+    return np.bincount(rest[rest != 0], minlength=length)

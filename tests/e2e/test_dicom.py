@@ -1,0 +1,148 @@
+"""The real server over a DICOM archive: what OHIF's users have."""
+
+import io
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+import requests
+from monailabel.client import MONAILabelClient
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+
+from clickseg.clicks import Click
+from clickseg.geometry import LPS_TO_RAS, Grid
+from clickseg.methods import load_model
+from clickseg.sessions import Session
+
+pytestmark = pytest.mark.orthanc
+
+PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
+SHAPE, SPACING, ORIGIN = (32, 28, 12), (2.0, 1.5, 5.0), (-30.0, 12.5, 100.0)
+INSIDE, OUTSIDE = [16, 14, 6], [3, 4, 6]
+LABELS = {"spleen": 1, "liver": 2}
+
+
+def slice_of(volume, number, study, series):
+    """One axial CT slice, columns to the patient's left and rows to the back, as DICOM likes it."""
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = CTImageStorage, generate_uid()
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    data = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
+    data.is_little_endian, data.is_implicit_VR = True, False
+    data.SOPClassUID, data.SOPInstanceUID = CTImageStorage, meta.MediaStorageSOPInstanceUID
+    data.StudyInstanceUID, data.SeriesInstanceUID, data.FrameOfReferenceUID = study, series, study
+    data.Modality, data.PatientName, data.PatientID, data.StudyID = "CT", "Nobody", "0", "1"
+    data.PatientBirthDate = data.PatientSex = data.AccessionNumber = data.ReferringPhysicianName = ""
+    data.StudyDate, data.StudyTime, data.SeriesNumber, data.InstanceNumber = "20240101", "120000", 1, number + 1
+    data.Rows, data.Columns = SHAPE[1], SHAPE[0]
+    data.PixelSpacing, data.SliceThickness = [SPACING[1], SPACING[0]], SPACING[2]
+    data.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+    data.ImagePositionPatient = [ORIGIN[0], ORIGIN[1], ORIGIN[2] + number * SPACING[2]]
+    data.SamplesPerPixel, data.PhotometricInterpretation, data.PixelRepresentation = 1, "MONOCHROME2", 1
+    data.BitsAllocated, data.BitsStored, data.HighBit = 16, 16, 15
+    data.RescaleIntercept, data.RescaleSlope = 0, 1
+    data.PixelData = np.ascontiguousarray(volume[:, :, number].T).tobytes()
+    buffer = io.BytesIO()
+    pydicom.dcmwrite(buffer, data, write_like_original=False)
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def volume():
+    return np.random.default_rng(0).normal(50, 80, SHAPE).astype(np.int16)
+
+
+@pytest.fixture(scope="module")
+def series():
+    return generate_uid()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, tiny_weights):
+    folder = tmp_path_factory.mktemp("dicom")
+    (folder / "model").mkdir()
+    tiny_weights(folder / "model/unet2d.pt", LABELS)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def archive(folder, running, free_port, volume, series):
+    """An archive on the loopback interface that holds one series; its url."""
+    if not PLUGIN.exists():
+        pytest.skip("Orthanc's DICOMweb plugin is not installed")
+    url = f"http://127.0.0.1:{free_port}"
+    settings = {
+        "HttpPort": free_port,
+        "DicomServerEnabled": False,
+        "RemoteAccessAllowed": False,
+        "AuthenticationEnabled": False,
+        "StorageDirectory": str(folder / "archive"),
+        "IndexDirectory": str(folder / "archive"),
+        "Plugins": [str(PLUGIN)],
+        "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
+    }
+    (folder / "orthanc.json").write_text(json.dumps(settings))
+    program = shutil.which("Orthanc", path="/usr/sbin:/usr/bin")
+    with running([program, str(folder / "orthanc.json")], f"{url}/system", folder / "orthanc.log"):
+        study = generate_uid()
+        for number in range(SHAPE[2]):
+            content = slice_of(volume, number, study, series)
+            requests.post(f"{url}/instances", data=content, timeout=60).raise_for_status()
+        yield url
+
+
+@pytest.fixture(scope="module")
+def url(folder, archive, serve):
+    with serve(folder, f"{archive}/dicom-web/") as url:
+        yield url
+
+
+@pytest.fixture
+def client(url, tmp_path):
+    return MONAILabelClient(url, str(tmp_path))
+
+
+@pytest.fixture(scope="module")
+def session(folder, volume):
+    """The library's own, on the array and the frame that the series was made of."""
+    lps = np.diag([*SPACING, 1.0])
+    lps[:3, 3] = ORIGIN
+    return Session(volume, Grid(SHAPE, LPS_TO_RAS @ lps), load_model(folder / "model/unet2d.pt"), "cpu")
+
+
+def test_a_click_on_a_series_lands_where_it_was_set(ask, url, series, session, mask_in):
+    for position in (INSIDE, [8, 20, 2]):
+        response = ask(url, "unet2d", series, foreground=[position], background=[OUTSIDE], result_extension=".nrrd")
+        assert response.status_code == 200, response.text
+        mask, header = mask_in(response)
+        assert np.array_equal(mask, session.predict([Click(tuple(position), 1), Click(tuple(OUTSIDE), 0)]))
+        assert 0 < mask[:, :, position[2]].mean() < 1  # else equality would mean little
+        assert np.allclose(header["space directions"], np.diag(SPACING))
+        assert np.allclose(header["space origin"], ORIGIN)
+
+
+def test_the_answer_can_be_had_as_a_dicom_segmentation(ask, url, series, session):
+    info = [{"name": "spleen", "model_name": "unet2d"}]
+    response = ask(url, "unet2d", series, output="dicom_seg", foreground=[INSIDE], label_info=info)
+    assert response.status_code == 200, response.text
+    segmentation = pydicom.dcmread(io.BytesIO(response.content))
+    assert segmentation.Modality == "SEG"
+    assert segmentation.SegmentSequence[0].SegmentLabel == "spleen"
+    assert segmentation.ReferencedSeriesSequence[0].SeriesInstanceUID == series
+    assert segmentation.pixel_array.sum() == session.predict([Click(tuple(INSIDE), 1)]).sum()
+
+
+@pytest.mark.parametrize("image", ["1.2.3.4", "..", "../../outside", "/etc/passwd", "1.2/../..", "*"])
+def test_what_is_no_series_of_the_archive_is_not_found(ask, url, image):
+    response = ask(url, "unet2d", image, foreground=[INSIDE])
+    assert response.status_code == 404
+    assert "no readable series" in response.json()["detail"]
+
+
+def test_every_strategy_names_the_series(client, series):
+    for strategy in ("random", "first", "uncertainty"):
+        assert client.next_sample(strategy, {})["id"] == series

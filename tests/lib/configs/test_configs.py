@@ -1,0 +1,42 @@
+import pytest
+
+from lib.configs import CONFIGS, select
+from lib.weights import Weights
+
+
+def test_all_is_every_model_and_a_list_is_what_it_names():
+    everything = [model.name for models in CONFIGS.values() for model in models]
+    assert [model.name for model in select("all")] == everything
+    assert [model.name for model in select("unet2d")] == ["unet2d", "unet2d_labels"]
+
+
+@pytest.mark.parametrize("names", ["unet3d", "unet2d,unet3d", "", ","])
+def test_an_unknown_model_is_refused_and_the_known_ones_are_named(names):
+    with pytest.raises(ValueError, match=r"known: all, unet2d"):
+        select(names)
+
+
+def test_every_weights_file_is_trained_by_one_model():
+    trained = [model.weights for models in CONFIGS.values() for model in models if model.trains]
+    assert len(set(trained)) == len(trained)
+    assert set(trained) == {model.weights for models in CONFIGS.values() for model in models}
+
+
+def test_names_of_served_models_are_unique():
+    names = [model.name for models in CONFIGS.values() for model in models]
+    assert len(set(names)) == len(names)
+
+
+def test_trained_weights_win_over_shipped_ones(weights, monkeypatch, tmp_path, write_weights):
+    monkeypatch.setattr("lib.weights.MODEL_DIR", tmp_path / "shipped")
+    assert weights.current == weights.trained
+    write_weights(weights.shipped)
+    assert weights.current == weights.trained
+    weights.trained.unlink()
+    assert weights.current == weights.shipped
+
+
+def test_missing_weights_say_where_they_were_looked_for(monkeypatch, tmp_path):
+    monkeypatch.setenv("CLICKSEG_MODEL_DIR", str(tmp_path))
+    with pytest.raises(ValueError, match=r"no weights nothing\.pt: neither .*nothing\.pt nor .*nothing\.pt exists"):
+        _ = Weights("nothing.pt").recipe

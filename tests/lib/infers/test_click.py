@@ -1,0 +1,113 @@
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from monailabel.interfaces.tasks.infer_v2 import InferType
+
+from clickseg.clicks import Click
+from clickseg.images import read_volume
+from clickseg.sessions import SessionCache
+from lib.infers.click import ClickInfer
+
+
+@pytest.fixture(autouse=True)
+def replies_stay_in_the_tests_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+
+@pytest.fixture
+def cache():
+    return SessionCache()
+
+
+@pytest.fixture
+def structure(weights, cache):
+    return ClickInfer(InferType.DEEPGROW, weights, "one", cache)
+
+
+@pytest.fixture
+def named(weights, cache):
+    return ClickInfer(InferType.DEEPEDIT, weights, "several", cache)
+
+
+def test_the_mask_is_the_sessions(structure, datastore, cache, weights):
+    image = datastore.get_image_uri("a")
+    path, params = structure({"image": image, "foreground": [[12, 10, 5]], "background": [[1, 1, 5]]})
+    mask, grid = read_volume(path)
+    session = cache.open(image, weights.current)
+    assert np.array_equal(mask, session.predict([Click((12, 10, 5), 1), Click((1, 1, 5), 0)]))
+    assert np.array_equal(grid.affine, session.grid.affine)
+    assert params["volume_ml"] == {"foreground": pytest.approx(mask.sum() * 30 / 1000, abs=1e-3)}
+    assert params["area_mm2"] == {"foreground": {"5": pytest.approx(mask[:, :, 5].sum() * 6)}}
+
+
+def test_named_labels_are_numbered_without_gaps(named, datastore):
+    path, params = named({"image": datastore.get_image_uri("a"), "liver": [[12, 10, 5]], "spleen": [[6, 6, 7]]})
+    assert set(np.unique(read_volume(path)[0])) <= {0, 1, 2}
+    assert params["label_names"] == {"background": 0, "spleen": 1, "liver": 2}
+
+
+def test_only_clicked_labels_are_measured(named, datastore):
+    _, params = named({"image": datastore.get_image_uri("a"), "liver": [[12, 10, 5]], "background": [[1, 1, 2]]})
+    assert list(params["volume_ml"]) == ["liver"]
+    assert params["area_mm2"]["liver"].keys() == {"2", "5"}
+
+
+def test_both_types_say_in_info_what_clients_read_there(structure, named):
+    assert structure.info()["labels"] == ["spleen", "liver"]
+    assert named.info()["labels"] == {"background": 0, "spleen": 1, "liver": 2}
+    for task in (structure, named):
+        assert task.info()["dimension"] == 3  # so that clients send the clicks of all slices
+
+
+def test_published_weights_are_used_by_the_next_click(structure, named, datastore, weights, write_weights):
+    request = {"image": datastore.get_image_uri("a"), "foreground": [[12, 10, 5]]}
+    before = read_volume(structure(request)[0])[0]
+    write_weights(weights.trained, seed=1, labels={"tumour": 1})
+    after = read_volume(structure(request)[0])[0]
+    assert not np.array_equal(before, after)
+    assert named.info()["labels"] == {"background": 0, "tumour": 1}
+
+
+@pytest.mark.parametrize("spoiled", [b"", b"no weights"])
+def test_weights_that_do_not_load_make_a_model_invalid_and_its_clicks_refused(structure, weights, datastore, spoiled):
+    weights.trained.write_bytes(spoiled)
+    assert not structure.is_valid()
+    with pytest.raises(ValueError, match="weights"):
+        structure({"image": datastore.get_image_uri("a"), "foreground": [[1, 1, 1]]})
+
+
+def test_missing_weights_make_a_model_invalid(structure, weights):
+    weights.trained.unlink()
+    assert not structure.is_valid()
+    with pytest.raises(ValueError, match="weights"):
+        structure({"image": "any", "foreground": [[1, 1, 1]]})
+
+
+@pytest.mark.parametrize("wrong", [{"foreground": [[99, 0, 0]]}, {}, {"foreground": [[1, 1, 1]], "device": "abacus"}])
+def test_bad_requests_raise_value_errors(structure, datastore, wrong):
+    with pytest.raises(ValueError, match=r"outside|no clicks|device"):
+        structure({"image": datastore.get_image_uri("a"), **wrong})
+
+
+def test_an_identity_stands_for_the_path(structure, datastore, tmp_path):
+    first = tmp_path / "moved.nii.gz"
+    first.write_bytes((tmp_path / "studies/a.nii.gz").read_bytes())
+    request = {"foreground": [[12, 10, 5]], "identity": "1.2.3"}
+    before = read_volume(structure({**request, "image": str(first)})[0])[0]
+    first.unlink()
+    after = read_volume(structure({**request, "image": "where it is no more"})[0])[0]
+    assert np.array_equal(before, after)
+
+
+def test_threads_get_the_answers_to_their_own_clicks(structure, datastore):
+    requests = [
+        {"image": datastore.get_image_uri(name), "foreground": [[2 * step, step, step]]}
+        for step in range(6)
+        for name in ("a", "b")
+    ]
+    alone = [read_volume(structure(request)[0])[0] for request in requests]
+    structure.cache.clear()
+    with ThreadPoolExecutor(4) as pool:
+        together = [read_volume(path)[0] for path, _ in pool.map(structure, requests)]
+    assert all(map(np.array_equal, alone, together))
