@@ -61,3 +61,25 @@ def phantom_study(tmp_path_factory):
     folder = tmp_path_factory.mktemp("phantoms")
     write_phantoms(folder, cases=2, seed=0, shape=(48, 48, 24))
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_weights():
+    """tiny_weights(path, labels, seed=2): weights of a network that answers at once, and not the same everywhere."""
+    from clickseg.clicks import Click, stack_clicks
+    from clickseg.methods import METHODS, UNet2dRecipe, save_weights
+
+    def write(path, labels, seed=2):
+        small = {"width": 2, "size": 32, "batch": 2, "steps_per_epoch": 2, "spacing": 2.5}
+        recipe = UNet2dRecipe(labels=labels, mean=50.0, deviation=80.0, augment=False, **small)
+        torch.manual_seed(seed)
+        segmenter = METHODS["unet2d"].build(recipe)
+        image, clicks = 50 + 80 * torch.randn(4, 1, 32, 32), stack_clicks([[Click((16, 16), 1)]] * 4, 2)
+        with torch.no_grad():
+            for _ in range(30):  # gives batch normalisation its statistics
+                segmenter(image, clicks)
+            logits = segmenter.eval()(image, clicks)
+            segmenter.network.head.bias[1] -= (logits[:, 1] - logits[:, 0]).median()
+        save_weights(path, segmenter, recipe)
+
+    return write

@@ -9,7 +9,7 @@ from monai.metrics import compute_average_surface_distance, compute_hausdorff_di
 from scipy.ndimage import binary_erosion
 from scipy.spatial.distance import cdist
 
-from clickseg.metrics import area_mm2, auc, bootstrap_interval, dice, hd_mm, iou, mad_mm, noc, volume_ml
+from clickseg.metrics import area_mm2, auc, dice, hd_mm, iou, mad_mm, noc, volume_ml
 
 LENGTHS = (0.5, 0.8, 1.0, 2.5, 5.0)  # mm
 EMPTY = np.zeros((5, 5), bool)
@@ -213,54 +213,3 @@ def test_auc_refuses_clicks_that_make_no_curve(dices, clicks):
 
 
 # Intervals
-
-
-def test_the_interval_of_many_patients_is_that_of_the_normal_law():
-    values = np.random.default_rng(0).normal(0.8, 0.1, size=400)
-    low, high = bootstrap_interval(values, seed=1, resamples=4000)
-    error = values.std() / math.sqrt(len(values))
-    assert (low, high) == pytest.approx((values.mean() - 1.96 * error, values.mean() + 1.96 * error), abs=0.15 * error)
-
-
-def test_a_higher_level_gives_a_wider_interval():
-    values = np.random.default_rng(0).random(30)
-    narrow, wide = (bootstrap_interval(values, seed=0, level=level) for level in (0.5, 0.99))
-    assert wide[0] < narrow[0] < narrow[1] < wide[1]
-
-
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=6), st.integers(0, 2**32))
-@quick
-def test_the_interval_lies_within_the_values(values, seed):
-    low, high = bootstrap_interval(values, seed, resamples=50)
-    assert min(values) - 1e-9 <= low <= high <= max(values) + 1e-9
-
-
-def test_the_same_seed_gives_the_same_interval_in_whatever_order_the_patients_come():
-    patients = {"a": 0.1, "b": 0.9, "c": 0.4}
-    assert bootstrap_interval(patients, seed=3) == bootstrap_interval(dict(reversed(patients.items())), seed=3)
-    assert bootstrap_interval(np.arange(50.0), seed=3) != bootstrap_interval(np.arange(50.0), seed=4)
-
-
-def test_more_slices_of_the_same_patients_do_not_narrow_the_interval():
-    few = {"a": [0.2, 0.4], "b": [0.8], "c": [0.6]}
-    many = {name: values * 100 for name, values in few.items()}
-    assert bootstrap_interval(many, seed=0) == pytest.approx(bootstrap_interval(few, seed=0))
-    assert bootstrap_interval({"a": 0.3, "b": 0.8, "c": 0.6}, seed=0) == pytest.approx(bootstrap_interval(few, seed=0))
-
-
-def test_undefined_values_and_patients_are_left_out():
-    nan = float("nan")
-    gappy = {"a": [0.3, nan], "b": [nan], "c": 0.6, "d": nan}
-    assert bootstrap_interval(gappy, seed=0) == bootstrap_interval({"a": 0.3, "c": 0.6}, seed=0)
-    assert all(math.isnan(end) for end in bootstrap_interval({"a": nan}, seed=0))
-    assert all(math.isnan(end) for end in bootstrap_interval({}, seed=0))
-
-
-def test_one_patient_has_no_spread():
-    assert bootstrap_interval({"a": 0.7}, seed=0) == (0.7, 0.7)
-
-
-@pytest.mark.parametrize("options", [{"level": 95}, {"level": 0}, {"resamples": 0}])
-def test_an_interval_that_cannot_be_is_refused(options):
-    with pytest.raises(ValueError, match="level"):
-        bootstrap_interval([0.5], seed=0, **options)

@@ -12,9 +12,6 @@ import time
 import nrrd
 import pytest
 import requests
-import torch
-
-from clickseg.methods import METHODS, UNet2dRecipe, save_weights
 
 
 def any_free_port():
@@ -68,7 +65,7 @@ def serve(repository):
             "CLICKSEG_MODEL_DIR": str(folder / "model"),
             "MONAI_LABEL_SESSION_PATH": str(folder / "sessions"),
             "MONAI_LABEL_DICOMWEB_CACHE_PATH": str(folder / "dicom"),
-            "OMP_NUM_THREADS": "2",
+            "OMP_NUM_THREADS": "1",  # tiny tensors: more threads would only wait for each other
         }
         port = any_free_port()
         command = [sys.executable, "-m", "monailabel.main", "start_server", "--app", str(repository / "apps/clickseg")]
@@ -78,19 +75,6 @@ def serve(repository):
             yield url
 
     return serve
-
-
-@pytest.fixture(scope="session")
-def tiny_weights():
-    """tiny_weights(path, labels): a network of random numbers that answers at once."""
-
-    def write(path, labels):
-        small = {"width": 2, "size": 32, "batch": 2, "steps_per_epoch": 2, "spacing": 2.5}
-        recipe = UNet2dRecipe(labels=labels, mean=50.0, deviation=80.0, augment=False, **small)
-        torch.manual_seed(0)
-        save_weights(path, METHODS["unet2d"].build(recipe), recipe)
-
-    return write
 
 
 @pytest.fixture(scope="session")

@@ -3,32 +3,18 @@
 import nibabel as nib
 import numpy as np
 import pytest
-import torch
 from monailabel.datastore.local import LocalDatastore
 
-from clickseg.methods import METHODS, UNet2dRecipe, save_weights
 from lib.weights import Weights
 
 SHAPE = (24, 20, 12)
 
 
-def save_weights_of(path, seed=0, **fields):
-    fields = {"labels": {"spleen": 1, "liver": 4}, "width": 2, "size": 16, "batch": 2, "steps_per_epoch": 2, **fields}
-    recipe = UNet2dRecipe(spacing=2.5, mean=50.0, deviation=80.0, augment=False, **fields)
-    torch.manual_seed(seed)
-    save_weights(path, METHODS["unet2d"].build(recipe), recipe)
-
-
 @pytest.fixture
-def write_weights():
-    return save_weights_of
-
-
-@pytest.fixture
-def weights(tmp_path, monkeypatch):
+def weights(tmp_path, monkeypatch, tiny_weights):
     """Weights in a model folder of their own; the shipped ones are out of sight."""
     monkeypatch.setenv("CLICKSEG_MODEL_DIR", str(tmp_path / "model"))
-    save_weights_of(tmp_path / "model/test.pt")
+    tiny_weights(tmp_path / "model/test.pt", {"spleen": 1, "liver": 4})
     return Weights("test.pt")
 
 

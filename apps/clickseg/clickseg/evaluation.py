@@ -26,7 +26,7 @@ from .machine import half_precision, keep_freed_memory, pick_device
 from .methods import Model, Segmenter, find_method, load_model
 from .methods.rescaled import Rescaled
 from .methods.unet2d import INSIDE
-from .metrics import dice, hd_mm, iou, mad_mm
+from .metrics import dice, iou, surface_distances_mm
 
 SCHEMA = 1
 METRICS = ("dice", "dice_volume", "iou", "hd_mm", "mad_mm")
@@ -158,14 +158,14 @@ class Game:
                 yield self.measure(task, turn.number, mask, truth)
 
     def measure(self, task: Task, clicks: int, mask: NDArray[np.bool_], truth: NDArray[np.bool_]) -> Result:
-        spacing = self.slices.spacing
+        distances = np.concatenate(surface_distances_mm(mask, truth, self.slices.spacing))
         return Result(
             task,
             clicks,
             dice=dice(mask, truth),
             iou=iou(mask, truth),
-            hd_mm=hd_mm(mask, truth, spacing),
-            mad_mm=mad_mm(mask, truth, spacing),
+            hd_mm=float(distances.max()) if distances.size else math.nan,
+            mad_mm=float(distances.mean()) if distances.size else math.nan,
             overlap=int((mask & truth).sum()),
             total=int(mask.sum() + truth.sum()),
         )
@@ -319,7 +319,10 @@ def _intervals(table: Table, name: str, seed: int, resamples: int = 1000) -> NDA
     """(2, clicks): 95 % percentile interval of the overall mean, patients drawn with replacement."""
     generator = np.random.default_rng(seed)
     draws = generator.integers(len(table.cases), size=(resamples, len(table.cases)))
-    return np.nanquantile([table.means(name, drawn) for drawn in draws], (0.025, 0.975), axis=0)
+    means = np.array([table.means(name, drawn) for drawn in draws])
+    known = [column[~np.isnan(column)] for column in means.T]
+    ends = [np.quantile(column, (0.025, 0.975)) if column.size else (np.nan, np.nan) for column in known]
+    return np.transpose(ends)
 
 
 def _number(value: float) -> float | None:

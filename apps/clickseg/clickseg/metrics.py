@@ -5,7 +5,7 @@ Masks are numpy arrays of two or three axes, cast to bool. spacing: mm per voxel
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -95,31 +95,6 @@ def auc(dices: Sequence[float], clicks: Sequence[float] | None = None) -> float:
     if len(y) == 1:
         return float(y[0])
     return float(np.sum(np.diff(x) * (y[1:] + y[:-1]) / 2) / (x[-1] - x[0]))
-
-
-def bootstrap_interval(
-    values_by_patient: Mapping[str, float | Sequence[float]] | Sequence[float] | NDArray[np.floating],
-    seed: int,
-    resamples: int = 1000,
-    level: float = 0.95,
-) -> tuple[float, float]:
-    """Percentile interval of the mean over patients, patients resampled with replacement. -> (low, high)
-
-    values_by_patient: per patient a value, or several, of which the mean stands for the patient (slices of one patient
-    are not independent). NaNs are left out, as is a patient without anything else; (NaN, NaN) if nobody remains.
-    The order of a mapping does not matter. Raises ValueError for a level outside (0, 1) or no resamples.
-    """
-    if not 0 < level < 1 or resamples < 1:
-        raise ValueError(f"level {level} must lie between 0 and 1, and resamples {resamples} be positive")
-    rows = values_by_patient
-    patients = [rows[name] for name in sorted(rows)] if isinstance(rows, Mapping) else list(rows)
-    finite = [values[~np.isnan(values)] for values in (np.atleast_1d(np.asarray(row, float)) for row in patients)]
-    means = np.array([values.mean() for values in finite if values.size])
-    if not means.size:
-        return float("nan"), float("nan")
-    drawn = np.random.default_rng(seed).integers(means.size, size=(resamples, means.size))
-    low, high = np.quantile(means[drawn].mean(axis=1), [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
 
 
 def _pair(prediction: ArrayLike, truth: ArrayLike) -> tuple[Mask, Mask]:

@@ -279,9 +279,10 @@ class _Run:
 
     def attach(self, trainer: ClickTrainer, first: bool, progress: bool) -> None:
         trainer.add_event_handler(Events.ITERATION_STARTED, self.set_learning_rate)
+        # On every process: the metric averages over them, and would wait for those that have none.
+        RunningAverage(output_transform=lambda output: output[CommonKeys.LOSS], alpha=0.98).attach(trainer, "loss")
         if not first:
             return
-        RunningAverage(output_transform=lambda output: output[CommonKeys.LOSS], alpha=0.98).attach(trainer, "loss")
         if progress:
             ProgressBar(persist=False, desc="epoch").attach(trainer, ["loss"])
         board = TensorboardLogger(log_dir=str(self.plan.output / "tensorboard"))

@@ -36,7 +36,7 @@ def test_random_names_every_image_sooner_or_later_and_a_seed_repeats_it(datastor
     assert strategy({"seed": 7}, datastore) == strategy({"seed": 7}, datastore)
 
 
-def test_every_unlabeled_image_is_scored_once_per_weights(scoring, datastore, weights, write_weights):
+def test_every_unlabeled_image_is_scored_once_per_weights(scoring, datastore, weights, tiny_weights):
     label(datastore, "a")
     assert scoring.waiting(datastore) == ["b"]
     result = scoring({}, datastore)
@@ -44,7 +44,7 @@ def test_every_unlabeled_image_is_scored_once_per_weights(scoring, datastore, we
     assert datastore.get_image_info("b")["foreground_entropy"] == result["b"]
     assert scoring.waiting(datastore) == []
     assert scoring({}, datastore) == {}
-    write_weights(weights.trained, seed=1)
+    tiny_weights(weights.trained, {"spleen": 1}, seed=3)
     assert scoring.waiting(datastore) == ["b"]
 
 

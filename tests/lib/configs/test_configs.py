@@ -27,10 +27,10 @@ def test_names_of_served_models_are_unique():
     assert len(set(names)) == len(names)
 
 
-def test_trained_weights_win_over_shipped_ones(weights, monkeypatch, tmp_path, write_weights):
+def test_trained_weights_win_over_shipped_ones(weights, monkeypatch, tmp_path, tiny_weights):
     monkeypatch.setattr("lib.weights.MODEL_DIR", tmp_path / "shipped")
     assert weights.current == weights.trained
-    write_weights(weights.shipped)
+    tiny_weights(weights.shipped, {"spleen": 1})
     assert weights.current == weights.trained
     weights.trained.unlink()
     assert weights.current == weights.shipped

@@ -11,6 +11,9 @@ from typing import Any, ClassVar, Self
 
 from torch import Tensor, nn
 
+# What a field of a recipe that is annotated so may hold; JSON knows no other numbers.
+FIELD_TYPES: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "bool": (bool,), "str": (str,)}
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -25,6 +28,12 @@ class Recipe:
     labels: Mapping[str, int] = field(default_factory=dict)
     modality: str = "CT"
     spacing: float = 1.25
+
+    def __post_init__(self) -> None:
+        for entry in dataclasses.fields(self):
+            wanted, value = FIELD_TYPES.get(str(entry.type)), getattr(self, entry.name)
+            if wanted and (not isinstance(value, wanted) or (isinstance(value, bool) and entry.type != "bool")):
+                raise ValueError(f"recipe field {entry.name} must be of type {entry.type}, got {value!r}")
 
     def to_dict(self) -> dict[str, Any]:
         return {"method": self.method, **dataclasses.asdict(self)}

@@ -50,9 +50,10 @@ class UNet2dRecipe(Recipe):
     seed: int = 4242
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_metric(self.click_metric)
-        positive = ("spacing", "deviation", "width", "sigma", "max_clicks", "batch", "steps_per_epoch", "learning_rate")
-        for name in positive:
+        positive = ("spacing", "deviation", "width", "sigma", "max_clicks", "size", "batch", "steps_per_epoch")
+        for name in (*positive, "learning_rate"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"recipe field {name} must be positive, got {getattr(self, name)!r}")
         choices = {"reading": ("skip", "stop"), "first_click": ("interior", "anywhere"), "click_unit": ("mm", "voxel")}
@@ -61,7 +62,7 @@ class UNet2dRecipe(Recipe):
                 raise ValueError(f"recipe field {name} must be one of {allowed}, got {getattr(self, name)!r}")
         if self.size % UNet.divisor:
             raise ValueError(f"recipe field size must be a multiple of {UNet.divisor}, got {self.size}")
-        if self.window is not None and not self.window[0] < self.window[1]:
+        if self.window is not None and not (len(self.window) == 2 and self.window[0] < self.window[1]):
             raise ValueError(f"recipe field window must be (low, high), got {self.window!r}")
 
     def user(self, spacing: float) -> SakinisUser:

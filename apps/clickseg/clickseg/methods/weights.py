@@ -63,6 +63,8 @@ def read_file(path: Path | str) -> dict[str, Any]:
         raise ValueError(f"{path} is not a clickseg weights file: {type(error).__name__}") from error
     if not isinstance(content, dict) or content.get("clickseg") != FORMAT:
         raise ValueError(f"{path} is not a clickseg weights file of format {FORMAT}")
+    if not all(isinstance(content.get(part), dict) for part in ("recipe", "state")):
+        raise ValueError(f"{path} is not a whole clickseg weights file: recipe and state are needed")
     return content
 
 
@@ -103,4 +105,4 @@ def load_model(path: Path | str, device: torch.device | str = "cpu") -> Model:
     except RuntimeError as error:
         raise ValueError(f"the weights in {path} do not fit the recipe stored beside them: {error}") from error
     to_device(segmenter, device).eval()
-    return Model(segmenter, recipe, content["card"])
+    return Model(segmenter, recipe, content.get("card", {}))

@@ -1,0 +1,93 @@
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from clickseg.datasets import Case, CaseFolder
+from clickseg.evaluation import Protocol, Result, Table, Task, find_tasks, make_report
+
+ONE, TWO = (Case(name, Path(f"{name}.nii.gz"), Path(f"{name}.nii.gz")) for name in ("one", "two"))
+
+
+def result(case, name, number, dice, clicks=1, distance=1.0, overlap=10, total=40):
+    task = Task(case, number, name, value=1)
+    return Result(task, clicks, dice, iou=dice / 2, hd_mm=distance, mad_mm=distance, overlap=overlap, total=total)
+
+
+def test_a_label_is_averaged_over_its_slices_of_all_cases_and_then_the_labels_are_averaged():
+    results = [
+        result(ONE, "liver", 0, 0.9),
+        result(ONE, "liver", 1, 0.7),
+        result(TWO, "liver", 0, 0.5),
+        result(TWO, "aorta", 0, 0.3),
+    ]
+    report = make_report(results, Protocol(clicks=(1,)), {})
+    assert report["labels"]["liver"]["1"]["dice"] == pytest.approx(0.7)
+    assert report["mean"]["1"]["dice"] == pytest.approx((0.7 + 0.3) / 2)
+    assert report["cases"]["one"] == {"liver": {"1": pytest.approx(report["cases"]["one"]["liver"]["1"])}}
+    assert report["cases"]["one"]["liver"]["1"]["dice"] == pytest.approx(0.8)
+
+
+def test_volume_dice_pools_the_voxels_of_a_case_before_it_averages_cases():
+    results = [
+        result(ONE, "liver", 0, 0.0, overlap=0, total=10),
+        result(ONE, "liver", 1, 1.0, overlap=45, total=90),
+        result(TWO, "liver", 0, 0.5, overlap=25, total=100),
+    ]
+    report = make_report(results, Protocol(clicks=(1,)), {})
+    assert report["cases"]["one"]["liver"]["1"]["dice_volume"] == pytest.approx(0.9)
+    assert report["mean"]["1"]["dice_volume"] == pytest.approx((0.9 + 0.5) / 2)
+
+
+def test_an_undefined_distance_is_left_out_of_the_mean_and_counted():
+    results = [result(ONE, "liver", 0, 0.9, distance=3.0), result(ONE, "liver", 1, 0.0, distance=math.nan)]
+    report = make_report(results, Protocol(clicks=(1,)), {})
+    assert report["mean"]["1"]["hd_mm"] == pytest.approx(3.0)
+    assert report["mean"]["1"]["undefined"] == report["labels"]["liver"]["1"]["undefined"] == 1
+    assert report["mean"]["1"]["dice"] == pytest.approx(0.45)
+
+
+def test_a_report_is_json_even_when_nothing_is_defined():
+    report = make_report([result(ONE, "liver", 0, 0.0, distance=math.nan)], Protocol(clicks=(1,)), {})
+    assert json.loads(json.dumps(report, allow_nan=False))["mean"]["1"]["mad_mm"] is None
+
+
+def test_the_interval_comes_from_drawing_patients_not_slices():
+    same = [result(case, "liver", k, 0.2 + 0.6 * (k % 2)) for case in (ONE, TWO) for k in range(20)]
+    report = make_report(same, Protocol(clicks=(1,)), {})
+    assert report["interval"]["1"]["dice"] == [pytest.approx(0.5), pytest.approx(0.5)]
+    apart = [result(case, "liver", k, value) for case, value in ((ONE, 0.2), (TWO, 0.8)) for k in range(20)]
+    low, high = make_report(apart, Protocol(clicks=(1,)), {})["interval"]["1"]["dice"]
+    assert (low, high) == (pytest.approx(0.2), pytest.approx(0.8))
+
+
+def test_every_number_of_clicks_has_its_own_column():
+    results = [result(ONE, "liver", 0, dice, clicks) for clicks, dice in ((1, 0.5), (5, 0.9))]
+    means = Table(results).means("dice", [0])
+    np.testing.assert_allclose(means, [0.5, 0.9])
+
+
+def test_the_seed_of_a_task_depends_on_case_slice_and_label():
+    tasks = [Task(ONE, 3, "a", 1), Task(TWO, 3, "a", 1), Task(ONE, 4, "a", 1), Task(ONE, 3, "b", 2)]
+    assert len({task.seed(0) for task in tasks} | {tasks[0].seed(1)}) == 5
+    assert tasks[0].seed(0) == Task(ONE, 3, "a", 1).seed(0)
+
+
+def test_a_limit_draws_the_same_slices_every_time_and_no_more_than_asked(phantom_study):
+    cases = CaseFolder.read(phantom_study).cases
+    drawn = [find_tasks(cases, {"liver": 1, "spleen": 2}, Protocol(limit=2, seed=5)) for _ in range(2)]
+    assert drawn[0] == drawn[1]
+    assert [task.name for task in drawn[0]] == ["liver", "liver", "spleen", "spleen"]
+
+
+def test_labels_that_are_nowhere_are_refused(phantom_study):
+    with pytest.raises(ValueError, match="none of the labels"):
+        find_tasks(CaseFolder.read(phantom_study).cases, {"unicorn": 99}, Protocol())
+
+
+@pytest.mark.parametrize("options", [{"clicks": (5, 1)}, {"clicks": ()}, {"clicks": (0,)}, {"user": "x"}, {"limit": 0}])
+def test_a_protocol_that_makes_no_sense_is_refused(options):
+    with pytest.raises(ValueError, match=r"clicks|user|limit"):
+        Protocol(**options)

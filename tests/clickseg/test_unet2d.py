@@ -1,0 +1,433 @@
+import dataclasses
+import json
+import os
+import pickle
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from clickseg.clicks import SakinisUser, gaussian_guidance
+from clickseg.methods import UNet2dRecipe, load_model, save_weights, weights
+from clickseg.methods.unet2d import INSIDE, UNet2d, dice_loss
+from clickseg.methods.weights import write_atomically
+from clickseg.networks import UNet
+
+TINY = UNet2dRecipe(labels={"spleen": 1}, width=2, size=32)
+CLICKS = torch.tensor([[[5, 6, 1], [9, 20, 0]], [[12, 3, 1], [-1, -1, -1]]])
+
+
+def segmenter(recipe=TINY, seed=0):
+    """With random weights, batch statistics among them, in evaluation mode."""
+    torch.manual_seed(seed)
+    network = UNet2d(recipe)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.running_mean, std=0.1)
+            nn.init.uniform_(module.running_var, 0.5, 2)
+    return network.eval()
+
+
+def slices(*shape, seed=0):
+    """(2, 1, *shape) in HU."""
+    return torch.randn(2, 1, *shape, generator=torch.Generator().manual_seed(seed)) * 200
+
+
+# The network of III-A
+
+
+def parameters(width, inputs=3, outputs=2):
+    """Of the U-Net of III-A, counted by hand: 3x3 convolutions without bias, each with a batch normalisation."""
+
+    def block(before, after):
+        return 9 * before * after + 2 * after + 9 * after * after + 2 * after
+
+    widths = [width, 2 * width, 4 * width, 8 * width]
+    down = sum(block(before, after) for before, after in zip([inputs, *widths], widths, strict=False))
+    bottleneck = block(8 * width, 16 * width)
+    enlarge = sum(4 * (2 * wide) * wide + wide for wide in widths)
+    up = sum(block(2 * wide, wide) for wide in widths)
+    return down + bottleneck + enlarge + up + width * outputs + outputs
+
+
+@pytest.mark.parametrize("width", [1, 4, 16])
+def test_the_network_has_the_parameters_of_the_paper(width):
+    network = UNet(inputs=3, outputs=2, width=width)
+    assert sum(tensor.numel() for tensor in network.parameters()) == parameters(width)
+
+
+def test_four_blocks_down_a_bottleneck_and_four_blocks_up():
+    network = UNet(inputs=3, outputs=2, width=4)
+    steps = []
+
+    def note(kind):
+        return lambda module, inputs, output: steps.append((kind, *output.shape[1:]))
+
+    for kind, modules in (("down", network.down), ("enlarge", network.enlarge), ("up", network.up)):
+        for module in modules:
+            module.register_forward_hook(note(kind))
+    network.bottleneck.register_forward_hook(note("bottleneck"))
+    assert network(torch.zeros(1, 3, 48, 32)).shape == (1, 2, 48, 32)
+    assert steps == [
+        ("down", 4, 48, 32),
+        ("down", 8, 24, 16),
+        ("down", 16, 12, 8),
+        ("down", 32, 6, 4),
+        ("bottleneck", 64, 3, 2),
+        ("enlarge", 32, 6, 4),
+        ("up", 32, 6, 4),
+        ("enlarge", 16, 12, 8),
+        ("up", 16, 12, 8),
+        ("enlarge", 8, 24, 16),
+        ("up", 8, 24, 16),
+        ("enlarge", 4, 48, 32),
+        ("up", 4, 48, 32),
+    ]
+
+
+def test_every_block_is_twice_convolution_normalisation_relu():
+    network = UNet(inputs=3, outputs=2, width=4)
+    for block in [*network.down, network.bottleneck, *network.up]:
+        assert [type(layer) for layer in block] == [nn.Conv2d, nn.BatchNorm2d, nn.ReLU] * 2
+        assert all(layer.kernel_size == (3, 3) for layer in block if isinstance(layer, nn.Conv2d))
+    for layer in network.enlarge:
+        assert (layer.kernel_size, layer.stride) == ((2, 2), (2, 2))
+
+
+def test_every_level_is_joined_to_its_own_level_by_a_skip_connection():
+    """With the way up from below cut off, what a level saw on the way down still reaches it."""
+    network = UNet(inputs=1, outputs=1, width=2).eval()
+    for level, (block, enlarge) in enumerate(zip(network.up, network.enlarge, strict=True)):
+        inputs = []
+        block.register_forward_hook(lambda module, args, output, inputs=inputs: inputs.append(args[0]))
+        down = []
+        network.down[level].register_forward_hook(lambda module, args, output, down=down: down.append(output))
+        network(torch.rand(1, 1, 16, 16))
+        assert torch.equal(inputs[0][:, : enlarge.out_channels], down[0])
+
+
+# The segmenter
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (17, 31), (40, 33), (5, 100), (1, 1)])
+def test_slices_of_any_size_are_segmented_at_their_own_size(shape):
+    clicks = torch.zeros(2, 1, 3, dtype=torch.int64)
+    logits = segmenter()(slices(*shape), clicks)
+    assert logits.shape == (2, 2, *shape)
+    assert torch.isfinite(logits).all()
+
+
+def test_padding_to_the_networks_size_adds_only_at_the_far_ends():
+    """So that the pixels, and the clicks, keep their index: a slice that is already repeated there gives the same."""
+    image = slices(20, 27)
+    repeated = torch.nn.functional.pad(image, (0, 5, 0, 12), mode="replicate")
+    clicks = torch.tensor([[[2, 3, 1]], [[4, 4, 1]]])
+    network = segmenter()
+    torch.testing.assert_close(network(repeated, clicks)[..., :20, :27], network(image, clicks), atol=1e-5, rtol=1e-5)
+
+
+def test_the_network_sees_the_standardised_slice_and_the_clicks_inside_and_outside():
+    seen = []
+    network = segmenter()
+    network.network.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
+    image = slices(32, 32)
+    network(image, CLICKS)
+    standardised = (image.clamp(*TINY.window) - TINY.mean) / TINY.deviation
+    torch.testing.assert_close(seen[0][:, :1], standardised)
+    torch.testing.assert_close(seen[0][:, 1:], gaussian_guidance(CLICKS, (1, 0), (32, 32), TINY.sigma))
+    assert seen[0][0, 1, 5, 6] == 1
+    assert seen[0][0, 2, 9, 20] == 1
+
+
+def test_without_a_window_nothing_is_clipped():
+    image = slices(16, 16) * 100
+    code = segmenter(dataclasses.replace(TINY, window=None)).encode(image)
+    torch.testing.assert_close(code * TINY.deviation + TINY.mean, image)
+
+
+def test_an_initial_mask_is_refused_because_the_paper_has_no_input_for_it():
+    network = segmenter()
+    with pytest.raises(ValueError, match="initial mask"):
+        network(slices(16, 16), CLICKS, previous=torch.zeros(2, 2, 16, 16))
+
+
+# The loss of III-C
+
+
+def logits_of(probability):
+    """(B, 2, *S) logits whose softmax is this probability (B, *S) of inside."""
+    probability = torch.as_tensor(probability, dtype=torch.float64)
+    logits = torch.stack([torch.zeros_like(probability), torch.log(probability / (1 - probability))], dim=1)
+    assert INSIDE == 1
+    return logits
+
+
+def test_the_loss_is_one_minus_the_papers_dice_by_hand():
+    truth = torch.tensor([[[[1.0, 1], [0, 0]]]])
+    logits = logits_of([[[0.8, 0.5], [0.25, 0.1]]])
+    overlap = 0.8 + 0.5
+    squares = (1 + 1) + (0.8**2 + 0.5**2 + 0.25**2 + 0.1**2)
+    assert float(dice_loss(logits, truth)) == pytest.approx(1 - 2 * overlap / squares, rel=1e-5)
+
+
+def test_the_loss_is_averaged_over_the_images_and_not_over_their_pixels():
+    truth = torch.tensor([[[[1.0, 1], [1, 1]]], [[[1.0, 0], [0, 0]]]])
+    probability = torch.tensor([[[0.9, 0.9], [0.9, 0.9]], [[0.2, 0.2], [0.2, 0.2]]])
+    alone = [float(dice_loss(logits_of(probability[i : i + 1]), truth[i : i + 1])) for i in range(2)]
+    assert alone[0] == pytest.approx(1 - 2 * 3.6 / (4 + 4 * 0.81), rel=1e-5)
+    assert alone[1] == pytest.approx(1 - 2 * 0.2 / (1 + 4 * 0.04), rel=1e-5)
+    assert float(dice_loss(logits_of(probability), truth)) == pytest.approx(sum(alone) / 2, rel=1e-5)
+
+
+def test_the_loss_of_the_truth_is_zero_and_of_its_opposite_one():
+    truth = (torch.rand(2, 1, 6, 6, generator=torch.Generator().manual_seed(0)) > 0.5).float()
+    sure = torch.cat([-truth, truth], dim=1) * 80 + torch.tensor([40.0, -40])[:, None, None]
+    assert float(dice_loss(sure, truth)) == pytest.approx(0, abs=1e-6)
+    assert float(dice_loss(-sure, truth)) == pytest.approx(1, abs=1e-6)
+
+
+def test_the_loss_of_an_empty_label_is_finite_and_so_is_its_gradient():
+    logits = torch.full((1, 2, 4, 4), -50.0).index_fill(1, torch.tensor([0]), 50.0).requires_grad_()
+    loss = dice_loss(logits, torch.zeros(1, 1, 4, 4))
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert torch.isfinite(logits.grad).all()
+
+
+def test_the_loss_leads_towards_the_truth():
+    truth = torch.tensor([[[[1.0, 0]]]])
+    logits = torch.zeros(1, 2, 1, 2, requires_grad=True)
+    dice_loss(logits, truth).backward()
+    assert logits.grad[0, 1, 0, 0] < 0 < logits.grad[0, 1, 0, 1]
+
+
+# Recipes
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("spacing", 0),
+        ("deviation", -1.0),
+        ("width", 0),
+        ("width", 2.5),
+        ("width", "16"),
+        ("sigma", float("nan")),
+        ("max_clicks", 0),
+        ("max_clicks", True),
+        ("batch", 0),
+        ("batch", 1.5),
+        ("steps_per_epoch", 0),
+        ("learning_rate", 0),
+        ("learning_rate", "fast"),
+        ("reading", "sometimes"),
+        ("first_click", "outside"),
+        ("click_unit", "inch"),
+        ("click_metric", "euclidean"),
+        ("size", 100),
+        ("size", 0),
+        ("window", (100, -100)),
+        ("window", (0,)),
+    ],
+)
+def test_a_recipe_that_cannot_work_is_refused_and_says_which_field(field, value):
+    name = "metric" if field == "click_metric" else field
+    with pytest.raises(ValueError, match=name):
+        UNet2dRecipe.from_dict({field: value})
+
+
+def test_unknown_fields_are_refused_by_name():
+    with pytest.raises(ValueError, match=r"unknown recipe fields depth, height; known: .*width"):
+        UNet2dRecipe.from_dict({"width": 4, "height": 3, "depth": 2})
+
+
+def test_a_recipe_of_another_method_is_refused():
+    with pytest.raises(ValueError, match="'tis'"):
+        UNet2dRecipe.from_dict({"method": "tis", "width": 4})
+
+
+def test_missing_fields_take_their_defaults():
+    assert UNet2dRecipe.from_dict({"width": 4}) == UNet2dRecipe(width=4)
+
+
+def test_a_recipe_comes_back_from_its_dictionary_and_from_json(tmp_path):
+    recipe = UNet2dRecipe(labels={"liver": 6, "spleen": 1}, window=(-100.0, 200.0), sigma=1.5, reading="skip")
+    assert UNet2dRecipe.from_dict(recipe.to_dict()) == recipe
+    (tmp_path / "recipe.json").write_text(json.dumps(recipe.to_dict()))
+    assert UNet2dRecipe.from_json(tmp_path / "recipe.json") == recipe
+
+
+@pytest.mark.parametrize("text", ["{", "[1, 2]", '"width"', ""])
+def test_a_recipe_file_that_holds_no_object_is_refused_by_name(tmp_path, text):
+    (tmp_path / "recipe.json").write_text(text)
+    with pytest.raises(ValueError, match=r"recipe\.json"):
+        UNet2dRecipe.from_json(tmp_path / "recipe.json")
+
+
+def test_a_missing_recipe_file_is_refused_by_name(tmp_path):
+    with pytest.raises(ValueError, match=r"nowhere\.json"):
+        UNet2dRecipe.from_json(tmp_path / "nowhere.json")
+
+
+def test_labels_are_filled_in_only_where_the_recipe_names_none():
+    assert UNet2dRecipe().with_labels({"liver": 6}).labels == {"liver": 6}
+    assert UNet2dRecipe(labels={"spleen": 1}).with_labels({"liver": 6}).labels == {"spleen": 1}
+
+
+def test_the_training_user_measures_in_the_recipes_unit():
+    recipe = UNet2dRecipe(click_metric="taxicab", first_click="anywhere")
+    assert recipe.user(1.25) == SakinisUser(metric="taxicab", scale=1.25, first="anywhere")
+    voxels = dataclasses.replace(recipe, click_unit="voxel")
+    assert voxels.user(1.25) == SakinisUser(metric="taxicab", scale=1.0, first="anywhere")
+
+
+# Weights files
+
+
+def saved(path, **changes):
+    """A weights file with parts of its content exchanged; a part that is None is left out."""
+    save_weights(path, segmenter(), TINY, {"data": "phantom"})
+    if changes:
+        content = torch.load(path, weights_only=True) | changes
+        torch.save({name: part for name, part in content.items() if part is not None}, path)
+    return path
+
+
+def test_weights_rebuild_their_own_method(tmp_path):
+    model = load_model(saved(tmp_path / "weights.pt"))
+    assert model.recipe == TINY
+    assert model.card == {"data": "phantom"}
+    assert not model.segmenter.training
+    for name, tensor in segmenter().state_dict().items():
+        torch.testing.assert_close(model.segmenter.state_dict()[name], tensor, atol=1e-3, rtol=1e-3)
+
+
+def test_weights_are_stored_in_half_precision_and_rebuilt_in_full(tmp_path):
+    path = saved(tmp_path / "weights.pt")
+    state = torch.load(path, weights_only=True)["state"]
+    assert {tensor.dtype for tensor in state.values() if tensor.is_floating_point()} == {torch.float16}
+    assert {p.dtype for p in load_model(path).segmenter.parameters()} == {torch.float32}
+
+
+def test_weights_that_do_not_fit_their_recipe_are_refused(tmp_path):
+    path = saved(tmp_path / "weights.pt", recipe={**TINY.to_dict(), "width": 4})
+    with pytest.raises(ValueError, match=r"weights\.pt do not fit the recipe"):
+        load_model(path)
+
+
+def test_incomplete_weights_are_refused(tmp_path):
+    state = segmenter().state_dict()
+    state.pop("network.head.weight")
+    with pytest.raises(ValueError, match=r"(?s)do not fit.*head"):
+        load_model(saved(tmp_path / "weights.pt", state=state))
+
+
+@pytest.mark.parametrize(
+    ("part", "content", "complaint"),
+    [
+        ("recipe", {**TINY.to_dict(), "flavour": "vanilla"}, "unknown recipe fields flavour"),
+        ("recipe", {**TINY.to_dict(), "method": "other"}, "unknown method 'other'"),
+        ("recipe", {**TINY.to_dict(), "width": "wide"}, "field width"),
+        ("recipe", {"width": 2}, "unknown method None"),
+        ("recipe", [1, 2], "recipe and state"),
+        ("recipe", None, "recipe and state"),
+        ("state", None, "recipe and state"),
+        ("state", {"network.head.weight": "text"}, "do not fit"),
+        ("clickseg", 999, "of format 1"),
+        ("clickseg", None, "of format 1"),
+    ],
+)
+def test_a_weights_file_of_another_making_is_refused(tmp_path, part, content, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        load_model(saved(tmp_path / "weights.pt", **{part: content}))
+
+
+def test_weights_without_a_card_still_load(tmp_path):
+    """A training's checkpoint is such a file."""
+    assert load_model(saved(tmp_path / "weights.pt", card=None)).card == {}
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", b"PK\x03\x04 not really a zip", bytes(range(256)) * 8], ids=len)
+def test_garbage_is_refused_by_name(tmp_path, content):
+    (tmp_path / "weights.pt").write_bytes(content)
+    with pytest.raises(ValueError, match=r"weights\.pt is not a clickseg weights file"):
+        load_model(tmp_path / "weights.pt")
+
+
+def test_half_a_file_is_refused(tmp_path):
+    path = saved(tmp_path / "weights.pt")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(ValueError, match=r"weights\.pt is not a clickseg weights file"):
+        load_model(path)
+
+
+class _Trap:
+    """Unpickling it writes a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.write_text, (self.path, "caught")
+
+
+@pytest.mark.parametrize("write", [torch.save, lambda content, path: path.write_bytes(pickle.dumps(content))])
+def test_code_in_a_weights_file_is_refused_and_not_run(tmp_path, write):
+    write({"clickseg": 1, "recipe": TINY.to_dict(), "state": _Trap(tmp_path / "trap"), "card": {}}, tmp_path / "w.pt")
+    with pytest.raises(ValueError, match=r"w\.pt is not a clickseg weights file"):
+        load_model(tmp_path / "w.pt")
+    assert not (tmp_path / "trap").exists()
+
+
+def test_missing_weights_are_refused_by_name(tmp_path):
+    with pytest.raises(ValueError, match=r"no weights file at .*nowhere\.pt"):
+        load_model(tmp_path / "nowhere.pt")
+
+
+# Atomic writes
+
+
+def test_a_write_that_fails_half_way_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+    path = saved(tmp_path / "weights.pt")
+    before = path.read_bytes()
+
+    def dies(content, file):
+        file.write(b"half of it")
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(weights.torch, "save", dies)
+    with pytest.raises(OSError, match="no space"):
+        save_weights(path, segmenter(seed=1), TINY)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_process_killed_half_way_through_a_write_leaves_the_old_file(tmp_path):
+    path = saved(tmp_path / "weights.pt")
+    before = path.read_bytes()
+    child = os.fork()
+    if child == 0:
+
+        def is_killed(content, file):
+            file.write(b"half of it")
+            file.flush()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        weights.torch.save = is_killed
+        write_atomically(path, {})
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    assert os.WTERMSIG(status) == signal.SIGKILL
+    assert path.read_bytes() == before
+
+
+def test_a_new_file_replaces_the_old_in_folders_made_as_needed(tmp_path):
+    path = tmp_path / "a" / "b" / "weights.pt"
+    save_weights(path, segmenter(), TINY, {"run": 1})
+    save_weights(path, segmenter(), TINY, {"run": 2})
+    assert load_model(path).card == {"run": 2}
+    assert list(path.parent.iterdir()) == [path]
+    assert path.stat().st_mode & 0o777 == 0o644
