@@ -422,6 +422,8 @@ def test_a_process_killed_half_way_through_a_write_leaves_the_old_file(tmp_path)
     _, status = os.waitpid(child, 0)
     assert os.WTERMSIG(status) == signal.SIGKILL
     assert path.read_bytes() == before
+    (left,) = set(tmp_path.iterdir()) - {path}
+    assert left.name.startswith("."), "beside it, for an atomic rename, and hidden from whoever lists weights"
 
 
 def test_a_new_file_replaces_the_old_in_folders_made_as_needed(tmp_path):

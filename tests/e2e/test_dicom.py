@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
@@ -146,3 +147,19 @@ def test_what_is_no_series_of_the_archive_is_not_found(ask, url, image):
 def test_every_strategy_names_the_series(client, series):
     for strategy in ("random", "first", "uncertainty"):
         assert client.next_sample(strategy, {})["id"] == series
+
+
+@pytest.mark.slow
+def test_a_saved_label_is_archived_as_a_segmentation_and_trained_on(client, folder, archive, series, tmp_path):
+    path, _ = client.infer("unet2d", series, {"foreground": [INSIDE], "result_extension": ".nii.gz"})
+    client.save_label(series, path, params={"label_info": [{"name": "tumour", "idx": 1}]})
+    archived = requests.get(f"{archive}/dicom-web/series?Modality=SEG", timeout=60).json()
+    assert len(archived) == 1
+
+    client.train_start("unet2d", {"max_epochs": 1})
+    for _ in range(600):
+        if (task := client.train_status())["status"] in ("DONE", "ERROR"):
+            break
+        time.sleep(0.5)
+    assert task["status"] == "DONE", task["details"]
+    assert load_model(folder / "model/unet2d.pt").recipe.labels == {**LABELS, "tumour": 3}

@@ -208,8 +208,17 @@ def test_a_path_outside_the_datastore_is_refused(click, folder, in_params):
         assert "not in the datastore" in detail
 
 
+def test_an_image_cannot_be_stored_outside_the_datastore(url, folder):
+    content = (folder / "outside.nii.gz").read_bytes()
+    upload = {"file": ("evil.nii.gz", content)}
+    answer = requests.put(f"{url}/datastore/image", params={"image": "../evil"}, files=upload, timeout=60)
+    assert answer.status_code == 404
+    assert "not in the datastore" in answer.json()["detail"]
+    assert not (folder / "evil.nii.gz").exists()
+
+
 def test_an_uploaded_file_is_sent_to_the_datastore_or_a_session(client, folder):
-    with pytest.raises(MONAILabelClientException, match="") as caught:
+    with pytest.raises(MONAILabelClientException) as caught:
         client.infer("unet2d", "", {"foreground": [INSIDE]}, file=str(folder / "outside.nii.gz"))
     assert "PUT /session/" in caught.value.msg
 
@@ -239,14 +248,14 @@ def test_weights_that_do_not_fit_are_refused_until_good_ones_are_there(click, fo
 
 def test_training_without_labels_is_refused(client):
     for model in ("unet2d", None):
-        with pytest.raises(MONAILabelClientException, match="") as caught:
+        with pytest.raises(MONAILabelClientException) as caught:
             client.train_start(model, {"max_epochs": 1})
         assert "Status: 400" in caught.value.msg
         assert "no labels to train on" in caught.value.msg
 
 
 def test_training_an_unknown_model_is_not_found(client):
-    with pytest.raises(MONAILabelClientException, match="") as caught:
+    with pytest.raises(MONAILabelClientException) as caught:
         client.train_start("unet3d", {})
     assert "Status: 404" in caught.value.msg
 
@@ -299,7 +308,7 @@ def a_label(path, shape=SHAPE):
 
 def test_a_label_of_another_shape_is_named_when_training_is_asked_for(client, tmp_path):
     client.save_label("beta", a_label(tmp_path / "wrong.nii.gz", (32, 28, 21)))
-    with pytest.raises(MONAILabelClientException, match="") as caught:
+    with pytest.raises(MONAILabelClientException) as caught:
         client.train_start("unet2d", {"max_epochs": 1})
     assert "Status: 400" in caught.value.msg
     assert "beta.nii.gz has shape (32, 28, 21), its image beta.nii.gz (32, 28, 20)" in caught.value.msg

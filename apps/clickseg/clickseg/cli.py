@@ -27,9 +27,10 @@ def _train(arguments: argparse.Namespace) -> None:
     folder = CaseFolder.read(arguments.data, read_ids(arguments.cases))
     recipe: Any = method.recipe.from_json(arguments.recipe) if arguments.recipe else method.recipe()
     recipe = recipe.with_labels(folder.labels or folder.found_labels())
+    neither = arguments.epochs is None and arguments.minutes is None
     plan = Plan(
         output=arguments.output,
-        epochs=arguments.epochs if arguments.epochs or arguments.minutes else 100,
+        epochs=100 if neither else arguments.epochs,
         minutes=arguments.minutes,
         resume=arguments.resume,
         init=arguments.init,
@@ -74,13 +75,14 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 
 def _predict(arguments: argparse.Namespace) -> None:
     from .images import is_nifti, write_mask
+    from .machine import pick_device
     from .methods import shipped_weights
     from .sessions import SessionCache
 
     if not is_nifti(arguments.output):
         raise ValueError(f"--output must end in .nii or .nii.gz, got {arguments.output}")
     weights = arguments.weights or shipped_weights(arguments.method)
-    session = SessionCache().open(arguments.image, weights, arguments.device)
+    session = SessionCache().open(arguments.image, weights, pick_device(arguments.device))
     clicks = [parse_click(text, session.grid, arguments.ras) for text in arguments.click]
     mask = session.predict(clicks)
     write_mask(arguments.output, mask, session.grid)
@@ -209,9 +211,20 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _with_clicks_attached(argv: Sequence[str]) -> list[str]:
+    """`--click -3,4,5` -> `--click=-3,4,5`: argparse takes a click that begins with a minus for an option."""
+    attached: list[str] = []
+    for text in argv:
+        if attached and attached[-1] == "--click":
+            attached[-1] += f"={text}"
+        else:
+            attached.append(text)
+    return attached
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit status: 0, or 2 with a sentence on standard error for bad input."""
-    arguments = _parser().parse_args(argv)
+    arguments = _parser().parse_args(_with_clicks_attached(sys.argv[1:] if argv is None else argv))
     keep_freed_memory()
     try:
         arguments.run(arguments)

@@ -128,6 +128,8 @@ class Game:
         self.label, label_grid = read_volume(case.label)
         if label_grid.shape != grid.shape:
             raise ValueError(f"case {case.id}: label of shape {label_grid.shape} on an image of shape {grid.shape}")
+        if not label_grid.coincides(grid):
+            raise ValueError(f"case {case.id}: the label lies elsewhere in the patient than the image")
         self.slices = AxialSlices(grid)
         model_shape = resized_shape(self.slices.shape, self.slices.spacing, spacing)
         self.segmenter = Rescaled(segmenter, self.slices.shape, model_shape).eval()

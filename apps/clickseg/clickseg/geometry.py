@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -59,6 +60,12 @@ class Grid:
     def contains(self, position: Sequence[int]) -> bool:
         """Whether a voxel index (3 integers) lies in the grid."""
         return len(position) == 3 and all(0 <= index < count for index, count in zip(position, self.shape, strict=True))
+
+    def coincides(self, other: Grid) -> bool:
+        """Whether both have the same voxels in the same places: no corner further apart than half a voxel."""
+        corners = list(itertools.product(*((0, count - 1) for count in self.shape)))
+        apart = np.abs(self.to_ras(corners) - other.to_ras(corners)).max()
+        return self.shape == other.shape and bool(apart < min(self.spacing) / 2)
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,8 @@ class Session:
         self._answers: LRUCache[Hashable, NDArray[np.float32]] = LRUCache(self.remembered_answers)
         self._lock = threading.Lock()
         pixels, model_pixels = int(np.prod(self.slices.shape)), int(np.prod(model_shape))
-        self.bytes = grid.shape[self.slices.axis] * model_pixels * 4 + self.remembered_answers * pixels * 4
+        codes, answers = grid.shape[self.slices.axis] * model_pixels, self.remembered_answers * pixels
+        self.bytes = volume.nbytes + 4 * (codes + answers)  # float32; what it may come to hold
 
     def predict(self, clicks: Sequence[Click]) -> NDArray[np.uint8]:
         """Clicks of one structure (label 1 inside, 0 outside; source voxels) -> uint8 mask (X, Y, Z) of 0 and 1.

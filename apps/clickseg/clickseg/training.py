@@ -22,7 +22,7 @@ from torch import distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
-from .clicks import SimulateClickd
+from .clicks import PADDING, SimulateClickd
 from .datasets import Case, CaseFolder, GlobalOrder, SliceStore, StructureDataset
 from .interaction import interact
 from .machine import half_precision, pick_device
@@ -44,13 +44,15 @@ def click_schedule(max_clicks: int, reading: str, draws: Tensor) -> Tensor:
 class Interact:
     """One training step, as ignite calls it: up to K turns of the click game without gradient, then one step.
 
-    `click` is the simulated user; the network is used in evaluation mode while it interacts ("prediction mode").
+    `click` is the simulated user; the network is used in evaluation mode while it interacts ("prediction mode"), and
+    with `freeze_batchnorm` its batch normalisations stay in that mode for the step, too.
     """
 
-    def __init__(self, click: SimulateClickd, max_clicks: int, reading: str) -> None:
+    def __init__(self, click: SimulateClickd, max_clicks: int, reading: str, freeze_batchnorm: bool = False) -> None:
         self.click = click
         self.max_clicks = max_clicks
         self.reading = reading
+        self.freeze_batchnorm = freeze_batchnorm
 
     def __call__(self, engine: Any, batch: Mapping[str, Any]) -> dict[str, Any]:
         device = engine.state.device
@@ -62,17 +64,31 @@ class Interact:
         )
         schedule = click_schedule(self.max_clicks, self.reading, draws).to(device)
         segmenter.eval()
-        with half_precision(device):
+        with torch.no_grad(), half_precision(device):
             code = segmenter.encode(image)
             *_, last = interact(segmenter, code, label, self.click, seeds, self.max_clicks, schedule)
         network.train()
+        if self.freeze_batchnorm:
+            for module in segmenter.modules():
+                if isinstance(module, nn.BatchNorm2d | nn.BatchNorm3d):
+                    module.eval()
         engine.optimizer.zero_grad(set_to_none=True)
         with half_precision(device):
             logits = network(image, last.clicks)
         loss = engine.loss_function(logits, label)
         loss.backward()
         engine.optimizer.step()
-        return {CommonKeys.LOSS: loss.item(), "clicks": (last.clicks[..., -1] >= 0).sum(1).float().mean().item()}
+        clicks = (last.clicks[..., -1] != PADDING).sum(1).float().mean()
+        loss_mean, clicks_mean = mean_over_processes(torch.stack([loss.detach(), clicks.to(loss)])).tolist()
+        return {CommonKeys.LOSS: loss_mean, "clicks": clicks_mean}
+
+
+def mean_over_processes(values: Tensor) -> Tensor:
+    """Element by element, the same on every process: each has an equal share of the global batch."""
+    if dist.is_initialized():
+        dist.all_reduce(values)
+        values = values / dist.get_world_size()
+    return values
 
 
 @dataclass
@@ -199,7 +215,10 @@ def build_trainer(
         loss_function=find_method(method).loss,
         epoch_length=recipe.steps_per_epoch,
         iteration_update=Interact(
-            click or SimulateClickd(recipe.user(recipe.spacing)), recipe.max_clicks, recipe.reading
+            click or SimulateClickd(recipe.user(recipe.spacing)),
+            recipe.max_clicks,
+            recipe.reading,
+            recipe.freeze_batchnorm,
         ),
         decollate=False,
     )
@@ -260,9 +279,9 @@ def _read_checkpoint(plan: Plan, recipe: Recipe) -> dict[str, Any]:
     if not path.exists():
         return {}
     content = read_file(path)
-    if content["recipe"] != recipe.to_dict():
-        mine, theirs = recipe.to_dict(), content["recipe"]
-        names = sorted(name for name in {*mine, *theirs} if mine.get(name) != theirs.get(name))
+    theirs = type(recipe).from_dict(content["recipe"])  # fields that are younger than the checkpoint at their defaults
+    if theirs != recipe:
+        names = [name for name, value in recipe.to_dict().items() if value != theirs.to_dict()[name]]
         raise ValueError(f"{path} was made with another recipe (it differs in {', '.join(names)})")
     return content
 
@@ -288,6 +307,7 @@ class _Run:
         board = TensorboardLogger(log_dir=str(self.plan.output / "tensorboard"))
         board.attach_output_handler(trainer, Events.ITERATION_COMPLETED, tag="train", output_transform=dict)
         trainer.add_event_handler(Events.EPOCH_COMPLETED, self.finish_epoch, board)
+        trainer.add_event_handler(Events.TERMINATE, self.finish_early)
         trainer.add_event_handler(Events.COMPLETED, board.close)
 
     def set_learning_rate(self, trainer: ClickTrainer) -> None:
@@ -312,9 +332,16 @@ class _Run:
         )
         self.save(step)
 
-    def save(self, step: int) -> None:
+    def finish_early(self, trainer: ClickTrainer) -> None:
+        """The minutes are over: what was learned in the epoch that is cut short is published, too."""
+        self.publish(trainer.state.iteration - 1)
+
+    def publish(self, step: int) -> None:
         card = {**self.plan.card, "steps": step, "seconds": round(self.clock.elapsed)}
         save_weights(self.plan.output / "weights.pt", self.segmenter, self.recipe, card)
+
+    def save(self, step: int) -> None:
+        self.publish(step)
         content = {
             "clickseg": FORMAT,
             "recipe": self.recipe.to_dict(),

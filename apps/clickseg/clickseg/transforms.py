@@ -45,6 +45,8 @@ class SlicesOnModelGridd(Transform):
             raise ValueError(
                 f"label {Path(data['label']).name} has shape {label_grid.shape}, but its image {grid.shape}"
             )
+        if not label_grid.coincides(grid):
+            raise ValueError(f"label {Path(data['label']).name} lies elsewhere in the patient than its image")
         if label.min() < 0 or label.max() > 255:
             raise ValueError(f"label {Path(data['label']).name} has values outside 0..255")
         slices = AxialSlices(grid)

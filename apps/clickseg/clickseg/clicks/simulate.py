@@ -67,7 +67,7 @@ def _chamfer_numpy(mask: NDArray[np.bool_], metric: Metric) -> NDArray[np.float3
     ring = np.pad(mask, 1)
     inner = (slice(1, -1),) * mask.ndim
     if mask.ndim == 2:
-        return cv2.distanceTransform(ring.view(np.uint8), *_CV2[metric])[inner]
+        return np.asarray(cv2.distanceTransform(ring.view(np.uint8), *_CV2[metric])[inner], np.float32)
     if metric == "chamfer":  # SciPy has no weighted steps
         return _chamfer_relaxation(torch.from_numpy(mask)[None], metric)[0].numpy()
     return ndimage.distance_transform_cdt(ring, metric=metric)[inner].astype(np.float32)

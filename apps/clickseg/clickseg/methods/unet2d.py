@@ -47,6 +47,7 @@ class UNet2dRecipe(Recipe):
     decay: float = 0.3  # the share of the training, at its end, in which the learning rate falls linearly to zero
     label_balance: float = 0.5  # structures are drawn with weight (number of their slices) ** -label_balance
     augment: bool = True
+    freeze_batchnorm: bool = False  # keep its running statistics: N processes then compute what one does
     seed: int = 4242
 
     def __post_init__(self) -> None:

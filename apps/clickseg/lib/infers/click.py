@@ -58,8 +58,9 @@ class ClickInfer(InferTask):
         """
         clock = Clock()
         reply = wire.parse_reply(request)
+        known = self.weights.label_values  # of both types: it says what is wrong with the weights, if anything is
         if self.type == InferType.DEEPEDIT:
-            values = self.weights.label_values
+            values = known
             named = wire.parse_labels(request, list(values))
             positions = [position for group in named.values() for position in group]
             clicked = {name: value for name, value in values.items() if name in named}

@@ -15,6 +15,8 @@ from monailabel.datastore.dicom import DICOMWebDatastore
 from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 from monailabel.utils.async_tasks.task import AsyncTask
 
+from .datastore import only_plain_names
+
 logger = logging.getLogger(__name__)
 
 SERIES_UID = re.compile(r"\d+(\.\d+)*")
@@ -33,6 +35,10 @@ def refusing() -> Iterator[None]:
 
 class CarefulRequests:
     """Mixin before MONAILabelApp, whose own `infer` opens any file on the server's disk that a client names."""
+
+    def init_datastore(self) -> Datastore:
+        """As MONAILabelApp.init_datastore; names that are paths are refused."""
+        return only_plain_names(super().init_datastore())
 
     def infer(self, request: Mapping[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
         """As MONAILabelApp.infer, for images of the datastore and of sessions only.

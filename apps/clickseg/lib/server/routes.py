@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from fastapi import APIRouter, Depends
+from fastapi.responses import FileResponse
 from monailabel.config import settings
 from monailabel.endpoints import train as stock
 from monailabel.endpoints.user.auth import RBAC
@@ -15,6 +16,8 @@ router = APIRouter(
     tags=["Train"],
     dependencies=[Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ADMIN))],
 )
+
+REPLY_CHUNK = 2**20  # bytes; each is a trip to the thread pool, and a raw mask took 400 of the stock size (60 ms)
 
 
 @router.post("/")
@@ -33,11 +36,15 @@ def train_model(model: str, params: dict | None = None, run_sync: bool = False, 
 
 
 def add_routes() -> None:
-    """Put our routes before the stock ones, which else would match first. Does nothing outside the server."""
+    """Put our routes before the stock ones, which else would match first, and send files faster.
+
+    Does nothing outside the server.
+    """
     server = sys.modules.get("monailabel.app")
     if server is None or getattr(server.app.state, "clickseg", False):
         return
     server.app.include_router(router)
     routes = server.app.router.routes
     routes.insert(0, routes.pop())
+    FileResponse.chunk_size = REPLY_CHUNK
     server.app.state.clickseg = True

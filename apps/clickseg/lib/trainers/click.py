@@ -26,7 +26,8 @@ from monailabel.interfaces.tasks.train import TrainTask
 from monailabel.utils.others.generic import device_list, name_to_device, strtobool
 
 from clickseg.datasets import CaseFolder
-from clickseg.methods import Recipe, find_method
+from clickseg.evaluation import Protocol, Validation
+from clickseg.methods import Recipe, find_method, load_model
 from clickseg.training import ClickTrainer, Plan, build_trainer
 from lib.weights import Weights
 
@@ -35,13 +36,15 @@ from .labels import LabelledImage, labelled_images, write_data_folder
 logger = logging.getLogger(__name__)
 
 APP_DIR = Path(__file__).resolve().parents[2]
+SLICES = 10  # per label and image, to validate on
 
 
 class ClickTrainTask(TrainTask):
     """Learns on from the weights in use, from all final labels of the datastore; the next click uses the result.
 
     Request keys: max_epochs, device, multi_gpu, gpus, pretrained (False: start from nothing), val_split (share of the
-    images kept out of training), name (of the run's folder), resume (continue the newest run of that name).
+    images kept out of training and validated on afterwards), name (of the run's folder), resume (continue the newest
+    run of that name).
     """
 
     def __init__(self, name: str, method: str, weights: Weights) -> None:
@@ -87,16 +90,17 @@ class ClickTrainTask(TrainTask):
         """Train, publish, and return the stats. Raises ValueError for labels or wishes that do not work."""
         start = time.time()
         request = {**self.config(), **request}
-        items = _kept(labelled_images(datastore), float(request["val_split"]))
-        output = self._output(str(request["name"]), bool(strtobool(request["resume"])))
+        resume = bool(strtobool(request["resume"]))
+        items, held_out = _split(labelled_images(datastore), float(request["val_split"]))
+        output = self._output(str(request["name"]), resume)
         with tempfile.TemporaryDirectory(prefix="clickseg-train-") as folder:
-            data = Path(folder)
+            data = Path(folder) / "train"
             labels = write_data_folder(items, data, self._known_labels(), self._served_labels())
             recipe = self._recipe(labels)
             plan = Plan(
                 output=output,
                 epochs=int(request["max_epochs"]),
-                resume=bool(strtobool(request["resume"])),
+                resume=resume,
                 init=self._start(bool(strtobool(request["pretrained"]))),
                 device=name_to_device(request["device"]),
                 card={"method": self.method, "cases": [item.id for item in items]},
@@ -110,11 +114,15 @@ class ClickTrainTask(TrainTask):
                 trainer = build_trainer(self.method, recipe, CaseFolder.read(data).cases, plan)
                 trainer.add_event_handler(Events.EPOCH_COMPLETED, _log_epoch)
                 trainer.run()
+            found = {}
+            if held_out:
+                write_data_folder(held_out, Path(folder) / "held_out", labels, self._served_labels())
+                found = _validate(Path(folder) / "held_out", output / "weights.pt", plan.device)
         shutil.rmtree(output / "cache", ignore_errors=True)
         publish(output / "weights.pt", self.weights.trained)
         logger.info("published %s", self.weights.trained)
         seconds = round(time.time() - start, 1)
-        self._write_stats({"total_epochs": plan.epochs, "total_time": seconds, "output": str(output)})
+        self._write_stats({"total_epochs": plan.epochs, "total_time": seconds, "output": str(output), **found})
         return self.stats()
 
     @property
@@ -161,13 +169,23 @@ def publish(source: Path, target: Path) -> None:
     Path(temporary).replace(target)
 
 
-def _kept(items: Sequence[LabelledImage], val_split: float) -> list[LabelledImage]:
-    """The images to train on: all but a share, drawn by chance but every time alike."""
+def _split(items: Sequence[LabelledImage], val_split: float) -> tuple[list[LabelledImage], list[LabelledImage]]:
+    """The images to train on, at least one, and those kept out: a share, drawn by chance but every time alike."""
     if not 0 <= val_split < 1:
         raise ValueError(f"val_split is a share of the images, from 0 to below 1, not {val_split}")
-    order = np.random.default_rng(0).permutation(len(items))
-    out = {int(index) for index in order[: round(val_split * len(items))]}
-    return [item for index, item in enumerate(items) if index not in out] or list(items[:1])
+    count = min(round(val_split * len(items)), len(items) - 1)
+    out = {int(index) for index in np.random.default_rng(0).permutation(len(items))[:count]}
+    numbered = list(enumerate(items))
+    return [item for index, item in numbered if index not in out], [item for index, item in numbered if index in out]
+
+
+def _validate(data: Path, weights: Path, device: str) -> dict[str, float]:
+    """Dice of simulated clicks on images that training did not see; OHIF shows best_metric, of five clicks."""
+    model = load_model(weights, device)
+    validation = Validation(CaseFolder.read(data), model.recipe.spacing, Protocol(clicks=(1, 5), limit=SLICES))
+    found = validation(model.segmenter)
+    logger.info("on the images kept out of training: %s", found)
+    return {**found, "best_metric": found["dice@5"]} if found else {}
 
 
 def _processes(request: Mapping[str, Any], device: str, recipe: Recipe) -> int:

@@ -1,0 +1,402 @@
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+import clickseg.phantom
+from clickseg import __version__, cli
+from clickseg.clicks import Click
+from clickseg.geometry import Grid
+from clickseg.images import read_volume
+from clickseg.phantom import LABELS, write_phantoms
+from clickseg.sessions import SessionCache
+
+OPTIONS = {
+    "serve": ["--studies", "--host", "--port", "--conf"],
+    "train": ["--method", "--data", "--output", "--cases", "--recipe", "--epochs", "--minutes", "--resume", "--device"],
+    "evaluate": ["--method", "--data", "--cases", "--weights", "--clicks", "--user", "--seed", "--output", "--limit"],
+    "predict": ["IMAGE", "--click", "--ras", "--output", "--weights"],
+    "phantom": ["OUT_DIR", "--cases"],
+}
+METRICS = {"dice", "dice_volume", "iou", "hd_mm", "mad_mm"}
+
+
+def run(*arguments):
+    return cli.main([str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory, tiny_weights):
+    path = tmp_path_factory.mktemp("weights") / "tiny.pt"
+    tiny_weights(path, LABELS)
+    return path
+
+
+@pytest.fixture(scope="module")
+def image(phantom_study):
+    return phantom_study / "imagesTr" / "phantom_000.nii.gz"
+
+
+# Help
+
+
+def test_the_help_lists_the_commands(capsys):
+    with pytest.raises(SystemExit) as left:
+        run("--help")
+    assert left.value.code == 0
+    text = capsys.readouterr().out
+    assert all(name in text for name in OPTIONS)
+
+
+@pytest.mark.parametrize("command", OPTIONS)
+def test_the_help_of_a_command_is_its_documentation(command, capsys):
+    with pytest.raises(SystemExit) as left:
+        run(command, "--help")
+    assert left.value.code == 0
+    text = capsys.readouterr().out
+    assert f"usage: clickseg {command}" in text
+    assert [option for option in OPTIONS[command] if option.lower() not in text.lower()] == []
+
+
+def test_the_version_is_said(capsys):
+    with pytest.raises(SystemExit):
+        run("--version")
+    assert capsys.readouterr().out.strip() == f"clickseg {__version__}"
+
+
+@pytest.mark.parametrize("arguments", [[], ["divine"], ["predict"], ["train", "--data", "x"]], ids=" ".join)
+def test_what_is_no_command_ends_with_its_usage(arguments, capsys):
+    with pytest.raises(SystemExit) as left:
+        run(*arguments)
+    assert left.value.code == 2
+    assert "usage: clickseg" in capsys.readouterr().err
+
+
+def test_python_minus_m_clickseg_is_the_same_command(repository, image, weights, tmp_path):
+    """Bad input, so that the exit status and the sentence are seen to come through."""
+    options = ["--click", "1,2", "--weights", weights, "--output", tmp_path / "mask.nii.gz"]
+    done = subprocess.run(
+        [sys.executable, "-m", "clickseg", "predict", image, *options],
+        env=os.environ | {"PYTHONPATH": str(repository / "apps/clickseg")},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.strip() == "clickseg predict: click '1,2' needs three finite numbers x,y,z"
+
+
+# predict
+
+
+def predicted(image, weights, path, *clicks, more=()):
+    pairs = [part for click in clicks for part in ("--click", click)]
+    status = run("predict", image, *pairs, "--weights", weights, "--output", path, *more)
+    assert status == 0
+    return np.asarray(nib.load(path).dataobj)
+
+
+def test_a_mask_is_written_on_the_grid_of_the_image(image, weights, tmp_path, capsys):
+    mask = predicted(image, weights, tmp_path / "new" / "mask.nii.gz", "20,24,12", "30,10,12:0", "24,24,6:1")
+    clicks = [Click((20, 24, 12), 1), Click((30, 10, 12), 0), Click((24, 24, 6), 1)]
+    np.testing.assert_array_equal(mask, SessionCache().open(image, weights).predict(clicks))
+    assert mask.any()
+    assert mask.dtype == np.uint8
+    np.testing.assert_allclose(nib.load(tmp_path / "new" / "mask.nii.gz").affine, nib.load(image).affine)
+    voxel_ml = 8 * 8 * 12 / 1000
+    assert re.search(rf"mask\.nii\.gz: {mask.sum()} voxels, {mask.sum() * voxel_ml:.2f} ml", capsys.readouterr().out)
+
+
+def test_a_click_outside_is_another_click_than_one_inside(image, weights, tmp_path):
+    alone = predicted(image, weights, tmp_path / "mask.nii.gz", "20,24,12")
+    both = predicted(image, weights, tmp_path / "mask.nii.gz", "20,24,12", "30,10,12:0")
+    assert (alone != both).any()
+
+
+def test_clicks_in_mm_are_those_in_voxels(image, weights, tmp_path):
+    grid = read_volume(image)[1]
+    voxels = [(20, 24, 12), (24, 30, 6)]
+    mm = [",".join(f"{value + 1.5:.3f}" for value in place) for place in grid.to_ras(voxels)]  # not quite the centre
+    assert any(text.startswith("-") for text in mm), "a click that looks like an option belongs to this test"
+    first = predicted(image, weights, tmp_path / "a.nii.gz", *(",".join(map(str, voxel)) for voxel in voxels))
+    second = predicted(image, weights, tmp_path / "b.nii.gz", *mm, more=["--ras"])
+    np.testing.assert_array_equal(second, first)
+    assert first.any()
+
+
+@pytest.mark.parametrize(
+    ("click", "complaint"),
+    [
+        ("1,2", "needs three finite numbers"),
+        ("1,2,3,4", "needs three finite numbers"),
+        ("nan,2,3", "needs three finite numbers"),
+        ("inf,2,3", "needs three finite numbers"),
+        ("a,b,c", "not of the form x,y,z"),
+        ("", "not of the form x,y,z"),
+        ("1,2,3:x", "not of the form x,y,z"),
+        ("1,2,3:2", "the label is 1 (inside) or 0 (outside)"),
+        ("1,2,3:-1", "the label is 1 (inside) or 0 (outside)"),
+        ("1.5,2,3", "voxel indices are whole numbers (use --ras for mm)"),
+        ("48,2,3", "click (48, 2, 3) is outside the image, whose shape is (48, 48, 24)"),
+        ("-1,2,3", "click (-1, 2, 3) is outside the image"),
+    ],
+)
+def test_a_bad_click_is_refused_in_a_sentence(image, weights, tmp_path, capsys, click, complaint):
+    output = tmp_path / "mask.nii.gz"
+    assert run("predict", image, "--click", click, "--weights", weights, "--output", output) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("clickseg predict: ")
+    assert error.count("\n") == 1
+    assert complaint in error
+    assert not output.exists()
+
+
+def test_a_click_in_mm_outside_the_image_is_refused(image, weights, tmp_path, capsys):
+    arguments = ["--click", "1000,0,0", "--ras", "--weights", weights, "--output", tmp_path / "mask.nii.gz"]
+    assert run("predict", image, *arguments) == 2
+    assert "outside the image" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["3,4,5", "3,4,5:1", "3.0,4,5"])
+def test_a_click_without_a_label_is_inside(text):
+    assert cli.parse_click(text, Grid((9, 9, 9), np.eye(4)), ras=False) == Click((3, 4, 5), 1)
+
+
+def test_clicks_in_mm_go_to_the_nearest_voxel():
+    grid = Grid((9, 9, 9), np.diag([-2.0, 2, 4, 1]))
+    assert cli.parse_click("-7.1,8.9,10.1:0", grid, ras=True) == Click((4, 4, 3), 0)
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"image": "nowhere.nii.gz"}, "nowhere.nii.gz"),
+        ({"--weights": "nowhere.pt"}, "nowhere.pt"),
+        ({"--output": "mask.nrrd"}, "--output must end in .nii or .nii.gz"),
+        ({"--device": "abacus"}, "unknown device 'abacus'"),
+    ],
+)
+def test_what_cannot_be_predicted_is_said_in_a_sentence(image, weights, tmp_path, capsys, change, complaint):
+    options = {"--click": "1,2,3", "--weights": weights, "--output": tmp_path / "mask.nii.gz"} | change
+    image = options.pop("image", image)
+    assert run("predict", image, *(part for pair in options.items() for part in pair)) == 2
+    assert complaint in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu"])
+def test_devices_are_named_as_for_the_other_commands(image, weights, tmp_path, device):
+    assert predicted(image, weights, tmp_path / "mask.nii.gz", "20,24,12", more=["--device", device]).any()
+
+
+def test_an_image_that_is_cut_short_is_refused_by_name(image, weights, tmp_path, capsys):
+    broken = tmp_path / "broken.nii.gz"
+    broken.write_bytes(image.read_bytes()[:5000])
+    assert run("predict", broken, "--click", "1,2,3", "--weights", weights, "--output", tmp_path / "mask.nii") == 2
+    assert "broken.nii.gz is not a readable NIfTI file" in capsys.readouterr().err
+
+
+# evaluate
+
+
+@pytest.fixture(scope="module")
+def evaluated(phantom_study, weights, tmp_path_factory):
+    output = tmp_path_factory.mktemp("evaluation") / "new"
+    arguments = ["--data", phantom_study, "--weights", weights, "--clicks", "1,3", "--limit", "2", "--output", output]
+    assert run("evaluate", "--method", "unet2d", "--user", "sakinis", "--seed", "0", *arguments) == 0
+    return output
+
+
+@pytest.fixture(scope="module")
+def report(evaluated):
+    return json.loads((evaluated / "report.json").read_text())
+
+
+def test_the_report_says_what_was_evaluated(report, phantom_study, weights):
+    expected = {"schema": 1, "method": "unet2d", "weights": weights.name, "data": phantom_study.name}
+    expected |= {"user": "sakinis", "seed": 0, "clicks": [1, 3]}
+    assert {name: report[name] for name in expected} == expected
+
+
+def test_the_report_has_every_metric_after_every_asked_click(report):
+    assert report["mean"].keys() == report["interval"].keys() == {"1", "3"}
+    for k in ("1", "3"):
+        assert report["mean"][k].keys() >= METRICS
+        assert report["interval"][k].keys() >= METRICS
+        for name in METRICS:
+            low, high = report["interval"][k][name]
+            assert low <= high
+            assert math.isfinite(report["mean"][k][name])
+
+
+def test_the_report_has_every_label_and_every_case(report):
+    assert report["labels"].keys() == LABELS.keys()
+    assert report["cases"].keys() == {"phantom_000", "phantom_001"}
+    for table in (report["labels"], *report["cases"].values()):
+        assert table.keys() <= LABELS.keys()
+        for by_click in table.values():
+            assert by_click.keys() == {"1", "3"}
+            assert all(values.keys() >= METRICS for values in by_click.values())
+
+
+def test_the_mean_dice_is_that_of_the_labels(report):
+    for k in ("1", "3"):
+        values = [by_click[k]["dice"] for by_click in report["labels"].values()]
+        assert report["mean"][k]["dice"] == pytest.approx(sum(values) / len(values), abs=1e-5)
+        assert all(0 <= value <= 1 for value in values)
+
+
+def test_curves_and_overlays_are_drawn(evaluated):
+    pictures = sorted(path.name for path in evaluated.glob("*.png"))
+    assert "curves.png" in pictures
+    assert sum(name.startswith("overlay_phantom_00") for name in pictures) >= 2
+    for name in pictures:
+        assert (evaluated / name).read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.fixture
+def without_pictures(monkeypatch):
+    """They take most of the time."""
+    monkeypatch.setattr("clickseg.plots.plot_curves", lambda *arguments: None)
+    monkeypatch.setattr("clickseg.plots.plot_examples", lambda *arguments: None)
+
+
+def evaluate(phantom_study, weights, output, *more):
+    arguments = ["--data", phantom_study, "--weights", weights, "--clicks", "1,3", "--limit", "2", "--output", output]
+    return run("evaluate", *arguments, *more)
+
+
+@pytest.mark.usefixtures("without_pictures")
+def test_the_same_seed_gives_the_same_report_and_another_seed_another(report, phantom_study, weights, tmp_path):
+    assert evaluate(phantom_study, weights, tmp_path / "same", "--seed", "0") == 0
+    assert json.loads((tmp_path / "same" / "report.json").read_text()) == report
+    assert evaluate(phantom_study, weights, tmp_path / "other", "--seed", "1") == 0
+    assert json.loads((tmp_path / "other" / "report.json").read_text())["mean"] != report["mean"]
+
+
+@pytest.mark.usefixtures("without_pictures")
+def test_a_selection_of_cases_is_evaluated_alone(report, phantom_study, weights, tmp_path):
+    (tmp_path / "ids.txt").write_text("phantom_001\n")
+    assert evaluate(phantom_study, weights, tmp_path / "one", "--cases", tmp_path / "ids.txt", "--limit", "1") == 0
+    assert json.loads((tmp_path / "one" / "report.json").read_text())["cases"].keys() == {"phantom_001"}
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("without_pictures")
+def test_workers_give_the_report_of_one_process(report, phantom_study, weights, tmp_path):
+    assert evaluate(phantom_study, weights, tmp_path / "two", "--workers", "2", "--device", "cpu") == 0
+    assert json.loads((tmp_path / "two" / "report.json").read_text()) == report
+
+
+@pytest.mark.parametrize(
+    ("more", "complaint"),
+    [
+        (["--clicks", "1,a"], "not a list of whole numbers"),
+        (["--clicks", "2,1"], "rising numbers"),
+        (["--clicks", "0,1"], "rising numbers"),
+        (["--user", "nobody"], "unknown user 'nobody'; known: sakinis"),
+        (["--limit", "0"], "limit must be at least 1"),
+        (["--cases", "phantom_009"], "no image for case phantom_009"),
+        (["--weights", "nowhere.pt"], "nowhere.pt"),
+        (["--method", "astrology"], "unknown method 'astrology'"),
+        (["--data", "nowhere"], "nowhere"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_cannot_be_evaluated_is_said_in_a_sentence(phantom_study, weights, tmp_path, capsys, more, complaint):
+    assert evaluate(phantom_study, weights, tmp_path / "out", *more) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("clickseg evaluate: ")
+    assert complaint in error
+
+
+# phantom and serve
+
+
+@pytest.fixture
+def small_phantoms(monkeypatch):
+    def write(directory, cases=1, seed=0):
+        return write_phantoms(directory, cases=cases, seed=seed, shape=(12, 12, 8))
+
+    monkeypatch.setattr(clickseg.phantom, "write_phantoms", write)
+
+
+@pytest.mark.usefixtures("small_phantoms")
+def test_phantoms_are_written_and_their_paths_said(tmp_path, capsys):
+    assert run("phantom", tmp_path / "study", "--cases", "2", "--seed", "3") == 0
+    paths = capsys.readouterr().out.split()
+    assert paths == [str(tmp_path / "study" / "imagesTr" / f"phantom_00{case}.nii.gz") for case in range(2)]
+    assert all(read_volume(path)[0].shape == (12, 12, 8) for path in paths)
+    assert run("phantom", tmp_path / "none", "--cases", "0") == 2
+
+
+class Replaced(Exception):
+    """This process would now be the server."""
+
+
+@pytest.fixture
+def server(monkeypatch):
+    """The command line that the server is started with, without starting it."""
+    started = []
+
+    def execv(program, command):
+        started.append((program, command))
+        raise Replaced
+
+    monkeypatch.setattr(os, "execv", execv)
+    monkeypatch.setenv("MONAI_LABEL_TRACKING_ENABLED", "")
+    return started
+
+
+def options_of(command):
+    return {name: command[index + 1] for index, name in enumerate(command) if name.startswith("--")}
+
+
+def test_a_folder_is_served_on_this_machine_only(server, repository, tmp_path):
+    with pytest.raises(Replaced):
+        run("serve", "--studies", tmp_path)
+    ((program, command),) = server
+    assert program == command[0] == sys.executable
+    assert command[1:4] == ["-m", "monailabel.main", "start_server"]
+    assert options_of(command) == {
+        "--app": str(repository / "apps/clickseg"),
+        "--studies": str(tmp_path),
+        "--host": "127.0.0.1",
+        "--port": "8000",
+    }
+
+
+def test_host_port_and_settings_are_passed_on(server, tmp_path):
+    with pytest.raises(Replaced):
+        run("serve", "--studies", tmp_path, "--host", "0.0.0.0", "--port", "8001", "--conf", "models", "unet2d")
+    command = server[0][1]
+    assert (options_of(command)["--host"], options_of(command)["--port"]) == ("0.0.0.0", "8001")
+    assert command[-3:] == ["--conf", "models", "unet2d"]
+
+
+def test_a_dicomweb_server_is_no_folder(server):
+    with pytest.raises(Replaced):
+        run("serve", "--studies", "http://127.0.0.1:8042/dicom-web")
+    assert options_of(server[0][1])["--studies"] == "http://127.0.0.1:8042/dicom-web"
+
+
+@pytest.mark.usefixtures("small_phantoms")
+def test_without_studies_a_phantom_is_served(server, tmp_path, monkeypatch):
+    monkeypatch.setattr("pathlib.Path.home", lambda: tmp_path)
+    with pytest.raises(Replaced):
+        run("serve")
+    studies = options_of(server[0][1])["--studies"]
+    assert studies.startswith(str(tmp_path))
+    assert [path.name for path in sorted(os.scandir(studies), key=lambda entry: entry.name)] == ["phantom_000.nii.gz"]
+
+
+def test_a_folder_that_is_not_there_is_not_served(server, capsys):
+    assert run("serve", "--studies", "nowhere/at/all") == 2
+    assert "--studies: no folder nowhere/at/all" in capsys.readouterr().err
+    assert server == []

@@ -1,0 +1,585 @@
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from ignite.engine import Events
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import nn
+
+from clickseg import cli
+from clickseg.clicks import PADDING, SakinisUser, SimulateClickd
+from clickseg.datasets import CaseFolder, GlobalOrder, SliceStore, StructureDataset
+from clickseg.interaction import interact
+from clickseg.methods import UNet2dRecipe, load_model, save_weights
+from clickseg.methods.unet2d import UNet2d, dice_loss
+from clickseg.phantom import LABELS, write_phantoms
+from clickseg.training import Clock, Interact, Plan, build_trainer, click_schedule, learning_rate_factor
+
+TINY = UNet2dRecipe(
+    labels=LABELS, width=4, size=32, spacing=16.0, batch=4, steps_per_epoch=3, max_clicks=3, learning_rate=1e-2
+)
+EPOCHS = 4
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("study")
+    write_phantoms(folder, cases=2, seed=0, shape=(24, 24, 12))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cases(study):
+    return CaseFolder.read(study).cases
+
+
+@pytest.fixture(scope="module")
+def recipe_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("recipe") / "recipe.json"
+    path.write_text(json.dumps(TINY.to_dict()))
+    return path
+
+
+def train(cases, output, recipe=TINY, epochs=EPOCHS, **options):
+    """The loss of every step."""
+    losses = []
+    trainer = build_trainer("unet2d", recipe, cases, Plan(output, epochs=epochs, progress=False, **options))
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: losses.append(engine.state.output["loss"]))
+    trainer.run()
+    return losses
+
+
+def state_of(path):
+    return torch.load(path, weights_only=True)["state"]
+
+
+def assert_same_tensors(path, other):
+    first, second = state_of(path), state_of(other)
+    assert first.keys() == second.keys()
+    for name, tensor in first.items():
+        assert torch.equal(tensor, second[name]), name
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(cases, tmp_path_factory):
+    """The folder of a run that nothing happened to, and its losses."""
+    output = tmp_path_factory.mktemp("runs") / "uninterrupted"
+    return output, train(cases, output)
+
+
+def command(*arguments, ranks=1):
+    """`python -m clickseg train ...` as a process of its own; for several ranks, torchrun."""
+    start = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)] if ranks > 1 else []
+    return [sys.executable, *start, "-m", "clickseg", "train", *map(str, arguments)]
+
+
+@pytest.fixture(scope="module")
+def environment(repository):
+    return os.environ | {"PYTHONPATH": str(repository / "apps/clickseg"), "OMP_NUM_THREADS": "1"}
+
+
+def run_to_its_end(arguments, environment, timeout=300):
+    """(exit status, end of its messages); what does not end is killed with all its children."""
+    process = subprocess.Popen(
+        arguments,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        _, errors = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        pytest.fail(f"still running after {timeout} s: a deadlock?")
+    return process.returncode, errors[-3000:]
+
+
+# Who clicks when
+
+
+@pytest.mark.parametrize("max_clicks", [1, 3, 5])
+def test_the_chance_to_click_falls_linearly_with_the_turn(max_clicks):
+    generator = torch.Generator().manual_seed(0)
+    schedule = click_schedule(max_clicks, "skip", torch.rand(max_clicks, 20_000, generator=generator))
+    expected = torch.tensor([1 - turn / max_clicks for turn in range(max_clicks)])
+    torch.testing.assert_close(schedule.float().mean(1), expected, atol=0.012, rtol=0)
+    assert schedule[0].all()
+
+
+def test_skipping_means_that_every_turn_is_drawn_for_itself():
+    draws = torch.rand(4, 20_000, generator=torch.Generator().manual_seed(0))
+    schedule = click_schedule(4, "skip", draws).float()
+    together = (schedule[1] * schedule[2]).mean()
+    assert together == pytest.approx(0.75 * 0.5, abs=0.012)
+    assert ((1 - schedule[1]) * schedule[2]).mean() == pytest.approx(0.25 * 0.5, abs=0.012)
+
+
+def test_stopping_means_that_who_sat_out_is_done():
+    draws = torch.rand(4, 20_000, generator=torch.Generator().manual_seed(0))
+    schedule = click_schedule(4, "stop", draws)
+    assert not (schedule[1:] & ~schedule[:-1]).any()
+    expected = torch.tensor([1, 0.75, 0.75 * 0.5, 0.75 * 0.5 * 0.25])
+    torch.testing.assert_close(schedule.float().mean(1), expected, atol=0.012, rtol=0)
+
+
+@pytest.mark.parametrize(("reading", "expected"), [("skip", [1, 0, 1, 0]), ("stop", [1, 0, 0, 0])])
+def test_the_two_readings_differ_for_who_is_drawn_again(reading, expected):
+    draws = torch.tensor([[0.99], [0.8], [0.4], [0.3]])
+    assert click_schedule(4, reading, draws)[:, 0].int().tolist() == expected
+
+
+# One step
+
+
+class Step:
+    """What ignite hands to an iteration: a network that notes how it was used."""
+
+    def __init__(self, freeze=False, **recipe):
+        torch.manual_seed(0)
+        self.recipe = dataclasses.replace(TINY, **recipe)
+        self.network = UNet2d(self.recipe)
+        self.uses = []
+        self.network.network.register_forward_hook(self.note)
+        self.optimizer = torch.optim.SGD(self.network.parameters(), lr=0.1)
+        self.loss_function = dice_loss
+        self.state = SimpleNamespace(device=torch.device("cpu"))
+        self.interact = Interact(
+            SimulateClickd(self.recipe.user(1.0)), self.recipe.max_clicks, self.recipe.reading, freeze
+        )
+
+    def note(self, module, inputs, output):
+        self.uses.append((module.training, output.requires_grad, len(output), inputs[0].detach()))
+
+    def run(self, batch):
+        return self.interact(self, batch)
+
+
+def squares(number=4):
+    label = torch.zeros(number, 1, 32, 32)
+    for index in range(number):
+        label[index, 0, 4 + index : 14, 6:20] = 1
+    image = label * 100 - 50 + torch.randn(label.shape, generator=torch.Generator().manual_seed(1)) * 5
+    return {"image": image, "label": label, "seed": torch.arange(number) + 40}
+
+
+def test_a_step_plays_without_gradients_in_evaluation_mode_and_then_learns_once():
+    step = Step()
+    step.run(squares())
+    *played, learned = step.uses
+    assert len(played) in (1, 2)
+    assert all(use[:2] == (False, False) for use in played)
+    assert learned[:3] == (True, True, 4)
+
+
+def test_a_step_learns_from_the_clicks_of_its_game():
+    step, batch = Step(), squares()
+    draws = [torch.rand(3, generator=torch.Generator().manual_seed(int(seed))) for seed in batch["seed"]]
+    schedule = click_schedule(3, step.recipe.reading, torch.stack(draws, dim=1))
+    other = Step().network.eval()
+    code = other.encode(batch["image"])
+    *_, last = interact(other, code, batch["label"], step.interact.click, batch["seed"], 3, schedule)
+    counts = (last.clicks[..., -1] != PADDING).sum(1)
+    output = step.run(batch)
+    assert output["clicks"] == pytest.approx(float(counts.float().mean()))
+    assert counts.min() >= 1
+    assert counts.unique().numel() > 1, "all alike: the schedule was not seen"
+    guidance = step.uses[-1][3][:, 1:]
+    logits_input = []
+    other.network.register_forward_hook(lambda module, inputs, output: logits_input.append(inputs[0]))
+    other.train()
+    loss = dice_loss(other(batch["image"], last.clicks), batch["label"])
+    torch.testing.assert_close(guidance, logits_input[0][:, 1:])
+    assert output["loss"] == pytest.approx(float(loss), rel=1e-5)
+
+
+def test_a_step_changes_the_weights_once():
+    step, batch = Step(), squares()
+    before = {name: tensor.clone() for name, tensor in step.network.named_parameters()}
+    step.run(batch)
+    for name, tensor in step.network.named_parameters():
+        torch.testing.assert_close(tensor, before[name] - 0.1 * tensor.grad, msg=name)
+    assert sum(float(tensor.grad.abs().sum()) for tensor in step.network.parameters()) > 0
+
+
+@pytest.mark.parametrize("freeze", [False, True])
+def test_frozen_batch_statistics_do_not_move_and_others_do(freeze):
+    step = Step(freeze=freeze)
+    layers = [module for module in step.network.modules() if isinstance(module, nn.BatchNorm2d)]
+    before = [layer.running_mean.clone() for layer in layers]
+    for _ in range(2):
+        step.run(squares())
+    moved = [not torch.equal(layer.running_mean, old) for layer, old in zip(layers, before, strict=True)]
+    assert len(moved) == 18
+    assert not any(moved) if freeze else all(moved)
+
+
+def test_the_loss_falls_when_one_sample_is_seen_again_and_again():
+    step, batch = Step(), squares(1)
+    step.optimizer = torch.optim.Adam(step.network.parameters(), lr=1e-2)
+    losses = [step.run(batch)["loss"] for _ in range(60)]
+    assert losses[0] > 0.3
+    assert losses[-1] < 0.1
+
+
+# The learning rate and the clock
+
+
+def test_the_learning_rate_warms_up_holds_and_falls_to_zero():
+    assert learning_rate_factor(0, 0.0, decay=0.3, warmup=50) == pytest.approx(1 / 50)
+    assert learning_rate_factor(24, 0.1, decay=0.3, warmup=50) == pytest.approx(0.5)
+    assert learning_rate_factor(500, 0.69, decay=0.3) == 1
+    assert learning_rate_factor(500, 0.85, decay=0.3) == pytest.approx(0.5)
+    assert learning_rate_factor(500, 1.0, decay=0.3) == 0
+    assert learning_rate_factor(500, 1.0, decay=0) == 1
+
+
+def test_minutes_before_a_resumption_count(tmp_path):
+    clock = Clock(Plan(tmp_path, minutes=1), steps_per_epoch=10, elapsed=45.0)
+    assert 0.75 <= clock.progress(step=0) < 0.9
+
+
+@pytest.mark.parametrize(
+    "lengths", [{}, {"epochs": 1, "minutes": 1}, {"epochs": 0}, {"minutes": -1}, {"minutes": float("nan")}]
+)
+def test_a_plan_has_one_length_and_that_is_positive(tmp_path, lengths):
+    with pytest.raises(ValueError, match=r"epochs|minutes"):
+        Plan(tmp_path, **lengths)
+
+
+# Samples
+
+
+@pytest.fixture(scope="module")
+def dataset(cases, tmp_path_factory):
+    return StructureDataset(SliceStore(cases, TINY, tmp_path_factory.mktemp("cache"), progress=False), TINY)
+
+
+def test_a_sample_is_a_function_of_its_number_alone(dataset):
+    first = [dataset[number] for number in (7, 3, 8)]
+    dataset[100]
+    for sample, number in zip(reversed(first), (8, 3, 7), strict=True):
+        again = dataset[number]
+        assert torch.equal(sample["image"], again["image"])
+        assert torch.equal(sample["label"], again["label"])
+        assert sample["seed"] == again["seed"]
+    assert not torch.equal(first[0]["image"], first[1]["image"])
+
+
+def test_every_sample_shows_one_structure_of_its_slice(dataset):
+    for number in range(30):
+        sample = dataset[number]
+        assert sample["image"].shape == sample["label"].shape == (1, 32, 32)
+        assert set(sample["label"].unique().tolist()) <= {0.0, 1.0}
+        assert sample["seed"] >= 0
+    assert sum(bool(dataset[number]["label"].any()) for number in range(30)) >= 28  # a turned crop may lose a tiny one
+
+
+def test_the_processes_share_the_batches_of_one(study):
+    """Rank-strided: together they see what one process sees, step by step."""
+
+    def batches(rank, processes):
+        order = iter(GlobalOrder(4, first_step=5, rank=rank, processes=processes))
+        return [next(order) for _ in range(3)]
+
+    alone = batches(0, 1)
+    assert alone[0] == [20, 21, 22, 23]
+    shares = [batches(rank, 2) for rank in range(2)]
+    assert shares[0][0] == [20, 22]
+    assert [sorted(a + b) for a, b in zip(*shares, strict=True)] == alone
+    with pytest.raises(ValueError, match="batch of 4 does not divide among 3"):
+        GlobalOrder(4, processes=3)
+
+
+# Whole runs
+
+
+def test_a_run_leaves_weights_a_checkpoint_a_log_and_curves(uninterrupted, cases):
+    output, losses = uninterrupted
+    model = load_model(output / "weights.pt")
+    assert model.recipe == TINY
+    assert model.card["steps"] == EPOCHS * TINY.steps_per_epoch == len(losses)
+    checkpoint = torch.load(output / "checkpoint.pt", weights_only=True)
+    assert {"recipe", "state", "optimizer", "epoch", "step", "random"} <= checkpoint.keys()
+    assert (checkpoint["epoch"], checkpoint["step"]) == (EPOCHS, len(losses))
+    rows = (output / "log.csv").read_text().splitlines()
+    assert rows[0].startswith("epoch,step,seconds,loss")
+    assert [row.split(",")[:2] for row in rows[1:]] == [[str(e), str(3 * e)] for e in range(1, EPOCHS + 1)]
+    assert curve(output) == pytest.approx(losses, rel=1e-6)
+
+
+def curve(output):
+    """The loss of every step, as TensorBoard shows it."""
+    events = EventAccumulator(str(output / "tensorboard")).Reload()
+    return [event.value for event in events.Scalars("train/loss")]
+
+
+def test_the_same_seed_trains_the_same_weights_and_another_seed_others(uninterrupted, cases, tmp_path):
+    output, losses = uninterrupted
+    assert train(cases, tmp_path / "again") == losses
+    assert_same_tensors(tmp_path / "again" / "weights.pt", output / "weights.pt")
+    assert train(cases, tmp_path / "other", dataclasses.replace(TINY, seed=1), epochs=1) != losses[:3]
+
+
+def test_a_resumed_run_ends_with_the_weights_of_one_that_was_never_interrupted(uninterrupted, cases, tmp_path):
+    output, losses = uninterrupted
+    # Stopped by an error in the middle of the third epoch, as a full disk or a power cut would.
+    trainer = build_trainer("unet2d", TINY, cases, Plan(tmp_path, epochs=EPOCHS, progress=False))
+
+    @trainer.on(Events.ITERATION_COMPLETED(once=8))
+    def fail(engine):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run()
+    torch.manual_seed(999)  # whatever else happened in the meantime
+    assert train(cases, tmp_path, resume=True) == losses[6:]
+    assert_same_tensors(tmp_path / "checkpoint.pt", output / "checkpoint.pt")
+    assert_same_tensors(tmp_path / "weights.pt", output / "weights.pt")
+
+
+def test_a_finished_run_is_left_alone_when_resumed(uninterrupted, cases):
+    output, _ = uninterrupted
+    before = (output / "checkpoint.pt").read_bytes()
+    assert train(cases, output, resume=True) == []
+    assert (output / "checkpoint.pt").read_bytes() == before
+
+
+def test_a_finished_run_is_not_written_over(uninterrupted, cases):
+    output, _ = uninterrupted
+    with pytest.raises(ValueError, match=r"checkpoint\.pt exists: resume"):
+        train(cases, output)
+
+
+def test_resuming_where_nothing_is_begins(uninterrupted, cases, tmp_path):
+    assert train(cases, tmp_path, resume=True, epochs=EPOCHS) == uninterrupted[1]
+
+
+def test_a_checkpoint_older_than_a_field_of_the_recipe_is_resumed_with_its_default(cases, tmp_path):
+    train(cases, tmp_path)
+    checkpoint = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert checkpoint["recipe"].pop("freeze_batchnorm") is False
+    torch.save(checkpoint, tmp_path / "checkpoint.pt")
+    assert train(cases, tmp_path, resume=True) == []
+    with pytest.raises(ValueError, match="freeze_batchnorm"):
+        train(cases, tmp_path, dataclasses.replace(TINY, freeze_batchnorm=True), resume=True)
+
+
+def test_minutes_that_end_within_an_epoch_still_publish_weights(cases, tmp_path):
+    recipe = dataclasses.replace(TINY, steps_per_epoch=10_000)
+    build_trainer("unet2d", recipe, cases, Plan(tmp_path, minutes=0.02, progress=False)).run()
+    steps = load_model(tmp_path / "weights.pt").card["steps"]
+    assert 0 <= steps < 10_000
+    assert len(curve(tmp_path)) >= steps
+
+
+def test_weights_to_start_from_must_compute_what_the_recipe_asks_for(cases, tmp_path):
+    torch.manual_seed(5)
+    given = UNet2d(TINY)
+    save_weights(tmp_path / "given.pt", given, dataclasses.replace(TINY, labels={"tumour": 1}, max_clicks=9))
+    plan = Plan(tmp_path / "run", epochs=1, init=tmp_path / "given.pt", progress=False)
+    trainer = build_trainer("unet2d", TINY, cases, plan)
+    for name, tensor in trainer.network.state_dict().items():
+        torch.testing.assert_close(tensor, given.state_dict()[name].half().to(tensor.dtype), msg=name)
+    with pytest.raises(ValueError, match=r"given\.pt were made with another width, sigma"):
+        build_trainer("unet2d", dataclasses.replace(TINY, width=2, sigma=3.0), cases, plan)
+
+
+def test_a_user_of_ones_own_may_click(cases, tmp_path):
+    asked = []
+
+    class Watched(SakinisUser):
+        def __call__(self, *arguments):
+            asked.append(len(arguments[1]))
+            return super().__call__(*arguments)
+
+    plan = Plan(tmp_path, epochs=1, progress=False)
+    build_trainer("unet2d", TINY, cases, plan, click=SimulateClickd(Watched())).run()
+    assert asked == [4] * 3 * 3
+
+
+# Killed, and several processes
+
+
+def test_a_killed_training_resumes_to_the_weights_of_an_uninterrupted_one(
+    uninterrupted, study, recipe_file, environment, tmp_path
+):
+    arguments = ["--data", study, "--recipe", recipe_file, "--output", tmp_path, "--epochs", EPOCHS, "--device", "cpu"]
+    with (tmp_path / "stderr").open("w") as stderr:
+        process = subprocess.Popen(command(*arguments), env=environment, stdout=stderr, stderr=stderr)
+        try:
+            deadline = time.monotonic() + 300
+            while not (tmp_path / "checkpoint.pt").exists():
+                assert process.poll() is None, (tmp_path / "stderr").read_text()
+                assert time.monotonic() < deadline
+                time.sleep(0.002)
+        finally:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+    assert process.returncode == -signal.SIGKILL
+    done = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"]
+    assert 0 < done < EPOCHS * TINY.steps_per_epoch, "it was killed too late to show anything"
+    assert cli.main(["train", *map(str, arguments), "--resume"]) == 0
+    assert_same_tensors(tmp_path / "weights.pt", uninterrupted[0] / "weights.pt")
+    assert_same_tensors(tmp_path / "checkpoint.pt", uninterrupted[0] / "checkpoint.pt")
+
+
+def turns_needed(dataset, recipe, step, rank, processes):
+    """How many times a process predicts in a step before it learns, at most: the last scheduled click but one."""
+    number = GlobalOrder(recipe.batch, step, rank, processes)
+    seeds = [dataset[sample]["seed"] for sample in next(iter(number))]
+    draws = [torch.rand(recipe.max_clicks, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+    schedule = click_schedule(recipe.max_clicks, recipe.reading, torch.stack(draws, dim=1))
+    return int(schedule.any(1).sum()) - 1
+
+
+def test_two_processes_have_the_loss_curve_of_one_with_the_same_batch(study, cases, dataset, environment, tmp_path):
+    """20 steps, with batch statistics frozen. The processes interact a different number of times in some steps, and
+    would wait for each other for ever if the game were played through DistributedDataParallel."""
+    recipe = dataclasses.replace(TINY, steps_per_epoch=20, freeze_batchnorm=True, learning_rate=1e-3)
+    turns = [[turns_needed(dataset, recipe, step, rank, 2) for rank in range(2)] for step in range(20)]
+    assert any(first != second for first, second in turns), "the processes play equally long: nothing is shown"
+    (tmp_path / "recipe.json").write_text(json.dumps(recipe.to_dict()))
+    arguments = ["--data", study, "--recipe", tmp_path / "recipe.json", "--epochs", 1, "--device", "cpu"]
+    status, errors = run_to_its_end(command(*arguments, "--output", tmp_path / "two", ranks=2), environment)
+    assert status == 0, errors
+    alone = train(cases, tmp_path / "one", recipe, epochs=1)
+    together = curve(tmp_path / "two")
+    assert len(together) == 20
+    assert together == pytest.approx(alone, rel=1e-4)
+    assert max(alone) - min(alone) > 0.01, "the loss does not move: nothing is shown"
+    first, second = (state_of(tmp_path / name / "checkpoint.pt") for name in ("one", "two"))
+    for name, tensor in first.items():
+        torch.testing.assert_close(second[name], tensor, atol=2e-3, rtol=2e-2, msg=name)
+    log = [(tmp_path / name / "log.csv").read_text().splitlines()[1].split(",")[3] for name in ("one", "two")]
+    assert float(log[1]) == pytest.approx(float(log[0]), rel=1e-3)
+
+
+# Bad input
+
+
+@pytest.fixture
+def broken(study, tmp_path):
+    """A copy of the study to be broken, and how to train on it: the exit status."""
+    for kind in ("imagesTr", "labelsTr"):
+        (tmp_path / "study" / kind).mkdir(parents=True)
+        for path in (study / kind).iterdir():
+            (tmp_path / "study" / kind / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "study" / "dataset.json").write_bytes((study / "dataset.json").read_bytes())
+    return tmp_path / "study"
+
+
+def attempt(folder, recipe_file, *more):
+    arguments = ["--data", folder, "--recipe", recipe_file, "--output", folder / "run", "--epochs", 1, *more]
+    return cli.main(["train", *map(str, arguments)])
+
+
+@pytest.fixture(scope="module")
+def unlabelled_recipe(tmp_path_factory):
+    path = tmp_path_factory.mktemp("recipe") / "recipe.json"
+    path.write_text(json.dumps({name: value for name, value in TINY.to_dict().items() if name != "labels"}))
+    return path
+
+
+def test_a_label_of_another_shape_is_refused_by_name(broken, recipe_file, capsys):
+    label = broken / "labelsTr" / "phantom_001.nii.gz"
+    stored = nib.load(label)
+    nib.save(nib.Nifti1Image(np.asarray(stored.dataobj)[:, :, 1:], stored.affine), label)
+    assert attempt(broken, recipe_file) == 2
+    error = capsys.readouterr().err
+    assert all(part in error for part in ("phantom_001.nii.gz", "(24, 24, 11)", "(24, 24, 12)"))
+
+
+def test_a_label_that_lies_elsewhere_is_refused_by_name(broken, recipe_file, capsys):
+    """The same shape, but flipped: its voxels would fall on other tissue without a word."""
+    label = broken / "labelsTr" / "phantom_001.nii.gz"
+    stored = nib.load(label)
+    nib.save(nib.Nifti1Image(np.asarray(stored.dataobj), stored.affine @ np.diag([-1, 1, 1, 1])), label)
+    assert attempt(broken, recipe_file) == 2
+    assert "label phantom_001.nii.gz lies elsewhere" in capsys.readouterr().err
+
+
+def test_a_label_with_values_that_are_no_labels_is_refused_by_name(broken, recipe_file, capsys):
+    label = broken / "labelsTr" / "phantom_000.nii.gz"
+    stored = nib.load(label)
+    nib.save(nib.Nifti1Image(np.asarray(stored.dataobj).astype(np.int16) * 100, stored.affine), label)
+    assert attempt(broken, recipe_file) == 2
+    assert "label phantom_000.nii.gz has values outside 0..255" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_nothing_labelled_at_all_is_refused(broken, unlabelled_recipe, capsys, named):
+    for label in (broken / "labelsTr").iterdir():
+        stored = nib.load(label)
+        nib.save(nib.Nifti1Image(np.zeros(stored.shape, np.uint8), stored.affine), label)
+    if not named:
+        (broken / "dataset.json").unlink()
+    assert attempt(broken, unlabelled_recipe) == 2
+    assert "none of the labels" in capsys.readouterr().err
+
+
+def test_an_image_without_its_label_is_refused_by_name(broken, recipe_file, capsys):
+    (broken / "labelsTr" / "phantom_001.nii.gz").unlink()
+    assert attempt(broken, recipe_file) == 2
+    assert "phantom_001" in capsys.readouterr().err
+    assert attempt(broken, recipe_file, "--cases", "phantom_000") == 0
+
+
+def test_a_folder_without_labels_is_refused_by_name(broken, recipe_file, capsys):
+    for label in (broken / "labelsTr").iterdir():
+        label.unlink()
+    (broken / "labelsTr").rmdir()
+    assert attempt(broken, recipe_file) == 2
+    assert "labelsTr is missing" in capsys.readouterr().err
+
+
+def test_an_unknown_case_is_refused_with_the_known_ones(study, recipe_file, capsys):
+    assert attempt(study, recipe_file, "--cases", "phantom_000,phantom_009") == 2
+    error = capsys.readouterr().err
+    assert "no image for case phantom_009" in error
+    assert "phantom_001" in error
+
+
+def test_labels_without_names_get_some(broken, unlabelled_recipe):
+    (broken / "dataset.json").unlink()
+    assert attempt(broken, unlabelled_recipe) == 0
+    labels = load_model(broken / "run" / "weights.pt").recipe.labels
+    assert labels == {f"label {value}": value for value in range(1, len(LABELS) + 1)}
+
+
+def test_resuming_with_another_recipe_is_refused_and_says_what_differs(uninterrupted, study, tmp_path, capsys):
+    other = dataclasses.replace(TINY, learning_rate=0.5, max_clicks=2)
+    (tmp_path / "other.json").write_text(json.dumps(other.to_dict()))
+    before = (uninterrupted[0] / "checkpoint.pt").read_bytes()
+    arguments = ["--data", study, "--recipe", tmp_path / "other.json", "--output", uninterrupted[0], "--epochs", 9]
+    assert cli.main(["train", *map(str, arguments), "--resume"]) == 2
+    assert "made with another recipe (it differs in max_clicks, learning_rate)" in capsys.readouterr().err
+    assert (uninterrupted[0] / "checkpoint.pt").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("more", "complaint"),
+    [
+        (["--epochs", "0"], "epochs must be positive"),
+        (["--minutes", "1"], "either epochs or minutes"),
+        (["--device", "abacus"], "unknown device 'abacus'"),
+        (["--device", "cuda:77"], "'cuda:77' is not available"),
+        (["--init", "nowhere.pt"], "no weights file at nowhere.pt"),
+        (["--recipe", "nowhere.json"], "nowhere.json"),
+        (["--method", "astrology"], "unknown method 'astrology'; known: unet2d"),
+    ],
+)
+def test_what_cannot_be_trained_is_said_in_a_sentence(study, recipe_file, tmp_path, capsys, more, complaint):
+    assert attempt(study, recipe_file, "--output", tmp_path, *more) == 2
+    assert complaint in capsys.readouterr().err
+    assert not (tmp_path / "checkpoint.pt").exists()

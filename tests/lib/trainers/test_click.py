@@ -1,0 +1,159 @@
+import json
+import logging
+import threading
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from monailabel.interfaces.datastore import DefaultLabelTag
+
+from clickseg.methods import load_model
+from lib.trainers import click
+from lib.trainers.click import ClickTrainTask, publish
+
+ONE_EPOCH = {"max_epochs": 1, "device": "cpu"}
+
+
+@pytest.fixture
+def task(weights):
+    return ClickTrainTask("unet2d", "unet2d", weights)
+
+
+@pytest.fixture
+def labelled(datastore, tmp_path):
+    """Both images with a box of spleen, saved without names."""
+    values = np.zeros((24, 20, 12), np.uint8)
+    values[6:16, 6:16, 3:9] = 1
+    path = tmp_path / "label.nii.gz"
+    nib.save(nib.Nifti1Image(values, np.diag([3, 2, 5, 1])), path)
+    for name in ("a", "b"):
+        datastore.save_label(name, str(path), DefaultLabelTag.FINAL, {})
+    return datastore
+
+
+def test_training_publishes_other_weights_of_the_same_recipe(task, labelled, weights):
+    before = load_model(weights.current)
+    stats = task(ONE_EPOCH, labelled)
+    after = load_model(weights.current)
+    assert after.recipe == before.recipe
+    assert after.card["cases"] == ["a", "b"]
+    assert not torch.equal(before.segmenter.network.head.weight, after.segmenter.network.head.weight)
+    assert (stats["epoch"], stats["total_epochs"]) == (1, 1)
+    assert stats == task.stats()
+    assert task.stats()["total_time"] > 0
+
+
+def test_nothing_is_left_of_a_run_but_its_results(task, labelled, weights):
+    task({**ONE_EPOCH, "name": "trial"}, labelled)
+    (run,) = (weights.trained.parent / "runs/unet2d/trial").iterdir()
+    assert {"checkpoint.pt", "weights.pt", "log.csv"} <= {path.name for path in run.iterdir()}
+    assert not (run / "cache").exists()
+
+
+def test_a_second_run_of_the_same_name_does_not_disturb_the_first(task, labelled, weights):
+    for _ in range(2):
+        task(ONE_EPOCH, labelled)
+    assert len(list((weights.trained.parent / "runs/unet2d/train_01").iterdir())) == 2
+
+
+def test_an_interrupted_run_is_resumed_when_asked_to(task, labelled, weights, monkeypatch):
+    monkeypatch.setattr(click, "publish", lambda *paths: None)  # as if killed before it published
+    task(ONE_EPOCH, labelled)
+    stats = task({**ONE_EPOCH, "max_epochs": 2, "resume": True}, labelled)
+    assert stats["epoch"] == 2
+    assert len(list((weights.trained.parent / "runs/unet2d/train_01").iterdir())) == 1
+
+
+@pytest.mark.parametrize("share", [0.5, 0.99])
+def test_a_share_of_the_images_is_kept_out_of_training_and_validated_on(task, labelled, weights, share):
+    stats = task({**ONE_EPOCH, "val_split": share}, labelled)
+    assert len(load_model(weights.current).card["cases"]) == 1
+    assert 0 <= stats["dice@1"] <= 1
+    assert stats["best_metric"] == stats["dice@5"]
+
+
+def test_without_labels_training_is_refused_and_nothing_is_published(task, datastore, weights):
+    before = weights.trained.read_bytes()
+    for refuse in (task.check, lambda store: task(ONE_EPOCH, store)):
+        with pytest.raises(ValueError, match="no labels to train on"):
+            refuse(datastore)
+    assert weights.trained.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "wish", [{"name": "../elsewhere"}, {"val_split": 1.0}, {"max_epochs": 0}, {"max_epochs": "x"}, {"device": "abacus"}]
+)
+def test_wishes_that_do_not_work_are_refused(task, labelled, wish):
+    with pytest.raises(ValueError, match=r".+"):
+        task({**ONE_EPOCH, **wish}, labelled)
+
+
+def test_weights_that_do_not_load_do_not_take_info_down(task, weights):
+    weights.trained.write_bytes(b"no weights")
+    assert task.info()["labels"] == []
+    assert task.stats() == {}
+
+
+GPU_CASES = [
+    # wishes, device, GPUs that there are, processes, what the log says
+    ({}, "cpu", 4, 1, "the device is cpu"),
+    ({"multi_gpu": False}, "cuda", 4, 1, "multi_gpu is off"),
+    ({}, "cuda", 1, 1, "there is 1 GPU"),
+    ({}, "cuda", 2, 2, "training in 2 processes"),
+    ({"gpus": "0,2"}, "cuda", 4, 2, "training in 2 processes"),
+    ({}, "cuda", 3, 2, "a batch of 2"),
+]
+
+
+@pytest.mark.parametrize("case", GPU_CASES, ids=str)
+def test_one_process_per_gpu_and_the_log_says_why_there_is_only_one(task, weights, monkeypatch, caplog, case):
+    wishes, device, gpus, processes, reason = case
+    wishes = {**task.config(), **wishes}
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    with caplog.at_level(logging.INFO, logger="lib.trainers.click"):
+        assert click._processes(wishes, device, weights.recipe) == processes
+    assert reason in caplog.text
+
+
+@pytest.mark.slow
+def test_two_processes_train_and_publish_like_one(task, labelled, weights, monkeypatch):
+    monkeypatch.setattr(click, "_processes", lambda *given: 2)
+    stats = task(ONE_EPOCH, labelled)
+    assert stats["epoch"] == 1
+    assert load_model(weights.current).card["steps"] == 2
+
+
+def test_readers_never_see_half_a_weights_file(tmp_path):
+    source, target = tmp_path / "source", tmp_path / "target"
+    contents = [bytes([number]) * 2**20 for number in range(2)]
+    target.write_bytes(contents[0])
+    seen, stop = set(), threading.Event()
+
+    def read():
+        while not stop.is_set():
+            content = target.read_bytes()
+            seen.add((len(content), *set(content)))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for number in range(20):
+        source.write_bytes(contents[number % 2])
+        publish(source, target)
+    stop.set()
+    reader.join()
+    assert seen <= {(2**20, 0), (2**20, 1)}
+    assert set(tmp_path.iterdir()) == {source, target}
+
+
+def test_stats_tell_how_far_a_run_is(task, weights, tmp_path):
+    (tmp_path / "run").mkdir()
+    task._write_stats({"total_epochs": 50, "epoch": 0, "output": str(tmp_path / "run")})
+    assert task.stats()["epoch"] == 0
+    (tmp_path / "run/log.csv").write_text("epoch,loss,dice@5\n1,0.9,\n2,0.8,\n")
+    assert json.loads(json.dumps(task.stats())) == {
+        "total_epochs": 50,
+        "epoch": 2,
+        "loss": 0.8,
+        "output": str(tmp_path / "run"),
+    }
