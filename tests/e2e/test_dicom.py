@@ -10,6 +10,7 @@ import numpy as np
 import pydicom
 import pytest
 import requests
+import torch
 from monailabel.client import MONAILabelClient
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
@@ -135,6 +136,19 @@ def test_the_answer_can_be_had_as_a_dicom_segmentation(ask, url, series, session
     assert segmentation.SegmentSequence[0].SegmentLabel == "spleen"
     assert segmentation.ReferencedSeriesSequence[0].SeriesInstanceUID == series
     assert segmentation.pixel_array.sum() == session.predict([Click(tuple(INSIDE), 1)]).sum()
+
+
+def test_a_dicom_segmentation_of_nothing_is_refused(ask, url, folder, series):
+    weights = folder / "model/unet2d.pt"
+    good = weights.read_bytes()
+    content = torch.load(weights, weights_only=True)
+    content["state"]["network.head.bias"][1] -= 1000
+    torch.save(content, weights)
+    info = [{"name": "spleen", "model_name": "unet2d"}]
+    response = ask(url, "unet2d", series, output="dicom_seg", foreground=[INSIDE], label_info=info)
+    weights.write_bytes(good)
+    assert response.status_code == 400, response.text
+    assert "empty" in response.json()["detail"]
 
 
 @pytest.mark.parametrize("image", ["1.2.3.4", "..", "../../outside", "/etc/passwd", "1.2/../..", "*"])

@@ -180,6 +180,36 @@ def test_a_bad_click_is_refused_with_a_sentence(click, params, sentence):
     assert sentence in detail
 
 
+@pytest.mark.parametrize(
+    ("params", "sentence"), [("{", "params is not JSON"), ("[1]", "must be a JSON object"), ("NaN", "JSON object")]
+)
+def test_params_that_are_no_json_object_are_refused(url, params, sentence):
+    answer = requests.post(f"{url}/infer/unet2d", params={"image": "alpha"}, data={"params": params}, timeout=60)
+    status, detail = refusal(answer)
+    assert status == 400
+    assert sentence in detail
+
+
+def test_a_request_without_an_image_is_refused(url):
+    status, detail = refusal(requests.post(f"{url}/infer/unet2d", timeout=60))
+    assert status == 400
+    assert "no image is named" in detail
+
+
+def test_a_dicom_segmentation_of_an_image_file_is_refused(click):
+    status, detail = refusal(click("unet2d", "alpha", output="dicom_seg", foreground=[INSIDE], label_info=[{}]))
+    assert status == 400
+    assert "DICOMweb" in detail
+
+
+def test_a_label_for_an_unknown_image_is_not_found(url, tmp_path):
+    with Path(a_label(tmp_path / "label.nii.gz")).open("rb") as label:
+        answer = requests.put(f"{url}/datastore/label", params={"image": "delta"}, files={"label": label}, timeout=60)
+    status, detail = refusal(answer)
+    assert status == 404
+    assert "'delta' is not in the datastore" in detail
+
+
 def test_a_label_that_the_model_does_not_know_is_refused_and_the_known_ones_are_named(click):
     status, detail = refusal(click("unet2d_labels", "alpha", pancreas=[INSIDE], **OHIF))
     assert status == 400

@@ -8,21 +8,22 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from . import __version__
-from .clicks import Click
-from .geometry import Grid
-from .machine import keep_freed_memory
+
+if TYPE_CHECKING:  # torch and monai take seconds to import: help and mistakes are answered without them
+    from .clicks import Click
+    from .geometry import Grid
 
 
 def _train(arguments: argparse.Namespace) -> None:
     from .datasets import CaseFolder, read_ids
+    from .machine import keep_freed_memory
     from .methods import find_method
     from .training import Plan, build_trainer
 
+    keep_freed_memory()
     method = find_method(arguments.method)
     folder = CaseFolder.read(arguments.data, read_ids(arguments.cases))
     recipe: Any = method.recipe.from_json(arguments.recipe) if arguments.recipe else method.recipe()
@@ -48,9 +49,11 @@ def _train(arguments: argparse.Namespace) -> None:
 def _evaluate(arguments: argparse.Namespace) -> None:
     from .datasets import read_ids
     from .evaluation import Protocol, evaluate
+    from .machine import keep_freed_memory
     from .methods import shipped_weights
     from .plots import plot_curves, plot_examples
 
+    keep_freed_memory()
     protocol = Protocol(
         clicks=_numbers(arguments.clicks), user=arguments.user, seed=arguments.seed, limit=arguments.limit
     )
@@ -74,11 +77,14 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 
 
 def _predict(arguments: argparse.Namespace) -> None:
+    import numpy as np
+
     from .images import is_nifti, write_mask
-    from .machine import pick_device
+    from .machine import keep_freed_memory, pick_device
     from .methods import shipped_weights
     from .sessions import SessionCache
 
+    keep_freed_memory()
     if not is_nifti(arguments.output):
         raise ValueError(f"--output must end in .nii or .nii.gz, got {arguments.output}")
     weights = arguments.weights or shipped_weights(arguments.method)
@@ -92,6 +98,8 @@ def _predict(arguments: argparse.Namespace) -> None:
 
 def parse_click(text: str, grid: Grid, ras: bool) -> Click:
     """`x,y,z[:label]` -> Click; voxel indices, or with `ras` mm that are rounded to the nearest voxel."""
+    from .clicks import Click
+
     position, _, label = text.partition(":")
     try:
         numbers = [float(number) for number in position.split(",")]
@@ -225,7 +233,6 @@ def _with_clicks_attached(argv: Sequence[str]) -> list[str]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit status: 0, or 2 with a sentence on standard error for bad input."""
     arguments = _parser().parse_args(_with_clicks_attached(sys.argv[1:] if argv is None else argv))
-    keep_freed_memory()
     try:
         arguments.run(arguments)
     except ValueError as error:

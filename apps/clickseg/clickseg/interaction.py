@@ -37,8 +37,8 @@ def interact(
     """Play `turns` turns of the click game on a batch, without gradients.
 
     An image that gets no new click (its user is satisfied, or it sits out this turn) keeps its logits and is not
-    predicted again; nor is one that will click no more by `schedule`. The last turn is predicted only if the caller
-    reads its logits.
+    predicted again. With a `schedule`, an image that clicks no more by it is not predicted for its last clicks either:
+    its logits are of an earlier turn, or background. The last turn is predicted only if the caller reads its logits.
 
     Args:
         segmenter: the bare module (never a DistributedDataParallel wrapper, whose forward broadcasts buffers, so that

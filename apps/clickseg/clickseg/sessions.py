@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,18 +11,13 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 import torch
 from cachetools import LRUCache, TTLCache
-from monai.data import MetaTensor
-from monai.inferers import Inferer
-from monai.transforms import Transform
 from numpy.typing import NDArray
 from torch import Tensor
 
 from .clicks import Click, stack_clicks
-from .clicks.wire import parse_structure, structure_name
-from .datasets import case_id
 from .geometry import AxialSlices, Grid, resized_shape
-from .images import read_volume, write_mask
-from .machine import half_precision, pick_device
+from .images import read_volume
+from .machine import half_precision
 from .methods import Model, Recipe, load_model
 from .methods.rescaled import Rescaled
 from .methods.unet2d import INSIDE, OUTSIDE
@@ -151,12 +145,12 @@ class _SharedCache(Generic[Value]):
         with self._lock:
             turn = self._making.setdefault(key, threading.Lock())
         with turn:
-            with self._lock:
-                if key in self._entries:
-                    value = self._entries.pop(key)
-                    self._entries[key] = value  # renews its time to live
-                    return value
             try:
+                with self._lock:
+                    if key in self._entries:
+                        value = self._entries.pop(key)
+                        self._entries[key] = value  # renews its time to live
+                        return value
                 value = make()
                 with self._lock:
                     if self._entries.getsizeof(value) <= self._entries.maxsize:
@@ -219,58 +213,6 @@ class SessionCache:
         """Forget everything; the next click reads again."""
         for cache in (self._images, self._sessions, self._models):
             cache.clear()
-
-
-class PredictClicksd(Transform):
-    """MONAI dictionary form of `Session.predict`: a request with its `image`, a file, and clicks (`wire`) -> `pred`.
-
-    `pred` is the mask of 0 and 1, a MetaTensor (1, X, Y, Z) on the image's own grid. MONAI Label's BundleInferTask
-    sends what it finds under `image` through the bundle's inferer: the same mask, which `KeepAsIs` hands on.
-    """
-
-    def __init__(self, weights: Path | str, device: str = "auto") -> None:
-        self.weights = weights
-        self.device = pick_device(device)
-        self.cache = SessionCache()
-
-    def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        session = self.cache.open(data["image"], self.weights, self.device)
-        mask = torch.from_numpy(session.predict(parse_structure(data)))[None]
-        affine = torch.from_numpy(session.grid.affine)
-        pred = MetaTensor(mask, affine=affine, meta={"original_affine": session.grid.affine})
-        return {**data, "image": pred, "pred": pred}
-
-
-class KeepAsIs(Inferer):
-    """The inferer that follows `PredictClicksd`, which has asked the network already."""
-
-    def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Tensor:
-        return inputs
-
-
-def predict_all(
-    data: Sequence[Mapping[str, Any]], weights: Path | str, output: Path | str, device: str = "auto"
-) -> list[Path]:
-    """A mask for each request of a datalist: `output/<image>_<structure>.nii.gz`.
-
-    data: what clients send, each with its image: [{"image": path, "foreground": [[i, j, k], ...], "background": ...,
-    "label": name of the structure}, ...]. Raises ValueError if there are none, or two would write the same file.
-    """
-    paths = [Path(output) / _mask_name(request) for request in data]
-    if not paths:
-        raise ValueError('nothing to predict: the datalist needs entries {"image": path, "foreground": [[i, j, k]]}')
-    if len(set(paths)) < len(paths):
-        raise ValueError("two entries are for the same structure of the same image: give each a `label` of its own")
-    cache = SessionCache()
-    for path, request in zip(paths, data, strict=True):
-        session = cache.open(request["image"], weights, pick_device(device))
-        write_mask(path, session.predict(parse_structure(request)), session.grid)
-    return paths
-
-
-def _mask_name(request: Mapping[str, Any]) -> str:
-    image, structure = Path(request["image"]), re.sub(r"[^\w-]+", "_", structure_name(request))
-    return f"{case_id(image) or image.name}_{structure}.nii.gz"
 
 
 def file_identity(path: Path | str) -> tuple[str, int, int]:

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import torch
 from ignite.engine import Events
-from ignite.handlers import ProgressBar, TensorboardLogger
+from ignite.handlers import TensorboardLogger
 from ignite.metrics import RunningAverage
 from monai.engines import SupervisedTrainer
 from monai.utils import CommonKeys
@@ -21,6 +21,7 @@ from torch import Tensor, nn, optim
 from torch import distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
+from tqdm import tqdm
 
 from .clicks import PADDING, SimulateClickd
 from .datasets import Case, CaseFolder, GlobalOrder, SliceStore, StructureDataset
@@ -295,27 +296,45 @@ class _Run:
     recipe: UNet2dRecipe
     plan: Plan
     clock: Clock
+    progress: float = 0.0  # of the whole run, in [0, 1]
 
     def attach(self, trainer: ClickTrainer, first: bool, progress: bool) -> None:
+        self.progress = min(1.0, self.clock.progress(trainer.state.iteration))  # all processes ask the clock together
         trainer.add_event_handler(Events.ITERATION_STARTED, self.set_learning_rate)
         # On every process: the metric averages over them, and would wait for those that have none.
         RunningAverage(output_transform=lambda output: output[CommonKeys.LOSS], alpha=0.98).attach(trainer, "loss")
         if not first:
             return
         if progress:
-            ProgressBar(persist=False, desc="epoch").attach(trainer, ["loss"])
+            self.show_progress(trainer)
         board = TensorboardLogger(log_dir=str(self.plan.output / "tensorboard"))
         board.attach_output_handler(trainer, Events.ITERATION_COMPLETED, tag="train", output_transform=dict)
         trainer.add_event_handler(Events.EPOCH_COMPLETED, self.finish_epoch, board)
         trainer.add_event_handler(Events.TERMINATE, self.finish_early)
         trainer.add_event_handler(Events.COMPLETED, board.close)
 
+    def show_progress(self, trainer: ClickTrainer) -> None:
+        """One bar for the whole run, whether epochs or minutes bound it, so that the estimate is of its end."""
+        text = "training {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
+        bar = tqdm(total=1.0, initial=self.progress, bar_format=text)
+
+        def show(trainer: ClickTrainer) -> None:
+            bar.set_postfix_str(f"epoch {trainer.state.epoch}, loss {trainer.state.metrics['loss']:.3f}", refresh=False)
+            bar.update(self.progress - bar.n)
+
+        def finish(trainer: ClickTrainer) -> None:
+            bar.update(1.0 - bar.n)
+            bar.close()
+
+        trainer.add_event_handler(Events.ITERATION_COMPLETED, show)
+        trainer.add_event_handler(Events.COMPLETED, finish)
+
     def set_learning_rate(self, trainer: ClickTrainer) -> None:
         step = trainer.state.iteration - 1  # ignite counts the step that starts
-        progress = self.clock.progress(step)
-        if progress >= 1:
+        self.progress = min(1.0, self.clock.progress(step))
+        if self.progress >= 1:
             trainer.terminate()
-        factor = learning_rate_factor(step, min(progress, 1.0), self.recipe.decay)
+        factor = learning_rate_factor(step, self.progress, self.recipe.decay)
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.learning_rate * factor
 

@@ -32,6 +32,12 @@ def test_a_path_is_no_name_for_an_image_a_label_or_a_tag(careful, tmp_path, path
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_a_label_for_an_image_that_is_not_there_is_refused(careful, tmp_path):
+    with pytest.raises(HTTPException, match="'nobody' is not in the datastore"):
+        careful.save_label("nobody", careful.get_image_uri("a"), "final", {})
+    assert not list(tmp_path.rglob("*nobody*"))
+
+
 def test_names_work_as_before(careful, datastore, tmp_path):
     image = shutil.copy(careful.get_image_uri("a"), tmp_path / "new.nii.gz")
     assert careful.add_image("c", image, {}) == "c"

@@ -1,3 +1,4 @@
+import inspect
 import sys
 from types import SimpleNamespace
 
@@ -27,3 +28,7 @@ def test_outside_the_server_nothing_is_changed(monkeypatch):
     monkeypatch.setattr(FileResponse, "chunk_size", 64 * 1024)
     routes.add_routes()
     assert FileResponse.chunk_size == 64 * 1024
+
+
+def test_a_click_is_computed_in_the_thread_pool_so_that_others_are_answered_meanwhile():
+    assert not inspect.iscoroutinefunction(routes.infer)

@@ -27,7 +27,9 @@ def only_plain_names(datastore: AnyDatastore) -> AnyDatastore:
             return super().add_image(_plain(image_id), *rest)
 
         def save_label(self, image_id: str, label_filename: str, label_tag: str, *rest: Any, **more: Any) -> str:
-            return super().save_label(_plain(image_id), label_filename, _plain(label_tag), *rest, **more)
+            if _plain(image_id) not in self.list_images():
+                raise HTTPException(status_code=404, detail=f"image {image_id!r} is not in the datastore")
+            return super().save_label(image_id, label_filename, _plain(label_tag), *rest, **more)
 
         def get_label_uri(self, label_id: str, label_tag: str, *rest: Any, **more: Any) -> str:
             return super().get_label_uri(_plain(label_id), _plain(label_tag), *rest, **more)

@@ -1,17 +1,23 @@
-"""Own routes of the server."""
+"""Own routes of the server, put before the stock ones of the same path."""
 
 from __future__ import annotations
 
+import json
 import sys
 
-from fastapi import APIRouter, Depends
-from fastapi.responses import FileResponse
+from fastapi import APIRouter, BackgroundTasks, Depends, Form, HTTPException, Response, UploadFile
+from fastapi.responses import FileResponse, JSONResponse
 from monailabel.config import settings
-from monailabel.endpoints import train as stock
+from monailabel.datastore.dicom import DICOMWebDatastore
+from monailabel.endpoints import infer as stock_infer
+from monailabel.endpoints import train as stock_train
 from monailabel.endpoints.user.auth import RBAC
 from monailabel.interfaces.utils.app import app_instance
 
-router = APIRouter(
+infer_router = APIRouter(
+    prefix="/infer", tags=["Infer"], dependencies=[Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))]
+)
+train_router = APIRouter(
     prefix=f"{settings.MONAI_LABEL_API_STR}/train",
     tags=["Train"],
     dependencies=[Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ADMIN))],
@@ -20,19 +26,55 @@ router = APIRouter(
 REPLY_CHUNK = 2**20  # bytes; each is a trip to the thread pool, and a raw mask took 400 of the stock size (60 ms)
 
 
-@router.post("/")
+@infer_router.post("/{model}", response_model=None)
+def infer(
+    background_tasks: BackgroundTasks,
+    model: str,
+    image: str = "",
+    session_id: str = "",
+    params: str = Form("{}"),
+    file: UploadFile | None = None,
+    label: UploadFile | None = None,
+    output: stock_infer.ResultType | None = None,
+) -> Response | dict:
+    """As the stock route, but in the thread pool: that one computes in the event loop, and nobody else is answered.
+
+    What the stock route answers with a 500 although the request is to blame is a 400 with a sentence.
+    """
+    if not (image or session_id or file):
+        raise HTTPException(400, "no image is named: give image=<id> or session_id=<id>")
+    if output == "dicom_seg" and not isinstance(app_instance().datastore(), DICOMWebDatastore):
+        raise HTTPException(400, "output=dicom_seg needs studies from a DICOMweb server; this server has a folder")
+    _check_params(params)
+    answer = stock_infer.run_inference(background_tasks, model, image, session_id, params, file, label, output)
+    if isinstance(answer, FileResponse) and not answer.path:
+        detail = "the mask of these clicks is empty, and a DICOM segmentation needs a voxel at least"
+        return JSONResponse({"detail": detail}, 400)  # raised, it would leave the request's files behind
+    return answer
+
+
+def _check_params(params: str) -> None:
+    try:
+        content = json.loads(params or "{}")
+    except ValueError as error:
+        raise HTTPException(400, f"params is not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise HTTPException(400, f"params must be a JSON object, not {params[:40]!r}")
+
+
+@train_router.post("/")
 def train_all(params: dict | None = None, run_sync: bool = False) -> dict:
     """Train every model that can be trained, unless their labels are not fit for it."""
     for model in app_instance().info()["trainers"]:
         app_instance().check_training(model)
-    return stock.run(params, run_sync)
+    return stock_train.run(params, run_sync)
 
 
-@router.post("/{model}")
+@train_router.post("/{model}")
 def train_model(model: str, params: dict | None = None, run_sync: bool = False, enqueue: bool = False) -> dict:
     """Train one model, unless its labels are not fit for it (the stock route says 200, and fails unseen)."""
     app_instance().check_training(model)
-    return stock.run_model(model, params, run_sync, enqueue)
+    return stock_train.run_model(model, params, run_sync, enqueue)
 
 
 def add_routes() -> None:
@@ -43,8 +85,10 @@ def add_routes() -> None:
     server = sys.modules.get("monailabel.app")
     if server is None or getattr(server.app.state, "clickseg", False):
         return
-    server.app.include_router(router)
     routes = server.app.router.routes
-    routes.insert(0, routes.pop())
+    stock = len(routes)
+    for router in (infer_router, train_router):
+        server.app.include_router(router)
+    routes[:] = [*routes[stock:], *routes[:stock]]
     FileResponse.chunk_size = REPLY_CHUNK
     server.app.state.clickseg = True
