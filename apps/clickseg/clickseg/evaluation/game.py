@@ -1,0 +1,142 @@
+"""The click game on labelled cases: in this process, or some cases at a time in processes of their own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from ..clicks import Click, SimulateClickd, unstack_clicks
+from ..datasets import Case
+from ..geometry import AxialSlices, resized_shape
+from ..images import read_volume
+from ..interaction import interact
+from ..machine import half_precision, keep_freed_memory
+from ..methods import Model, Segmenter, load_model
+from ..methods.rescaled import Rescaled
+from ..methods.unet2d import INSIDE
+from ..metrics import dice, iou, surface_distances_mm
+from .tasks import USERS, Protocol, Result, Task
+
+
+@dataclass(frozen=True)
+class GameTurn:
+    """A batch of tasks after `number` clicks: masks and truths (B, H, W) bool on the source grid, clicks per task."""
+
+    number: int
+    masks: NDArray[np.bool_]
+    truths: NDArray[np.bool_]
+    clicks: list[list[Click]]
+
+
+class Game:
+    """A case opened for the benchmark: slices and truth on the source grid, the segmenter seen from there."""
+
+    def __init__(self, segmenter: Segmenter, spacing: float, case: Case) -> None:
+        self.image, grid = read_volume(case.image)
+        self.label, label_grid = read_volume(case.label)
+        if label_grid.shape != grid.shape:
+            raise ValueError(f"case {case.id}: label of shape {label_grid.shape} on an image of shape {grid.shape}")
+        if not label_grid.coincides(grid):
+            raise ValueError(f"case {case.id}: the label lies elsewhere in the patient than the image")
+        self.slices = AxialSlices(grid)
+        model_shape = resized_shape(self.slices.shape, self.slices.spacing, spacing)
+        self.segmenter = Rescaled(segmenter, self.slices.shape, model_shape).eval()
+
+    def stack(self, tasks: Sequence[Task]) -> tuple[torch.Tensor, torch.Tensor]:
+        """(B, 1, H, W) images and (B, 1, H, W) truths."""
+        images = [np.array(self.slices.view(self.image, task.slice), dtype=np.float32) for task in tasks]
+        truths = [np.array(self.slices.view(self.label, task.slice) == task.value) for task in tasks]
+        return torch.from_numpy(np.stack(images))[:, None], torch.from_numpy(np.stack(truths))[:, None]
+
+    def turns(self, tasks: Sequence[Task], protocol: Protocol, device: torch.device | str) -> Iterator[GameTurn]:
+        """The state of some tasks of this case after each asked number of clicks."""
+        images, truths = self.stack(tasks)
+        user = SimulateClickd(USERS[protocol.user](math.sqrt(math.prod(self.slices.spacing))))
+        seeds = torch.tensor([task.seed(protocol.seed) for task in tasks])
+        with torch.inference_mode(), half_precision(device):
+            code = self.segmenter.encode(images.to(device))
+            turns = interact(self.segmenter, code, truths.to(device), user, seeds, turns=max(protocol.clicks))
+            for number, turn in enumerate(turns, start=1):
+                if number in protocol.clicks:
+                    masks = turn.logits.argmax(1).cpu().numpy() == INSIDE
+                    yield GameTurn(number, masks, truths[:, 0].numpy(), unstack_clicks(turn.clicks))
+
+    def play(self, tasks: Sequence[Task], protocol: Protocol, device: torch.device | str) -> Iterator[Result]:
+        """What was measured on some tasks of this case after each asked number of clicks."""
+        for turn in self.turns(tasks, protocol, device):
+            for task, mask, truth in zip(tasks, turn.masks, turn.truths, strict=True):
+                yield self.measure(task, turn.number, mask, truth)
+
+    def measure(self, task: Task, clicks: int, mask: NDArray[np.bool_], truth: NDArray[np.bool_]) -> Result:
+        distances = np.concatenate(surface_distances_mm(mask, truth, self.slices.spacing))
+        return Result(
+            task,
+            clicks,
+            dice=dice(mask, truth),
+            iou=iou(mask, truth),
+            hd_mm=float(distances.max()) if distances.size else math.nan,
+            mad_mm=float(distances.mean()) if distances.size else math.nan,
+            overlap=int((mask & truth).sum()),
+            total=int(mask.sum() + truth.sum()),
+        )
+
+
+def play_case(
+    segmenter: Segmenter, spacing: float, tasks: Sequence[Task], protocol: Protocol, device: torch.device | str
+) -> Iterator[list[Result]]:
+    """The results of all tasks of one case, batch by batch."""
+    game = Game(segmenter, spacing, tasks[0].case)
+    for start in range(0, len(tasks), protocol.batch):
+        yield list(game.play(tasks[start : start + protocol.batch], protocol, device))
+
+
+def play_all(model: Model, tasks: Sequence[Task], protocol: Protocol, device: torch.device | str) -> list[Result]:
+    """All tasks in this process, with a progress bar."""
+    results: list[Result] = []
+    with tqdm(total=len(tasks), desc="evaluating", unit="slice") as bar:
+        for group in by_case(tasks):
+            for found in play_case(model.segmenter, model.recipe.spacing, group, protocol, device):
+                results += found
+                bar.update(len(found) // len(protocol.clicks))
+    return results
+
+
+def play_all_parallel(weights: Path | str, tasks: Sequence[Task], protocol: Protocol, workers: int) -> list[Result]:
+    """All tasks on the CPU, some cases at a time in processes of their own."""
+    threads = max(1, torch.get_num_threads() // workers)
+    results: list[Result] = []
+    with (
+        ProcessPoolExecutor(workers, get_context("spawn")) as pool,
+        tqdm(total=len(tasks), desc="evaluating", unit="slice") as bar,
+    ):
+        groups = by_case(tasks)
+        for found in pool.map(_play_in_worker, [(str(weights), group, protocol, threads) for group in groups]):
+            results += found
+            bar.update(len(found) // len(protocol.clicks))
+    return results
+
+
+def _play_in_worker(job: tuple[str, Sequence[Task], Protocol, int]) -> list[Result]:
+    weights, tasks, protocol, threads = job
+    keep_freed_memory()
+    torch.set_num_threads(threads)
+    model = load_model(weights)
+    found = play_case(model.segmenter, model.recipe.spacing, tasks, protocol, "cpu")
+    return [result for batch in found for result in batch]
+
+
+def by_case(tasks: Iterable[Task]) -> list[list[Task]]:
+    """The tasks, a list for each case."""
+    groups: dict[str, list[Task]] = {}
+    for task in tasks:
+        groups.setdefault(task.case.id, []).append(task)
+    return list(groups.values())

@@ -1,0 +1,92 @@
+"""What is asked of a segmenter, and what is measured: protocol, tasks, results."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..clicks import SakinisUser, SimulatedUser
+from ..datasets import Case
+from ..geometry import AxialSlices
+from ..images import read_volume
+
+# How each user clicks on a grid of a given in-plane spacing (mm). The same for every model: they are the examiners.
+USERS: dict[str, Callable[[float], SimulatedUser]] = {
+    "sakinis": lambda spacing: SakinisUser(metric="chessboard", scale=spacing, first="interior"),
+}
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What is asked of every case. clicks: after how many clicks to measure. limit: slices per label, drawn by seed."""
+
+    clicks: tuple[int, ...] = (1, 2, 5, 10, 15)
+    user: str = "sakinis"
+    seed: int = 0
+    limit: int | None = None
+    batch: int = 8
+
+    def __post_init__(self) -> None:
+        if self.user not in USERS:
+            raise ValueError(f"unknown user {self.user!r}; known: {', '.join(USERS)}")
+        if not self.clicks or list(self.clicks) != sorted(set(self.clicks)) or self.clicks[0] < 1:
+            raise ValueError(f"clicks must be rising numbers from 1 up, got {self.clicks}")
+        if self.limit is not None and self.limit < 1:
+            raise ValueError(f"limit must be at least 1 slice per label, got {self.limit}")
+
+
+@dataclass(frozen=True)
+class Task:
+    """One structure in one axial slice of a case."""
+
+    case: Case
+    slice: int
+    name: str
+    value: int
+
+    def seed(self, protocol_seed: int) -> int:
+        """What its clicks grow from: the same whichever tasks are run beside it and in whatever order."""
+        words = [protocol_seed, zlib.crc32(self.case.id.encode()), self.slice, self.value]
+        return int(np.random.SeedSequence(words).generate_state(1)[0] >> 1)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was measured on a task after `clicks` clicks, on the source grid; NaN where a distance is undefined.
+
+    overlap, total: |A and B| and |A| + |B| in voxels, for Dice over whole volumes.
+    """
+
+    task: Task
+    clicks: int
+    dice: float
+    iou: float
+    hd_mm: float
+    mad_mm: float
+    overlap: int
+    total: int
+
+
+def find_tasks(cases: Sequence[Case], labels: Mapping[str, int], protocol: Protocol) -> list[Task]:
+    """Every slice with a label in it (Sakinis 2019, IV-A: slice-wise), or `protocol.limit` of them per label."""
+    by_label: dict[str, list[Task]] = {name: [] for name in labels}
+    for case in cases:
+        label, grid = read_volume(case.label)
+        slices = AxialSlices(grid)
+        for number in range(grid.shape[slices.axis]):
+            present = set(np.unique(slices.view(label, number)).tolist())
+            for name, value in labels.items():
+                if value in present:
+                    by_label[name].append(Task(case, number, name, value))
+    tasks = []
+    for name, found in by_label.items():
+        if protocol.limit is not None and len(found) > protocol.limit:
+            generator = np.random.default_rng([protocol.seed, labels[name]])
+            found = [found[i] for i in sorted(generator.choice(len(found), protocol.limit, replace=False))]
+        tasks += found
+    if not tasks:
+        raise ValueError(f"none of the labels {dict(labels)} is present in any of the {len(cases)} cases")
+    return tasks
