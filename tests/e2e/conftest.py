@@ -4,14 +4,18 @@ import contextlib
 import io
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import nrrd
 import pytest
 import requests
+
+ORTHANC_DICOMWEB = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 
 
 def any_free_port():
@@ -31,11 +35,6 @@ def wait_for(url, process, log, seconds=300):
     return pytest.fail(f"nothing answers at {url}:\n{log.read_text()[-3000:]}")
 
 
-@pytest.fixture(scope="module")
-def free_port():
-    return any_free_port()
-
-
 @contextlib.contextmanager
 def run(command, url, log, **options):
     with log.open("w") as file:
@@ -49,14 +48,41 @@ def run(command, url, log, **options):
 
 
 @pytest.fixture(scope="session")
-def running():
-    """running(command, url, log, **options): a context in which the command answers at its url."""
-    return run
+def archive():
+    """archive(folder, instances): the url of a DICOM server on the loopback interface that holds these DICOM files."""
+    if not ORTHANC_DICOMWEB.exists():
+        pytest.skip("Orthanc's DICOMweb plugin is not installed")
+
+    @contextlib.contextmanager
+    def archive(folder, instances):
+        port = any_free_port()
+        url = f"http://127.0.0.1:{port}"
+        settings = {
+            "HttpPort": port,
+            "DicomServerEnabled": False,
+            "RemoteAccessAllowed": False,
+            "AuthenticationEnabled": False,
+            "StorageDirectory": str(folder / "archive"),
+            "IndexDirectory": str(folder / "archive"),
+            "Plugins": [str(ORTHANC_DICOMWEB)],
+            "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
+        }
+        (folder / "orthanc.json").write_text(json.dumps(settings))
+        program = shutil.which("Orthanc", path="/usr/sbin:/usr/bin")
+        with run([program, str(folder / "orthanc.json")], f"{url}/system", folder / "orthanc.log"):
+            for content in instances:
+                requests.post(f"{url}/instances", data=content, timeout=60).raise_for_status()
+            yield url
+
+    return archive
 
 
 @pytest.fixture(scope="session")
 def serve(repository):
-    """serve(folder, studies, *conf): the app's url while it runs; weights and everything it writes are in `folder`."""
+    """serve(folder, studies, *conf): the app's url while it runs; everything it writes is in `folder`.
+
+    It uses the weights in folder/model, and the shipped ones where there are none.
+    """
 
     @contextlib.contextmanager
     def serve(folder, studies, *conf):

@@ -1,10 +1,7 @@
 """The real server over a DICOM archive: what OHIF's users have."""
 
 import io
-import json
-import shutil
 import time
-from pathlib import Path
 
 import numpy as np
 import pydicom
@@ -22,7 +19,6 @@ from clickseg.sessions import Session
 
 pytestmark = pytest.mark.orthanc
 
-PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 SHAPE, SPACING, ORIGIN = (32, 28, 12), (2.0, 1.5, 5.0), (-30.0, 12.5, 100.0)
 INSIDE, OUTSIDE = [16, 14, 6], [3, 4, 6]
 LABELS = {"spleen": 1, "liver": 2}
@@ -72,34 +68,16 @@ def folder(tmp_path_factory, tiny_weights):
 
 
 @pytest.fixture(scope="module")
-def archive(folder, running, free_port, volume, series):
-    """An archive on the loopback interface that holds one series; its url."""
-    if not PLUGIN.exists():
-        pytest.skip("Orthanc's DICOMweb plugin is not installed")
-    url = f"http://127.0.0.1:{free_port}"
-    settings = {
-        "HttpPort": free_port,
-        "DicomServerEnabled": False,
-        "RemoteAccessAllowed": False,
-        "AuthenticationEnabled": False,
-        "StorageDirectory": str(folder / "archive"),
-        "IndexDirectory": str(folder / "archive"),
-        "Plugins": [str(PLUGIN)],
-        "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
-    }
-    (folder / "orthanc.json").write_text(json.dumps(settings))
-    program = shutil.which("Orthanc", path="/usr/sbin:/usr/bin")
-    with running([program, str(folder / "orthanc.json")], f"{url}/system", folder / "orthanc.log"):
-        study = generate_uid()
-        for number in range(SHAPE[2]):
-            content = slice_of(volume, number, study, series)
-            requests.post(f"{url}/instances", data=content, timeout=60).raise_for_status()
+def archive_url(folder, archive, volume, series):
+    """An archive that holds one series."""
+    study = generate_uid()
+    with archive(folder, [slice_of(volume, number, study, series) for number in range(SHAPE[2])]) as url:
         yield url
 
 
 @pytest.fixture(scope="module")
-def url(folder, archive, serve):
-    with serve(folder, f"{archive}/dicom-web/") as url:
+def url(folder, archive_url, serve):
+    with serve(folder, f"{archive_url}/dicom-web/") as url:
         yield url
 
 
@@ -164,10 +142,10 @@ def test_every_strategy_names_the_series(client, series):
 
 
 @pytest.mark.slow
-def test_a_saved_label_is_archived_as_a_segmentation_and_trained_on(client, folder, archive, series, tmp_path):
+def test_a_saved_label_is_archived_as_a_segmentation_and_trained_on(client, folder, archive_url, series, tmp_path):
     path, _ = client.infer("unet2d", series, {"foreground": [INSIDE], "result_extension": ".nii.gz"})
     client.save_label(series, path, params={"label_info": [{"name": "tumour", "idx": 1}]})
-    archived = requests.get(f"{archive}/dicom-web/series?Modality=SEG", timeout=60).json()
+    archived = requests.get(f"{archive_url}/dicom-web/series?Modality=SEG", timeout=60).json()
     assert len(archived) == 1
 
     client.train_start("unet2d", {"max_epochs": 1})
