@@ -238,10 +238,11 @@ def test_the_loss_falls_when_one_sample_is_seen_again_and_again():
 def test_the_learning_rate_warms_up_holds_and_falls_to_zero():
     assert learning_rate_factor(0, 0.0, decay=0.3, warmup=50) == pytest.approx(1 / 50)
     assert learning_rate_factor(24, 0.1, decay=0.3, warmup=50) == pytest.approx(0.5)
-    assert learning_rate_factor(500, 0.69, decay=0.3) == 1
-    assert learning_rate_factor(500, 0.85, decay=0.3) == pytest.approx(0.5)
-    assert learning_rate_factor(500, 1.0, decay=0.3) == 0
-    assert learning_rate_factor(500, 1.0, decay=0) == 1
+    assert learning_rate_factor(500, 0.69, decay=0.3, warmup=50) == 1
+    assert learning_rate_factor(500, 0.85, decay=0.3, warmup=50) == pytest.approx(0.5)
+    assert learning_rate_factor(500, 1.0, decay=0.3, warmup=50) == 0
+    assert learning_rate_factor(500, 1.0, decay=0, warmup=50) == 1
+    assert learning_rate_factor(0, 0.0, decay=0, warmup=0) == 1
 
 
 def test_minutes_before_a_resumption_count(tmp_path):

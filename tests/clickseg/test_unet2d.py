@@ -271,6 +271,23 @@ def test_a_missing_recipe_file_is_refused_by_name(tmp_path):
         UNet2dRecipe.from_json(tmp_path / "nowhere.json")
 
 
+def test_the_papers_recipe_is_table_i_to_the_letter():
+    recipe = UNet2dRecipe.find("paper")
+    assert (recipe.batch, recipe.learning_rate, recipe.seed, recipe.sigma) == (16, 1e-4, 4242, 2.0)
+    assert (recipe.spacing, recipe.size) == (1.0, 512)
+    assert (recipe.warmup, recipe.decay) == (0, 0)  # "fixed throughout training"
+    assert recipe.window is None  # standardised only
+    assert not recipe.augment
+
+
+def test_a_recipe_is_found_by_name_or_by_file_and_else_the_names_are_told(tmp_path):
+    (tmp_path / "mine.json").write_text('{"width": 8}')
+    assert UNet2dRecipe.find(str(tmp_path / "mine.json")).width == 8
+    assert UNet2dRecipe.find("practical").augment
+    with pytest.raises(ValueError, match="no recipe 'impractical': it is no file, and unet2d has paper, practical"):
+        UNet2dRecipe.find("impractical")
+
+
 def test_labels_are_filled_in_only_where_the_recipe_names_none():
     assert UNet2dRecipe().with_labels({"liver": 6}).labels == {"liver": 6}
     assert UNet2dRecipe(labels={"spleen": 1}).with_labels({"liver": 6}).labels == {"spleen": 1}

@@ -26,7 +26,7 @@ def _train(arguments: argparse.Namespace) -> None:
     keep_freed_memory()
     method = find_method(arguments.method)
     folder = CaseFolder.read(arguments.data, read_ids(arguments.cases))
-    recipe: Any = method.recipe.from_json(arguments.recipe) if arguments.recipe else method.recipe()
+    recipe: Any = method.recipe.find(arguments.recipe) if arguments.recipe else method.recipe()
     recipe = recipe.with_labels(folder.labels or folder.found_labels())
     neither = arguments.epochs is None and arguments.minutes is None
     plan = Plan(
@@ -50,17 +50,20 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     from .datasets import read_ids
     from .evaluation import Protocol, evaluate
     from .machine import keep_freed_memory
-    from .methods import shipped_weights
     from .plots import plot_curves, plot_examples
 
     keep_freed_memory()
     protocol = Protocol(
-        clicks=_numbers(arguments.clicks), user=arguments.user, seed=arguments.seed, limit=arguments.limit
+        clicks=_numbers(arguments.clicks, "--clicks"),
+        user=arguments.user,
+        seed=arguments.seed,
+        limit=arguments.limit,
+        labels=tuple(arguments.labels.split(",")) if arguments.labels else None,
     )
     output = Path(arguments.output)
     done = evaluate(
         arguments.method,
-        arguments.weights or shipped_weights(arguments.method),
+        arguments.weights,
         arguments.data,
         output,
         protocol,
@@ -74,6 +77,39 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         low, high = done.report["interval"][clicks]["dice"]
         print(f"{clicks:>3} clicks: Dice {values['dice']:.4f} [{low:.4f}, {high:.4f}]  MAD {values['mad_mm']} mm")
     print(f"report: {output / 'report.json'}")
+
+
+def _experiment(arguments: argparse.Namespace) -> int:
+    from .datasets import read_ids
+    from .experiments import Design, ExperimentError, plan_jobs, run_jobs, write_sakinis_report
+
+    cases = read_ids(arguments.cases)
+    design = Design(
+        data=Path(arguments.data),
+        folds=arguments.folds,
+        ks=_numbers(arguments.k, "--k"),
+        recipe=arguments.recipe,
+        epochs=arguments.epochs_per_run if arguments.minutes_per_run is None else None,
+        minutes=arguments.minutes_per_run,
+        known=arguments.known and Path(arguments.known),
+        unknown=arguments.unknown and Path(arguments.unknown),
+        leave_out=tuple(arguments.leave_out.split(",")) if arguments.leave_out else (),
+        baselines=not arguments.no_baselines,
+        limit=arguments.limit or None,
+        workers=arguments.workers,
+        cases=tuple(cases) if cases else None,
+    )
+    output = Path(arguments.output)
+    jobs = plan_jobs(design, output)
+    gpus = arguments.gpus.split(",") if arguments.gpus else []
+    status = 0
+    try:
+        run_jobs(jobs, output, arguments.resume, gpus, data_parallel=arguments.data_parallel)
+    except ExperimentError as error:
+        print(f"clickseg experiment: {error}", file=sys.stderr)
+        status = 1
+    print(f"report: {write_sakinis_report(design, jobs, output)}")
+    return status
 
 
 def _predict(arguments: argparse.Namespace) -> None:
@@ -152,25 +188,21 @@ def app_folder() -> Path:
     return app
 
 
-def _numbers(text: str) -> tuple[int, ...]:
+def _numbers(text: str, option: str) -> tuple[int, ...]:
     try:
         return tuple(int(number) for number in text.split(","))
     except ValueError as error:
-        raise ValueError(f"--clicks: {text!r} is not a list of whole numbers such as 1,2,5") from error
+        raise ValueError(f"{option}: {text!r} is not a list of whole numbers such as 1,2,5") from error
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="clickseg", description="Click-based segmentation of medical images.")
-    parser.add_argument("--version", action="version", version=f"clickseg {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-
+def _add_train(commands: Any) -> None:
     train = commands.add_parser("train", help="train a method on labelled studies")
     train.set_defaults(run=_train)
     train.add_argument("--method", default="unet2d")
     train.add_argument("--data", required=True, help="folder with imagesTr/ and labelsTr/")
     train.add_argument("--output", required=True, help="folder for checkpoint, weights, log and curves")
     train.add_argument("--cases", help="ids to train on: a,b,c or a file with one per line (default: all)")
-    train.add_argument("--recipe", help="JSON file with recipe fields (default: the method's own)")
+    train.add_argument("--recipe", help="paper, practical, or a JSON file with recipe fields")
     train.add_argument("--epochs", type=int)
     train.add_argument("--minutes", type=float)
     train.add_argument("--init", help="weights to start from")
@@ -178,13 +210,18 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     train.add_argument("--workers", type=int, default=0, help="data loader processes")
 
+
+def _add_evaluate(commands: Any) -> None:
     evaluate = commands.add_parser("evaluate", help="let a simulated user click on labelled studies and measure")
     evaluate.set_defaults(run=_evaluate)
-    evaluate.add_argument("--method", default="unet2d")
+    evaluate.add_argument("--method", default="unet2d", help="a method or a baseline")
     evaluate.add_argument("--data", required=True, help="folder with imagesTr/ and labelsTr/")
     evaluate.add_argument("--cases", help="ids to evaluate: a,b,c or a file with one per line (default: all)")
+    evaluate.add_argument("--labels", help="structures to evaluate: a,b,c (default: all of the data)")
     evaluate.add_argument("--weights", help="weights file (default: the shipped one)")
-    evaluate.add_argument("--clicks", default="1,2,5,10,15", help="after how many clicks to measure")
+    evaluate.add_argument(
+        "--clicks", default="1,2,5,10,15", help="when to measure (0: before the first; 1 to 20: for NoC)"
+    )
     evaluate.add_argument("--user", default="sakinis", help="who clicks")
     evaluate.add_argument("--seed", type=int, default=0)
     evaluate.add_argument("--limit", type=int, help="at most so many slices per label, drawn by the seed")
@@ -192,6 +229,31 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--device", default="auto")
     evaluate.add_argument("--output", required=True, help="folder for report.json, curves.png and overlays")
 
+
+def _add_experiment(commands: Any) -> None:
+    experiment = commands.add_parser("experiment", help="repeat a paper's experiments: many trainings, tests, a report")
+    experiment.set_defaults(run=_experiment)
+    experiment.add_argument("paper", choices=["sakinis"], help="whose experiments")
+    experiment.add_argument("--data", required=True, help="folder with imagesTr/ and labelsTr/")
+    experiment.add_argument("--output", required=True, help="folder for models, reports, logs and report.md")
+    experiment.add_argument("--cases", help="ids to use: a,b,c or a file with one per line (default: all)")
+    experiment.add_argument("--folds", type=int, default=3, help="of the cross-validation (the paper: 10)")
+    experiment.add_argument("--k", default="1,5,15", help="training interactions (the paper: 1,2,5,10,15)")
+    experiment.add_argument("--recipe", help="paper, practical, or a JSON file with recipe fields")
+    experiment.add_argument("--epochs-per-run", type=int, default=10, help="of each training")
+    experiment.add_argument("--minutes-per-run", type=float, help="of each training, instead of epochs")
+    experiment.add_argument("--known", metavar="DIR", help="another data set with structures that are trained on")
+    experiment.add_argument("--unknown", metavar="DIR", help="a data set with a structure that is not")
+    experiment.add_argument("--leave-out", help="organs to train once without, and test on: a,b")
+    experiment.add_argument("--no-baselines", action="store_true", help="leave out the methods that need no training")
+    experiment.add_argument("--limit", type=int, default=28, help="slices per label in each test; 0: all")
+    experiment.add_argument("--workers", type=int, default=1, help="processes of each test on a CPU")
+    experiment.add_argument("--gpus", help="ids: one job runs on each at a time")
+    experiment.add_argument("--data-parallel", action="store_true", help="each training on all the GPUs instead")
+    experiment.add_argument("--resume", action="store_true", help="continue the experiment in --output")
+
+
+def _add_predict(commands: Any) -> None:
     predict = commands.add_parser("predict", help="one image and some clicks to a mask")
     predict.set_defaults(run=_predict)
     predict.add_argument("image", help="NIfTI file, DICOM folder, or what ITK reads")
@@ -204,18 +266,30 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("--device", default="cpu")
     predict.add_argument("--output", required=True, help="mask to write (.nii or .nii.gz)")
 
+
+def _add_phantom(commands: Any) -> None:
     phantom = commands.add_parser("phantom", help="write synthetic abdominal CT studies with labels")
     phantom.set_defaults(run=_phantom)
     phantom.add_argument("output", metavar="OUT_DIR")
     phantom.add_argument("--cases", type=int, default=1)
     phantom.add_argument("--seed", type=int, default=0)
 
+
+def _add_serve(commands: Any) -> None:
     serve = commands.add_parser("serve", help="start the server for OHIF and 3D Slicer")
     serve.set_defaults(run=_serve)
     serve.add_argument("--studies", help="folder of images or DICOMweb URL (default: a phantom study)")
     serve.add_argument("--host", default="127.0.0.1")
     serve.add_argument("--port", type=int, default=8000)
     serve.add_argument("--conf", nargs=2, action="append", metavar=("NAME", "VALUE"), help="as for monailabel")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="clickseg", description="Click-based segmentation of medical images.")
+    parser.add_argument("--version", action="version", version=f"clickseg {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for add in (_add_train, _add_evaluate, _add_experiment, _add_predict, _add_phantom, _add_serve):
+        add(commands)
     return parser
 
 
@@ -231,11 +305,13 @@ def _with_clicks_attached(argv: Sequence[str]) -> list[str]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command. Returns the exit status: 0, or 2 with a sentence on standard error for bad input."""
+    """Run one command. Returns the exit status.
+
+    0; 2 for bad input, and 1 for an experiment that failed, with a sentence on standard error.
+    """
     arguments = _parser().parse_args(_with_clicks_attached(sys.argv[1:] if argv is None else argv))
     try:
-        arguments.run(arguments)
+        return arguments.run(arguments) or 0
     except ValueError as error:
         print(f"clickseg {arguments.command}: {error}", file=sys.stderr)
         return 2
-    return 0

@@ -122,14 +122,14 @@ class Plan:
                 raise ValueError(f"{name} must be positive, got {value}")
 
 
-def learning_rate_factor(step: int, progress: float, decay: float, warmup: int = 50) -> float:
-    """Linear warm-up over the first steps, constant, then linear to zero over the last share `decay` of the run.
+def learning_rate_factor(step: int, progress: float, decay: float, warmup: int) -> float:
+    """Linear warm-up over `warmup` steps, constant, then linear to zero over the last share `decay` of the run.
 
     As long as a run is in its constant part, resuming it with another length is the same as having asked for that
     length at the start. progress: the share of the run that is done, in [0, 1].
     """
     cooling = 1.0 if decay == 0 else min(1.0, max(0.0, (1.0 - progress) / decay))
-    return min(1.0, (step + 1) / warmup) * cooling
+    return min(1.0, (step + 1) / max(1, warmup)) * cooling
 
 
 class Clock:
@@ -334,7 +334,7 @@ class _Run:
         self.progress = min(1.0, self.clock.progress(step))
         if self.progress >= 1:
             trainer.terminate()
-        factor = learning_rate_factor(step, self.progress, self.recipe.decay)
+        factor = learning_rate_factor(step, self.progress, self.recipe.decay, self.recipe.warmup)
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.learning_rate * factor
 

@@ -3,13 +3,19 @@
 from .click import PADDING, Click, append_clicks, stack_clicks, unstack_clicks
 from .encode import gaussian_guidance
 from .simulate import SakinisUser, SimulateClickd, SimulatedUser, chamfer_distance, simulate_click
+from .users import DeterministicUser, JitteredUser, LiuUser, StaticUser, WrongUser
 
 __all__ = [
     "PADDING",
     "Click",
+    "DeterministicUser",
+    "JitteredUser",
+    "LiuUser",
     "SakinisUser",
     "SimulateClickd",
     "SimulatedUser",
+    "StaticUser",
+    "WrongUser",
     "append_clicks",
     "chamfer_distance",
     "gaussian_guidance",

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ..datasets import CaseFolder
 from ..machine import pick_device
-from ..methods import Model, Segmenter, find_method, load_model
+from ..methods import BASELINES, METHODS, Model, Recipe, Segmenter, load_model, shipped_weights
 from .game import Game, by_case, play_all, play_all_parallel, play_case
-from .report import Table, make_report, write_report
+from .report import Table, make_report, tabulate, tabulate_effort, write_report
 from .tasks import USERS, Protocol, Result, Task, find_tasks
 
 __all__ = [
@@ -26,6 +29,9 @@ __all__ = [
     "evaluate",
     "find_tasks",
     "make_report",
+    "open_player",
+    "tabulate",
+    "tabulate_effort",
 ]
 
 
@@ -38,9 +44,27 @@ class Evaluation:
     tasks: Sequence[Task]
 
 
+def open_player(method: str, weights: Path | str | None = None, device: torch.device | str = "cpu") -> Model:
+    """What plays: a method with weights (default: the shipped ones), or a baseline, which has none.
+
+    Raises ValueError for an unknown name, and for weights that are another method's.
+    """
+    if method in BASELINES:
+        if weights is not None:
+            raise ValueError(f"the baseline {method} has no weights")
+        recipe = Recipe()
+        return Model(BASELINES[method](recipe.spacing), recipe)
+    if method not in METHODS:
+        raise ValueError(f"unknown method {method!r}; known: {', '.join([*METHODS, *BASELINES])}")
+    model = load_model(shipped_weights(method) if weights is None else weights, device)
+    if model.recipe.method != method:
+        raise ValueError(f"{weights} holds {model.recipe.method} weights, not {method}")
+    return model
+
+
 def evaluate(
     method: str,
-    weights: Path | str,
+    weights: Path | str | None,
     data: Path | str,
     output: Path | str,
     protocol: Protocol,
@@ -50,21 +74,21 @@ def evaluate(
 ) -> Evaluation:
     """Play the benchmark on a data folder and write `output/report.json`: what the command line and the bundle call.
 
-    cases: ids, None for all. workers: processes on a CPU. Raises ValueError for what does not fit together.
+    weights: None for the shipped ones, and for a baseline. cases: ids, None for all. workers: processes on a CPU.
+    Raises ValueError for what does not fit together.
     """
-    find_method(method)
     where = pick_device(device)
-    model = load_model(weights, where)
-    if model.recipe.method != method:
-        raise ValueError(f"{weights} holds {model.recipe.method} weights, not {method}")
+    model = open_player(method, weights, where)
     folder = CaseFolder.read(data, cases)
     tasks = find_tasks(folder.cases, folder.labels or model.recipe.labels or folder.found_labels(), protocol)
     if workers > 1 and where.type != "cpu":
         raise ValueError("several workers are for the CPU; on a GPU leave it at 1")
-    results = (
-        play_all_parallel(weights, tasks, protocol, workers) if workers > 1 else play_all(model, tasks, protocol, where)
-    )
-    facts = {"method": method, "weights": Path(weights).name, "data": Path(data).resolve().name}
+    if workers > 1:
+        results = play_all_parallel(partial(open_player, method, weights), tasks, protocol, workers)
+    else:
+        results = play_all(model, tasks, protocol, where)
+    name = None if weights is None else Path(weights).name
+    facts = {"method": method, "weights": name, "data": Path(data).resolve().name}
     report = make_report(results, protocol, facts)
     write_report(report, Path(output))
     return Evaluation(report, model, tasks)
@@ -88,6 +112,6 @@ class Validation:
             return {}
         device = next(segmenter.parameters()).device
         batches = [play_case(segmenter, self.spacing, group, self.protocol, device) for group in by_case(self.tasks)]
-        table = Table([result for batch in batches for found in batch for result in found])
+        table = tabulate([result for batch in batches for found in batch for result in found])
         means = table.means("dice", range(len(table.cases)))
-        return {f"dice@{clicks}": float(mean) for clicks, mean in zip(table.clicks, means, strict=True)}
+        return {f"dice@{clicks}": float(mean) for clicks, mean in zip(table.columns, means, strict=True)}

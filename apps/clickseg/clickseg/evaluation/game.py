@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -20,10 +19,11 @@ from ..geometry import AxialSlices, resized_shape
 from ..images import read_volume
 from ..interaction import interact
 from ..machine import half_precision, keep_freed_memory
-from ..methods import Model, Segmenter, load_model
+from ..methods import Model, Segmenter
 from ..methods.rescaled import Rescaled
 from ..methods.unet2d import INSIDE
 from ..metrics import dice, iou, surface_distances_mm
+from .obedience import contained, obeyed
 from .tasks import USERS, Protocol, Result, Task
 
 
@@ -64,6 +64,10 @@ class Game:
         seeds = torch.tensor([task.seed(protocol.seed) for task in tasks])
         with torch.inference_mode(), half_precision(device):
             code = self.segmenter.encode(images.to(device))
+            if 0 in protocol.clicks:
+                nothing = torch.empty(len(tasks), 0, images.ndim - 1, dtype=torch.int64, device=code.device)
+                masks = self.segmenter.decode(code, nothing).argmax(1).cpu().numpy() == INSIDE
+                yield GameTurn(0, masks, truths[:, 0].numpy(), [[] for _ in tasks])
             turns = interact(self.segmenter, code, truths.to(device), user, seeds, turns=max(protocol.clicks))
             for number, turn in enumerate(turns, start=1):
                 if number in protocol.clicks:
@@ -72,21 +76,32 @@ class Game:
 
     def play(self, tasks: Sequence[Task], protocol: Protocol, device: torch.device | str) -> Iterator[Result]:
         """What was measured on some tasks of this case after each asked number of clicks."""
+        previous: GameTurn | None = None
         for turn in self.turns(tasks, protocol, device):
-            for task, mask, truth in zip(tasks, turn.masks, turn.truths, strict=True):
-                yield self.measure(task, turn.number, mask, truth)
+            earlier = previous if previous is not None and previous.number == turn.number - 1 else None
+            for index, task in enumerate(tasks):
+                yield self.measure(task, index, turn, earlier)
+            previous = turn
 
-    def measure(self, task: Task, clicks: int, mask: NDArray[np.bool_], truth: NDArray[np.bool_]) -> Result:
+    def measure(self, task: Task, index: int, turn: GameTurn, earlier: GameTurn | None) -> Result:
+        """The figures of one task of a turn. earlier: the turn one click before, if that was measured."""
+        mask, truth = turn.masks[index], turn.truths[index]
         distances = np.concatenate(surface_distances_mm(mask, truth, self.slices.spacing))
+        obedience = {}
+        if earlier is not None and earlier.number > 0 and len(turn.clicks[index]) > len(earlier.clicks[index]):
+            click, before = turn.clicks[index][-1], earlier.masks[index]
+            obedience["obeyed"] = obeyed(click, before, mask, truth)
+            obedience["contained"] = contained(click, before, mask, self.slices.spacing)
         return Result(
             task,
-            clicks,
+            turn.number,
             dice=dice(mask, truth),
             iou=iou(mask, truth),
             hd_mm=float(distances.max()) if distances.size else math.nan,
             mad_mm=float(distances.mean()) if distances.size else math.nan,
             overlap=int((mask & truth).sum()),
             total=int(mask.sum() + truth.sum()),
+            **obedience,
         )
 
 
@@ -110,26 +125,28 @@ def play_all(model: Model, tasks: Sequence[Task], protocol: Protocol, device: to
     return results
 
 
-def play_all_parallel(weights: Path | str, tasks: Sequence[Task], protocol: Protocol, workers: int) -> list[Result]:
-    """All tasks on the CPU, some cases at a time in processes of their own."""
+def play_all_parallel(
+    open_player: Callable[[], Model], tasks: Sequence[Task], protocol: Protocol, workers: int
+) -> list[Result]:
+    """All tasks on the CPU, some cases at a time in processes of their own, each of which opens the player itself."""
     threads = max(1, torch.get_num_threads() // workers)
     results: list[Result] = []
     with (
         ProcessPoolExecutor(workers, get_context("spawn")) as pool,
         tqdm(total=len(tasks), desc="evaluating", unit="slice") as bar,
     ):
-        groups = by_case(tasks)
-        for found in pool.map(_play_in_worker, [(str(weights), group, protocol, threads) for group in groups]):
+        jobs = [(open_player, group, protocol, threads) for group in by_case(tasks)]
+        for found in pool.map(_play_in_worker, jobs):
             results += found
             bar.update(len(found) // len(protocol.clicks))
     return results
 
 
-def _play_in_worker(job: tuple[str, Sequence[Task], Protocol, int]) -> list[Result]:
-    weights, tasks, protocol, threads = job
+def _play_in_worker(job: tuple[Callable[[], Model], Sequence[Task], Protocol, int]) -> list[Result]:
+    open_player, tasks, protocol, threads = job
     keep_freed_memory()
     torch.set_num_threads(threads)
-    model = load_model(weights)
+    model = open_player()
     found = play_case(model.segmenter, model.recipe.spacing, tasks, protocol, "cpu")
     return [result for batch in found for result in batch]
 

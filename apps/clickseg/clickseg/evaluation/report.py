@@ -11,55 +11,97 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .tasks import Protocol, Result
+from ..metrics import auc, noc
+from .tasks import Protocol, Result, Task
 
 SCHEMA = 1
-METRICS = ("dice", "dice_volume", "iou", "hd_mm", "mad_mm")
+METRICS = ("dice", "dice_volume", "iou", "hd_mm", "mad_mm", "obeyed", "contained")
+EFFORT = ("auc_dice", "noc85", "noc90", "failed85", "failed90")
+NOC_LIMIT = 20  # clicks (RITM)
 
 
 class Table:
-    """Results as arrays (cases, labels, clicks): sums, and how many slices they are of. One definition of every mean.
+    """Figures as arrays (cases, labels, columns): sums, and how many slices they are of. One definition of every mean.
 
-    A label's figure is the mean over its slices of all cases, the overall figure the mean over labels. `dice_volume`
-    is computed per case and label over the evaluated slices together, then averaged over cases, then labels.
+    A label's figure is the mean over its slices of all cases, the overall figure the mean over labels.
     """
 
-    def __init__(self, results: Sequence[Result]) -> None:
+    def __init__(self, results: Sequence[Result], names: Sequence[str], columns: Sequence[int]) -> None:
         self.cases = sorted({result.task.case.id for result in results})
         self.labels = list(dict.fromkeys(result.task.name for result in results))
-        self.clicks = sorted({result.clicks for result in results})
-        shape = (len(self.cases), len(self.labels), len(self.clicks))
-        self.sums = {name: np.zeros(shape) for name in METRICS}
-        self.counts = {name: np.zeros(shape) for name in METRICS}
-        overlap, total = np.zeros(shape), np.zeros(shape)
-        for result in results:
-            task = result.task
-            place = self.cases.index(task.case.id), self.labels.index(task.name), self.clicks.index(result.clicks)
-            for name in ("dice", "iou", "hd_mm", "mad_mm"):
-                value = getattr(result, name)
-                if not math.isnan(value):
-                    self.sums[name][place] += value
-                    self.counts[name][place] += 1
-            overlap[place] += result.overlap
-            total[place] += result.total
-        present = total > 0
-        self.sums["dice_volume"][present] = 2 * overlap[present] / total[present]
-        self.counts["dice_volume"] = present.astype(float)
+        self.columns = list(columns)
+        shape = (len(self.cases), len(self.labels), len(self.columns))
+        self.sums = {name: np.zeros(shape) for name in names}
+        self.counts = {name: np.zeros(shape) for name in names}
+
+    def place(self, task: Task, column: int) -> tuple[int, int, int]:
+        return self.cases.index(task.case.id), self.labels.index(task.name), self.columns.index(column)
+
+    def add(self, name: str, place: tuple[int, int, int], value: float) -> None:
+        """One slice's figure; NaN is left out."""
+        if not math.isnan(value):
+            self.sums[name][place] += value
+            self.counts[name][place] += 1
 
     def label_means(self, name: str, cases: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float64]:
-        """(labels, clicks) over the given cases (repetitions count); NaN where there is nothing to average."""
+        """(labels, columns) over the given cases (repetitions count); NaN where there is nothing to average."""
         sums, counts = self.sums[name][cases].sum(0), self.counts[name][cases].sum(0)
         return np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0)
 
     def means(self, name: str, cases: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float64]:
-        """(clicks,) over labels of `label_means`."""
+        """(columns,) over labels of `label_means`."""
         table = self.label_means(name, cases)
         known = ~np.isnan(table)
-        return np.divide(np.nansum(table, 0), known.sum(0), out=np.full(len(self.clicks), np.nan), where=known.any(0))
+        return np.divide(np.nansum(table, 0), known.sum(0), out=np.full(table.shape[1], np.nan), where=known.any(0))
 
-    def undefined(self, cases: Sequence[int]) -> NDArray[np.float64]:
-        """(labels, clicks): slices whose distances are undefined because the prediction is empty."""
-        return (self.counts["dice"] - self.counts["hd_mm"])[cases].sum(0)
+    def intervals(self, name: str, seed: int, resamples: int = 1000) -> NDArray[np.float64]:
+        """(2, columns): 95 % percentile interval of the overall mean, patients drawn with replacement."""
+        generator = np.random.default_rng(seed)
+        draws = generator.integers(len(self.cases), size=(resamples, len(self.cases)))
+        means = np.array([self.means(name, drawn) for drawn in draws])
+        known = [column[~np.isnan(column)] for column in means.T]
+        ends = [np.quantile(column, (0.025, 0.975)) if column.size else (np.nan, np.nan) for column in known]
+        return np.transpose(ends)
+
+
+def tabulate(results: Sequence[Result]) -> Table:
+    """METRICS over clicks. `dice_volume` is of the evaluated slices of a case together, averaged over cases."""
+    table = Table(results, METRICS, sorted({result.clicks for result in results}))
+    shape = table.sums["dice"].shape
+    overlap, total = np.zeros(shape), np.zeros(shape)
+    for result in results:
+        place = table.place(result.task, result.clicks)
+        for name in ("dice", "iou", "hd_mm", "mad_mm", "obeyed", "contained"):
+            table.add(name, place, getattr(result, name))
+        overlap[place] += result.overlap
+        total[place] += result.total
+    present = total > 0
+    table.sums["dice_volume"][present] = 2 * overlap[present] / total[present]
+    table.counts["dice_volume"] = present.astype(float)
+    return table
+
+
+def tabulate_effort(results: Sequence[Result]) -> Table:
+    """EFFORT of every slice, in one column: what a row of clicks achieves as a whole.
+
+    auc_dice: over all asked numbers of clicks. noc85, noc90: the first click with that IoU, 20 if none of the first
+    20 has it (RITM); failed85, failed90: the share of slices of which that is so. They need every click from 1 to 20.
+    """
+    table = Table(results, EFFORT, [0])
+    rows: dict[Task, dict[int, Result]] = {}
+    for result in results:
+        rows.setdefault(result.task, {})[result.clicks] = result
+    for task, by_clicks in rows.items():
+        place = table.place(task, 0)
+        asked = sorted(by_clicks)
+        table.add("auc_dice", place, auc([by_clicks[number].dice for number in asked], asked))
+        if not set(range(1, NOC_LIMIT + 1)) <= set(asked):
+            continue
+        ious = [by_clicks[number].iou for number in range(1, NOC_LIMIT + 1)]
+        for percent in (85, 90):
+            table.add(f"noc{percent}", place, noc(ious, percent / 100, NOC_LIMIT))
+            table.add(f"failed{percent}", place, float(max(ious) < percent / 100))
+    return table
 
 
 def make_report(results: Sequence[Result], protocol: Protocol, facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -67,16 +109,16 @@ def make_report(results: Sequence[Result], protocol: Protocol, facts: Mapping[st
 
     `undefined` counts the slices left out of the distances because their prediction is empty.
     """
-    table = Table(results)
+    table = tabulate(results)
     everyone = list(range(len(table.cases)))
-    undefined = table.undefined(everyone)
+    undefined = (table.counts["dice"] - table.counts["hd_mm"]).sum(0)
     means = {name: table.means(name, everyone) for name in METRICS}
-    intervals = {name: _intervals(table, name, protocol.seed) for name in METRICS}
+    intervals = {name: table.intervals(name, protocol.seed) for name in METRICS}
 
     def over_clicks(figures: Mapping[str, NDArray[np.float64]]) -> dict[str, dict[str, float | None]]:
         return {
             str(number): {name: _number(values[index]) for name, values in figures.items()}
-            for index, number in enumerate(table.clicks)
+            for index, number in enumerate(table.columns)
         }
 
     def per_label(cases: list[int]) -> dict[str, dict[str, Any]]:
@@ -98,26 +140,30 @@ def make_report(results: Sequence[Result], protocol: Protocol, facts: Mapping[st
         "mean": over_clicks(means),
         "interval": {
             str(number): {name: [_number(end) for end in intervals[name][:, index]] for name in METRICS}
-            for index, number in enumerate(table.clicks)
+            for index, number in enumerate(table.columns)
         },
+        "effort": _effort(tabulate_effort(results), protocol.seed),
         "labels": per_label(everyone),
         "cases": {case: per_label([index]) for index, case in enumerate(table.cases)},
     }
-    for index, number in enumerate(table.clicks):
+    for index, number in enumerate(table.columns):
         report["mean"][str(number)]["undefined"] = int(undefined[:, index].sum())
         for row, label in enumerate(table.labels):
             report["labels"][label][str(number)]["undefined"] = int(undefined[row, index])
     return report
 
 
-def _intervals(table: Table, name: str, seed: int, resamples: int = 1000) -> NDArray[np.float64]:
-    """(2, clicks): 95 % percentile interval of the overall mean, patients drawn with replacement."""
-    generator = np.random.default_rng(seed)
-    draws = generator.integers(len(table.cases), size=(resamples, len(table.cases)))
-    means = np.array([table.means(name, drawn) for drawn in draws])
-    known = [column[~np.isnan(column)] for column in means.T]
-    ends = [np.quantile(column, (0.025, 0.975)) if column.size else (np.nan, np.nan) for column in known]
-    return np.transpose(ends)
+def _effort(table: Table, seed: int) -> dict[str, Any]:
+    everyone = list(range(len(table.cases)))
+    by_label = {name: table.label_means(name, everyone)[:, 0] for name in EFFORT}
+    return {
+        "mean": {name: _number(table.means(name, everyone)[0]) for name in EFFORT},
+        "interval": {name: [_number(end) for end in table.intervals(name, seed)[:, 0]] for name in EFFORT},
+        "labels": {
+            label: {name: _number(values[row]) for name, values in by_label.items()}
+            for row, label in enumerate(table.labels)
+        },
+    }
 
 
 def _number(value: float) -> float | None:

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from ..clicks import SakinisUser, SimulatedUser
+from ..clicks import (
+    DeterministicUser,
+    JitteredUser,
+    LiuUser,
+    SakinisUser,
+    SimulatedUser,
+    StaticUser,
+    WrongUser,
+)
 from ..datasets import Case
 from ..geometry import AxialSlices
 from ..images import read_volume
@@ -16,24 +25,34 @@ from ..images import read_volume
 # How each user clicks on a grid of a given in-plane spacing (mm). The same for every model: they are the examiners.
 USERS: dict[str, Callable[[float], SimulatedUser]] = {
     "sakinis": lambda spacing: SakinisUser(metric="chessboard", scale=spacing, first="interior"),
+    "liu": lambda spacing: LiuUser(disturbance=10),  # voxels, as published
+    "deterministic": lambda spacing: DeterministicUser(),
+    "jittered": lambda spacing: JitteredUser(DeterministicUser(), radius=3, spacing=spacing),
+    "static": lambda spacing: StaticUser(metric="chessboard", scale=spacing),
+    "wrong": lambda spacing: WrongUser(SakinisUser(metric="chessboard", scale=spacing, first="interior"), rate=0.1),
 }
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """What is asked of every case. clicks: after how many clicks to measure. limit: slices per label, drawn by seed."""
+    """What is asked of every case.
+
+    clicks: after how many clicks to measure; 0 is the network's answer before the first. limit: slices per label,
+    drawn by the seed. labels: names of the structures to play on, None for all that the data names.
+    """
 
     clicks: tuple[int, ...] = (1, 2, 5, 10, 15)
     user: str = "sakinis"
     seed: int = 0
     limit: int | None = None
+    labels: tuple[str, ...] | None = None
     batch: int = 8
 
     def __post_init__(self) -> None:
         if self.user not in USERS:
             raise ValueError(f"unknown user {self.user!r}; known: {', '.join(USERS)}")
-        if not self.clicks or list(self.clicks) != sorted(set(self.clicks)) or self.clicks[0] < 1:
-            raise ValueError(f"clicks must be rising numbers from 1 up, got {self.clicks}")
+        if not self.clicks or list(self.clicks) != sorted(set(self.clicks)) or self.clicks[0] < 0:
+            raise ValueError(f"clicks must be rising numbers from 0 up, got {self.clicks}")
         if self.limit is not None and self.limit < 1:
             raise ValueError(f"limit must be at least 1 slice per label, got {self.limit}")
 
@@ -55,9 +74,10 @@ class Task:
 
 @dataclass(frozen=True)
 class Result:
-    """What was measured on a task after `clicks` clicks, on the source grid; NaN where a distance is undefined.
+    """What was measured on a task after `clicks` clicks, on the source grid; NaN where it is undefined.
 
-    overlap, total: |A and B| and |A| + |B| in voxels, for Dice over whole volumes.
+    overlap, total: |A and B| and |A| + |B| in voxels, for Dice over whole volumes. obeyed, contained: whether this
+    click did what it was set for (`clickseg.evaluation.obedience`).
     """
 
     task: Task
@@ -68,10 +88,17 @@ class Result:
     mad_mm: float
     overlap: int
     total: int
+    obeyed: float = math.nan
+    contained: float = math.nan
 
 
 def find_tasks(cases: Sequence[Case], labels: Mapping[str, int], protocol: Protocol) -> list[Task]:
     """Every slice with a label in it (Sakinis 2019, IV-A: slice-wise), or `protocol.limit` of them per label."""
+    strange = sorted(set(protocol.labels or ()) - set(labels))
+    if strange:
+        raise ValueError(f"unknown label {', '.join(strange)}; the data has {', '.join(labels)}")
+    if protocol.labels is not None:
+        labels = {name: labels[name] for name in protocol.labels}
     by_label: dict[str, list[Task]] = {name: [] for name in labels}
     for case in cases:
         label, grid = read_volume(case.label)

@@ -1,11 +1,13 @@
 """Methods: what turns an image and clicks into logits, with the recipe and the weights that define it."""
 
+from .baselines import BASELINES
 from .protocol import Method, Recipe, Segmenter
 from .registry import METHODS, find_method
 from .unet2d import UNet2dRecipe
 from .weights import Model, load_model, load_segmenter, save_weights, shipped_weights
 
 __all__ = [
+    "BASELINES",
     "METHODS",
     "Method",
     "Model",

@@ -11,6 +11,8 @@ from typing import Any, ClassVar, Self
 
 from torch import Tensor, nn
 
+RECIPES = Path(__file__).parent / "recipes"
+
 # What a field of a recipe that is annotated so may hold; JSON knows no other numbers.
 FIELD_TYPES: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "bool": (bool,), "str": (str,)}
 
@@ -55,6 +57,17 @@ class Recipe:
             raise ValueError(f"unknown recipe fields {', '.join(unknown)}; known: {', '.join(sorted(known))}")
         fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
         return cls(**fields)
+
+    @classmethod
+    def find(cls, name: Path | str) -> Self:
+        """A recipe that comes with the method, by its name (`paper`), or that of a JSON file.
+
+        Raises ValueError if it is neither, or does not fit the method.
+        """
+        ours = {path.stem: path for path in (RECIPES / cls.method).glob("*.json")}
+        if str(name) not in ours and not Path(name).is_file():
+            raise ValueError(f"no recipe {str(name)!r}: it is no file, and {cls.method} has {', '.join(sorted(ours))}")
+        return cls.from_json(ours.get(str(name), Path(name)))
 
     @classmethod
     def from_json(cls, path: Path | str) -> Self:

@@ -44,6 +44,7 @@ class UNet2dRecipe(Recipe):
     batch: int = 8
     steps_per_epoch: int = 200
     learning_rate: float = 1e-3
+    warmup: int = 50  # steps in which the learning rate rises linearly to its value
     decay: float = 0.3  # the share of the training, at its end, in which the learning rate falls linearly to zero
     label_balance: float = 0.5  # structures are drawn with weight (number of their slices) ** -label_balance
     augment: bool = True
@@ -57,6 +58,9 @@ class UNet2dRecipe(Recipe):
         for name in (*positive, "learning_rate"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"recipe field {name} must be positive, got {getattr(self, name)!r}")
+        for name in ("warmup", "decay", "label_balance"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"recipe field {name} must not be negative, got {getattr(self, name)!r}")
         choices = {"reading": ("skip", "stop"), "first_click": ("interior", "anywhere"), "click_unit": ("mm", "voxel")}
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:

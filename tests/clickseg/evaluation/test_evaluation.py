@@ -1,12 +1,15 @@
+import dataclasses
 import json
 import math
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from clickseg.datasets import Case, CaseFolder
-from clickseg.evaluation import Protocol, Result, Table, Task, find_tasks, make_report
+from clickseg.evaluation import Game, Protocol, Result, Task, find_tasks, make_report, tabulate
+from clickseg.methods import load_model
 
 ONE, TWO = (Case(name, Path(f"{name}.nii.gz"), Path(f"{name}.nii.gz")) for name in ("one", "two"))
 
@@ -65,7 +68,7 @@ def test_the_interval_comes_from_drawing_patients_not_slices():
 
 def test_every_number_of_clicks_has_its_own_column():
     results = [result(ONE, "liver", 0, dice, clicks) for clicks, dice in ((1, 0.5), (5, 0.9))]
-    means = Table(results).means("dice", [0])
+    means = tabulate(results).means("dice", [0])
     np.testing.assert_allclose(means, [0.5, 0.9])
 
 
@@ -87,7 +90,47 @@ def test_labels_that_are_nowhere_are_refused(phantom_study):
         find_tasks(CaseFolder.read(phantom_study).cases, {"unicorn": 99}, Protocol())
 
 
-@pytest.mark.parametrize("options", [{"clicks": (5, 1)}, {"clicks": ()}, {"clicks": (0,)}, {"user": "x"}, {"limit": 0}])
+@pytest.mark.parametrize(
+    "options", [{"clicks": (5, 1)}, {"clicks": ()}, {"clicks": (-1,)}, {"user": "x"}, {"limit": 0}]
+)
 def test_a_protocol_that_makes_no_sense_is_refused(options):
     with pytest.raises(ValueError, match=r"clicks|user|limit"):
         Protocol(**options)
+
+
+def row_of_clicks(name, number, ious):
+    return [
+        dataclasses.replace(result(ONE, name, number, dice=2 * iou / (1 + iou), clicks=click), iou=iou)
+        for click, iou in enumerate(ious, start=1)
+    ]
+
+
+def test_the_effort_is_the_first_click_that_is_good_enough_and_twenty_where_none_is():
+    ious = [0.5, 0.86, 0.84, 0.91] + [0.95] * 16
+    results = row_of_clicks("liver", 0, ious) + row_of_clicks("liver", 1, [0.87] * 20)
+    effort = make_report(results, Protocol(clicks=tuple(range(1, 21))), {})["effort"]
+    assert effort["labels"]["liver"]["noc85"] == pytest.approx((2 + 1) / 2)
+    assert effort["mean"]["noc90"] == pytest.approx((4 + 20) / 2)
+    assert (effort["mean"]["failed85"], effort["mean"]["failed90"]) == (0.0, 0.5)
+
+
+def test_the_number_of_clicks_is_not_guessed_when_some_were_not_measured():
+    report = make_report(row_of_clicks("liver", 0, [0.9] * 5), Protocol(clicks=(1, 2, 3, 4, 5)), {})
+    assert report["effort"]["mean"]["noc85"] is None
+    assert report["effort"]["mean"]["auc_dice"] == pytest.approx(1.8 / 1.9)
+
+
+def test_no_clicks_at_all_is_the_answer_before_the_first(phantom_study, tmp_path, tiny_weights):
+    case = CaseFolder.read(phantom_study).cases[0]
+    tiny_weights(tmp_path / "weights.pt", {"liver": 1})
+    model = load_model(tmp_path / "weights.pt")
+    protocol = Protocol(clicks=(0, 1), limit=2)
+    tasks = find_tasks([case], {"liver": 1}, protocol)
+    game = Game(model.segmenter, model.recipe.spacing, case)
+    before, after = game.turns(tasks, protocol, "cpu")
+    assert [before.number, after.number] == [0, 1]
+    assert before.clicks == [[], []]
+    images, _ = game.stack(tasks)
+    with torch.no_grad():
+        logits = game.segmenter(images, torch.empty(2, 0, 3, dtype=torch.int64))
+    assert np.array_equal(before.masks, logits.argmax(1) == 1)

@@ -1,0 +1,68 @@
+"""Many report.json files -> the means, spreads and paired comparisons that an experiment prints."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Report = Mapping[str, Any]
+
+
+def read_reports(folder: Path, pattern: str) -> list[Report]:
+    """The reports `folder`/<pattern>/report.json that are there, by name."""
+    return [json.loads(path.read_text()) for path in sorted(folder.glob(f"{pattern}/report.json"))]
+
+
+def fold_means(reports: Sequence[Report], clicks: int, figure: str) -> NDArray[np.float64]:
+    """The overall mean of each fold; folds in which the figure is undefined are left out."""
+    values = [report["mean"][str(clicks)][figure] for report in reports if str(clicks) in report["mean"]]
+    return np.array([value for value in values if value is not None], float)
+
+
+def label_means(reports: Sequence[Report], clicks: int, figure: str) -> dict[str, float]:
+    """Each label's mean over the folds that have it."""
+    found: dict[str, list[float]] = {}
+    for report in reports:
+        for label, values in report["labels"].items():
+            value = values[str(clicks)][figure]
+            if value is not None:
+                found.setdefault(label, []).append(value)
+    return {label: float(np.mean(values)) for label, values in found.items()}
+
+
+def patient_means(reports: Sequence[Report], clicks: int, figure: str = "dice") -> dict[str, float]:
+    """Each patient's mean over labels."""
+    means = {}
+    for report in reports:
+        for case, labels in report["cases"].items():
+            values = [label[str(clicks)][figure] for label in labels.values()]
+            means[case] = float(np.mean([value for value in values if value is not None]))
+    return means
+
+
+@dataclass(frozen=True)
+class Paired:
+    """The difference of two players over the patients that both have played: mean, 95 % interval, patients won."""
+
+    difference: float
+    low: float
+    high: float
+    won: int
+    patients: int
+
+
+def compare(ours: Mapping[str, float], theirs: Mapping[str, float], seed: int = 0, resamples: int = 2000) -> Paired:
+    """Ours minus theirs, by paired bootstrap over patients. ValueError if they have no patient in common."""
+    common = sorted(set(ours) & set(theirs))
+    if not common:
+        raise ValueError("the two have no patient in common")
+    differences = np.array([ours[case] - theirs[case] for case in common])
+    draws = np.random.default_rng(seed).integers(len(common), size=(resamples, len(common)))
+    low, high = np.quantile(differences[draws].mean(1), (0.025, 0.975))
+    return Paired(float(differences.mean()), float(low), float(high), int((differences > 0).sum()), len(common))

@@ -1,0 +1,173 @@
+"""Training steps with simulated clicks: ours against MONAI's deepgrow Interaction, same network, same slices, one run.
+
+    python benchmarks/training_throughput.py [--output benchmarks/results]
+
+A step: a batch of 16 phantom slices of 256 x 256 and one structure each, K = 5 interactions at most, the U-Net of
+Sakinis 2019 of width 16, Dice loss, Adam. Both through ignite's trainer, data in memory, so that neither waits for a
+disk. MONAI's loop: `Interaction` with the click transforms of MONAI Label's radiology app. It predicts all images K
+times; ours predicts an image only when it has a new click, so the time per executed prediction is printed as well.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from monai.apps.deepgrow.interaction import Interaction
+from monai.apps.deepgrow.transforms import (
+    AddGuidanceSignald,
+    AddInitialSeedPointd,
+    AddRandomGuidanced,
+    FindDiscrepancyRegionsd,
+)
+from monai.data import list_data_collate
+from monai.engines import SupervisedTrainer
+from monai.losses import DiceLoss
+from monai.transforms import Activationsd, Compose, ToNumpyd, ToTensord
+
+from clickseg.clicks import SimulateClickd
+from clickseg.machine import keep_freed_memory
+from clickseg.methods import METHODS, UNet2dRecipe
+from clickseg.networks import UNet
+from clickseg.phantom import phantom
+from clickseg.training import Interact
+
+BATCH, SIZE, K, WIDTH = 16, 256, 5, 16
+
+
+def slices() -> tuple[np.ndarray, np.ndarray]:
+    """(B, 1, H, W) HU and 0/1: slices of a phantom with one of the structures in them."""
+    patient = phantom(seed=0, shape=(SIZE, SIZE, 32))
+    pairs = [
+        (k, value) for k in range(32) for value in patient.labels.values() if (patient.label[..., k] == value).any()
+    ]
+    chosen = np.random.default_rng(0).choice(len(pairs), BATCH, replace=False)
+    images = [patient.image[..., pairs[index][0]] for index in chosen]
+    labels = [patient.label[..., pairs[index][0]] == pairs[index][1] for index in chosen]
+    return np.stack(images)[:, None].astype(np.float32), np.stack(labels)[:, None].astype(np.float32)
+
+
+class Counted(torch.nn.Module):
+    """A network that counts the images it has predicted without learning."""
+
+    def __init__(self, network: torch.nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.images = 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not torch.is_grad_enabled():
+            self.images += len(x)
+        return self.network(x)
+
+
+def monai_trainer(images: np.ndarray, labels: np.ndarray) -> tuple[Callable[[int], Any], Counted]:
+    """One step of MONAI's loop, and its network."""
+    network = Counted(UNet(3, 1, WIDTH).to(memory_format=torch.channels_last))
+    clicks = Compose(
+        [
+            Activationsd("pred", sigmoid=True),
+            ToNumpyd(("image", "label", "pred")),
+            FindDiscrepancyRegionsd(),
+            AddRandomGuidanced(),
+            AddGuidanceSignald(),
+            ToTensord(("image", "label")),
+        ]
+    )
+    first = Compose([AddInitialSeedPointd(), AddGuidanceSignald(), ToTensord(("image", "label"))])
+    trainer = SupervisedTrainer(
+        device=torch.device("cpu"),
+        max_epochs=1,
+        train_data_loader=[None],
+        network=network,
+        optimizer=torch.optim.Adam(network.parameters(), 1e-3),
+        loss_function=DiceLoss(sigmoid=True, squared_pred=True),
+        decollate=False,
+    )
+    loop = Interaction(clicks, K, train=True)
+
+    def step(seed: int) -> Any:
+        clicks.set_random_state(seed)
+        items = [
+            first({"image": image, "label": label}) for image, label in zip((images + 56.4) / 97.7, labels, strict=True)
+        ]
+        return loop(trainer, list_data_collate(items))
+
+    return step, network
+
+
+def our_trainer(images: np.ndarray, labels: np.ndarray) -> tuple[Callable[[int], Any], Counted]:
+    """One step of ours, and its network."""
+    recipe = UNet2dRecipe(width=WIDTH, max_clicks=K)
+    segmenter: Any = METHODS["unet2d"].build(recipe)
+    segmenter.network = Counted(segmenter.network.to(memory_format=torch.channels_last))
+    engine = SimpleNamespace(
+        state=SimpleNamespace(device=torch.device("cpu")),
+        network=segmenter,
+        optimizer=torch.optim.Adam(segmenter.parameters(), 1e-3),
+        loss_function=METHODS["unet2d"].loss,
+    )
+    iterate = Interact(SimulateClickd(recipe.user(recipe.spacing)), K, recipe.reading)
+    tensors = {"image": torch.from_numpy(images), "label": torch.from_numpy(labels)}
+
+    def step(seed: int) -> Any:
+        return iterate(engine, {**tensors, "seed": torch.arange(BATCH) + BATCH * seed})
+
+    return step, segmenter.network
+
+
+def measure(step: Callable[[int], Any], network: Counted, rounds: int) -> dict[str, float]:
+    """Median seconds of a step after one to warm up, and of that per image predicted without learning."""
+    step(0)
+    network.images, times = 0, []
+    for number in range(1, rounds + 1):
+        start = time.perf_counter()
+        step(number)
+        times.append(time.perf_counter() - start)
+    seconds = statistics.median(times)
+    predicted = network.images / rounds
+    return {"seconds": seconds, "slices_per_second": BATCH / seconds, "predicted_per_step": predicted}
+
+
+def main() -> None:
+    """Measure, print, and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--output", type=Path, help="folder for training_throughput.json and .md")
+    parser.add_argument("--rounds", type=int, default=7)
+    arguments = parser.parse_args()
+    keep_freed_memory()
+    images, labels = slices()
+    rows = {
+        "MONAI deepgrow Interaction": measure(*monai_trainer(images, labels), arguments.rounds),
+        "clickseg Interact": measure(*our_trainer(images, labels), arguments.rounds),
+    }
+    peer = rows["MONAI deepgrow Interaction"]
+    lines = [
+        "| training step | s | slices/s | faster | predictions per step | ms of the step per prediction |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, row in rows.items():
+        each = 1000 * row["seconds"] / row["predicted_per_step"]
+        lines.append(
+            f"| {name} | {row['seconds']:.2f} | {row['slices_per_second']:.1f} "
+            f"| {peer['seconds'] / row['seconds']:.1f} x | {row['predicted_per_step']:.0f} | {each:.0f} |"
+        )
+    table = "\n".join(lines)
+    print(table)
+    if arguments.output:
+        arguments.output.mkdir(parents=True, exist_ok=True)
+        (arguments.output / "training_throughput.md").write_text(table + "\n")
+        record = {"torch": torch.__version__, "threads": torch.get_num_threads(), "rows": rows}
+        (arguments.output / "training_throughput.json").write_text(json.dumps(record, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,161 @@
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from clickseg.cli import main
+from clickseg.datasets import Case
+from clickseg.evaluation import Protocol, Result, Task, make_report
+from clickseg.experiments import Design, plan_jobs, write_sakinis_report
+from clickseg.experiments.sakinis import CLICKS, split_by_patient
+from clickseg.experiments.summary import compare
+from clickseg.methods import BASELINES, UNet2dRecipe
+from clickseg.phantom import write_phantoms
+
+
+@pytest.fixture(scope="module")
+def four_patients(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("four")
+    write_phantoms(folder, cases=4, shape=(24, 24, 16))
+    return folder
+
+
+@pytest.fixture
+def design(four_patients):
+    return Design(four_patients, folds=2, ks=(1, 5), epochs=1, unknown=four_patients, leave_out=("left kidney",))
+
+
+def option(job, name):
+    return job.command[job.command.index(name) + 1]
+
+
+def test_every_patient_is_tested_once_and_never_by_a_network_that_has_seen_it():
+    ids = [f"img{number:04d}" for number in range(11)]
+    folds = split_by_patient(ids, 3, seed=1)
+    assert sorted(case for fold in folds for case in fold) == ids
+    assert sorted(map(len, folds)) == [3, 4, 4]
+    assert folds == split_by_patient(list(reversed(ids)), 3, seed=1) != split_by_patient(ids, 3, seed=2)
+
+
+def test_a_network_is_tested_on_the_patients_that_it_was_not_trained_on(design, tmp_path):
+    jobs = {job.name: job for job in plan_jobs(design, tmp_path)}
+    for fold in range(2):
+        for k in (1, 5):
+            train, test = jobs[f"train fold{fold}_k{k}"], jobs[f"test cv_fold{fold}_k{k}"]
+            assert test.needs == (train.name,)
+            trained, tested = set(option(train, "--cases").split(",")), set(option(test, "--cases").split(","))
+            assert not trained & tested
+            assert len(trained | tested) == 4
+            recipe = UNet2dRecipe.from_json(option(train, "--recipe"))
+            assert recipe.max_clicks == k
+
+
+def test_the_left_out_organ_is_no_label_of_the_training_and_the_only_one_of_the_test(design, tmp_path):
+    jobs = {job.name: job for job in plan_jobs(design, tmp_path)}
+    recipe = UNet2dRecipe.from_json(option(jobs["train without_left_kidney"], "--recipe"))
+    assert "left kidney" not in recipe.labels
+    assert "right kidney" in recipe.labels
+    test = jobs["test leftout_without_left_kidney"]
+    assert option(test, "--labels") == "left kidney"
+    trained = set(option(jobs["train without_left_kidney"], "--cases").split(","))
+    assert not trained & set(option(test, "--cases").split(","))
+
+
+def test_only_networks_of_the_papers_k_meet_other_data_and_every_baseline_does(design, tmp_path):
+    names = [job.name for job in plan_jobs(design, tmp_path)]
+    assert [name for name in names if "unknown_fold" in name] == ["test unknown_fold0_k5", "test unknown_fold1_k5"]
+    for baseline in BASELINES:
+        assert f"test cv_fold0_{baseline}" in names
+        assert f"test unknown_{baseline}" in names
+    assert not any("known_fold" in name and "unknown" not in name for name in names)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"folds": 1}, "folds"),
+        ({"ks": ()}, "K must be"),
+        ({"ks": (0, 5)}, "K must be"),
+        ({"minutes": 3.0}, "either epochs or minutes"),
+    ],
+)
+def test_a_design_that_makes_no_sense_is_refused(design, wrong, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        dataclasses.replace(design, **wrong)
+
+
+def test_an_organ_that_is_not_there_cannot_be_left_out(design, tmp_path):
+    with pytest.raises(ValueError, match="cannot leave out unicorn"):
+        plan_jobs(dataclasses.replace(design, leave_out=("unicorn",)), tmp_path)
+
+
+def test_more_folds_than_patients_end_in_a_sentence(four_patients, tmp_path, capsys):
+    command = ["experiment", "sakinis", "--data", str(four_patients), "--output", str(tmp_path), "--folds", "9"]
+    assert main(command) == 2
+    assert "4 cases cannot make 9 folds" in capsys.readouterr().err
+
+
+def a_report(folder, name, method, cases, level, rise=0.01):
+    """A report.json as an evaluation writes it, with Dices about `level` that rise with each click."""
+    generator = np.random.default_rng(len(name))
+    results = []
+    for case in cases:
+        for label in ("liver", "spleen"):
+            for clicks in CLICKS:
+                dice = min(1.0, level + rise * clicks + 0.01 * generator.random())
+                task = Task(Case(case, Path(case), Path(case)), 3, label, 1)
+                results.append(Result(task, clicks, dice, dice / 2, 5.0, 1.0, int(1000 * dice), 2000))
+    report = make_report(results, Protocol(clicks=CLICKS), {"method": method})
+    (folder / name).mkdir(parents=True)
+    (folder / name / "report.json").write_text(json.dumps(report))
+
+
+def test_the_report_sets_the_papers_figures_beside_ours_and_names_what_was_not_run(design, tmp_path):
+    jobs = plan_jobs(design, tmp_path)
+    reports = tmp_path / "reports"
+    for fold, cases in enumerate((("a", "b"), ("c", "d"))):
+        a_report(reports, f"cv_fold{fold}_k1", "unet2d", cases, 0.5, rise=0)
+        a_report(reports, f"cv_fold{fold}_k5", "unet2d", cases, 0.7)
+        a_report(reports, f"cv_fold{fold}_disc", "disc", cases, 0.3)
+    a_report(reports, "unknown_fold0_k5", "unet2d", ("x",), 0.4)
+    text = write_sakinis_report(design, jobs, tmp_path).read_text()
+    assert "**yes**: i)" in text
+    assert "| Sakinis et al. 2019 | 0.940 | 7.369 | 0.254 |" in text
+    assert "| 0.978 | 4.785 | 0.177 |" in text
+    assert "| paper: colon cancer (MSD) | 0.64 | 0.72 | 0.81 | 0.87 | 0.89 |" in text
+    assert "4/4" in text  # patients won against the disc
+    assert "- train without_left_kidney" in text.split("## Not run yet")[1]
+    for number in "45678":
+        assert (tmp_path / f"figure{number}.png").stat().st_size > 5000
+
+
+def test_a_report_of_nothing_says_what_was_not_run(design, tmp_path):
+    text = write_sakinis_report(design, plan_jobs(design, tmp_path), tmp_path).read_text()
+    assert "- train fold0_k1" in text
+
+
+def test_a_comparison_is_paired_by_patient():
+    ours = {"a": 0.9, "b": 0.5, "c": 0.7, "ours alone": 0.0}
+    theirs = {"a": 0.8, "b": 0.4, "c": 0.6, "theirs alone": 1.0}
+    pair = compare(ours, theirs)
+    assert (pair.difference, pair.low, pair.high) == (pytest.approx(0.1), pytest.approx(0.1), pytest.approx(0.1))
+    assert (pair.won, pair.patients) == (3, 3)
+    with pytest.raises(ValueError, match="no patient in common"):
+        compare({"a": 1.0}, {"b": 1.0})
+
+
+@pytest.mark.slow
+def test_the_whole_experiment_runs_and_resumes(four_patients, tmp_path):
+    small = {"width": 2, "size": 16, "batch": 2, "steps_per_epoch": 2, "spacing": 16.0}
+    (tmp_path / "recipe.json").write_text(json.dumps(small))
+    command = ["experiment", "sakinis", "--data", str(four_patients), "--output", str(tmp_path / "out"), "--folds", "2"]
+    command += ["--k", "1,2", "--recipe", str(tmp_path / "recipe.json"), "--epochs-per-run", "1", "--limit", "2"]
+    assert main(command) == 0
+    text = (tmp_path / "out/report.md").read_text()
+    assert "Not run yet" not in text
+    assert "random_walker" in text
+    before = (tmp_path / "out/models/fold0_k1/weights.pt").stat().st_mtime_ns
+    assert main([*command, "--resume"]) == 0
+    assert (tmp_path / "out/models/fold0_k1/weights.pt").stat().st_mtime_ns == before
