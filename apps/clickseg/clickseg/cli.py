@@ -17,14 +17,19 @@ if TYPE_CHECKING:  # torch and monai take seconds to import: help and mistakes a
     from .geometry import Grid
 
 
+DOWNLOAD_HELP = "fetch --data first: DIR/Task09_Spleen, or another task of the Medical Segmentation Decathlon"
+
+
 def _train(arguments: argparse.Namespace) -> None:
-    from .datasets import CaseFolder, read_ids
+    from .datasets import CaseFolder, download_task, read_ids
     from .machine import keep_freed_memory
     from .methods import find_method
     from .training import Plan, build_trainer
 
     keep_freed_memory()
     method = find_method(arguments.method)
+    if arguments.download:
+        download_task(arguments.data)
     folder = CaseFolder.read(arguments.data, read_ids(arguments.cases))
     recipe: Any = method.recipe.find(arguments.recipe) if arguments.recipe else method.recipe()
     recipe = recipe.with_labels(folder.labels or folder.found_labels())
@@ -47,7 +52,7 @@ def _train(arguments: argparse.Namespace) -> None:
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
-    from .datasets import read_ids
+    from .datasets import download_task, read_ids
     from .evaluation import Protocol, evaluate
     from .machine import keep_freed_memory
     from .plots import plot_curves, plot_examples
@@ -60,6 +65,8 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         limit=arguments.limit,
         labels=tuple(arguments.labels.split(",")) if arguments.labels else None,
     )
+    if arguments.download:
+        download_task(arguments.data)
     output = Path(arguments.output)
     done = evaluate(
         arguments.method,
@@ -80,9 +87,11 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 
 
 def _experiment(arguments: argparse.Namespace) -> int:
-    from .datasets import read_ids
+    from .datasets import download_task, read_ids
     from .experiments import Design, ExperimentError, plan_jobs, run_jobs, write_sakinis_report
 
+    if arguments.download:
+        download_task(arguments.data)
     cases = read_ids(arguments.cases)
     design = Design(
         data=Path(arguments.data),
@@ -200,6 +209,7 @@ def _add_train(commands: Any) -> None:
     train.set_defaults(run=_train)
     train.add_argument("--method", default="unet2d")
     train.add_argument("--data", required=True, help="folder with imagesTr/ and labelsTr/")
+    train.add_argument("--download", action="store_true", help=DOWNLOAD_HELP)
     train.add_argument("--output", required=True, help="folder for checkpoint, weights, log and curves")
     train.add_argument("--cases", help="ids to train on: a,b,c or a file with one per line (default: all)")
     train.add_argument("--recipe", help="paper, practical, or a JSON file with recipe fields")
@@ -216,6 +226,7 @@ def _add_evaluate(commands: Any) -> None:
     evaluate.set_defaults(run=_evaluate)
     evaluate.add_argument("--method", default="unet2d", help="a method or a baseline")
     evaluate.add_argument("--data", required=True, help="folder with imagesTr/ and labelsTr/")
+    evaluate.add_argument("--download", action="store_true", help=DOWNLOAD_HELP)
     evaluate.add_argument("--cases", help="ids to evaluate: a,b,c or a file with one per line (default: all)")
     evaluate.add_argument("--labels", help="structures to evaluate: a,b,c (default: all of the data)")
     evaluate.add_argument("--weights", help="weights file (default: the shipped one)")
@@ -235,6 +246,7 @@ def _add_experiment(commands: Any) -> None:
     experiment.set_defaults(run=_experiment)
     experiment.add_argument("paper", choices=["sakinis"], help="whose experiments")
     experiment.add_argument("--data", required=True, help="folder with imagesTr/ and labelsTr/")
+    experiment.add_argument("--download", action="store_true", help=DOWNLOAD_HELP)
     experiment.add_argument("--output", required=True, help="folder for models, reports, logs and report.md")
     experiment.add_argument("--cases", help="ids to use: a,b,c or a file with one per line (default: all)")
     experiment.add_argument("--folds", type=int, default=3, help="of the cross-validation (the paper: 10)")

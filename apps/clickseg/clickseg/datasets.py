@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from monai.apps import DecathlonDataset, download_and_extract
 from monai.data import MetaTensor
 from monai.transforms import Compose
 from numpy.typing import NDArray
@@ -78,6 +79,31 @@ class CaseFolder:
         for case in self.cases:
             values |= {int(value) for value in np.unique(read_volume(case.label)[0])}
         return {f"label {value}": value for value in sorted(values - {0})}
+
+
+def download_task(folder: Path | str) -> None:
+    """Fetch the task of the Medical Segmentation Decathlon that a folder is named after (`Task09_Spleen`), if need be.
+
+    Raises ValueError for a folder of another name, and if the download fails.
+    """
+    folder = Path(folder)
+    if folder.exists():
+        return
+    if folder.name not in DecathlonDataset.resource:
+        tasks = ", ".join(DecathlonDataset.resource)
+        raise ValueError(f"only tasks of the Medical Segmentation Decathlon can be downloaded: DIR/{{{tasks}}}")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    archive = folder.with_suffix(".tar")
+    try:
+        download_and_extract(
+            DecathlonDataset.resource[folder.name],
+            archive,
+            folder.parent,
+            hash_val=DecathlonDataset.md5[folder.name],
+            hash_type="md5",
+        )
+    except Exception as error:  # MONAI raises bare ones
+        raise ValueError(f"{folder.name} could not be downloaded: {error}") from error
 
 
 def read_cases(data: Path | str | Sequence[Mapping[str, str]]) -> CaseFolder:
