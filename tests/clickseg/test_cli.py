@@ -299,7 +299,7 @@ def test_workers_give_the_report_of_one_process(report, phantom_study, weights, 
     [
         (["--clicks", "1,a"], "not a list of whole numbers"),
         (["--clicks", "2,1"], "rising numbers"),
-        (["--clicks", "0,1"], "rising numbers"),
+        (["--clicks", "1,1"], "rising numbers"),
         (["--user", "nobody"], "unknown user 'nobody'; known: sakinis"),
         (["--limit", "0"], "limit must be at least 1"),
         (["--cases", "phantom_009"], "no image for case phantom_009"),
