@@ -21,6 +21,7 @@ OPTIONS = {
     "serve": ["--studies", "--host", "--port", "--conf"],
     "train": ["--method", "--data", "--output", "--cases", "--recipe", "--epochs", "--minutes", "--resume", "--device"],
     "evaluate": ["--method", "--data", "--cases", "--weights", "--clicks", "--user", "--seed", "--output", "--limit"],
+    "experiment": ["sakinis", "ablation"],
     "predict": ["IMAGE", "--click", "--ras", "--output", "--weights"],
     "phantom": ["OUT_DIR", "--cases"],
 }

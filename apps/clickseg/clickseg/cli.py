@@ -6,7 +6,8 @@ import argparse
 import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from . import __version__
 
 if TYPE_CHECKING:  # torch and monai take seconds to import: help and mistakes are answered without them
     from .clicks import Click
+    from .experiments import Budget, Job
     from .geometry import Grid
 
 
@@ -86,30 +88,64 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     print(f"report: {output / 'report.json'}")
 
 
-def _experiment(arguments: argparse.Namespace) -> int:
-    from .datasets import download_task, read_ids
-    from .experiments import Design, ExperimentError, plan_jobs, run_jobs, write_sakinis_report
+def _sakinis(arguments: argparse.Namespace) -> int:
+    from .experiments import Design, plan_jobs, write_sakinis_report
 
-    if arguments.download:
-        download_task(arguments.data)
-    cases = read_ids(arguments.cases)
+    cases, budget = _cases_and_budget(arguments)
     design = Design(
         data=Path(arguments.data),
+        budget=budget,
         folds=arguments.folds,
         ks=_numbers(arguments.k, "--k"),
         recipe=arguments.recipe,
-        epochs=arguments.epochs_per_run if arguments.minutes_per_run is None else None,
-        minutes=arguments.minutes_per_run,
         known=arguments.known and Path(arguments.known),
         unknown=arguments.unknown and Path(arguments.unknown),
         leave_out=tuple(arguments.leave_out.split(",")) if arguments.leave_out else (),
         baselines=not arguments.no_baselines,
-        limit=arguments.limit or None,
-        workers=arguments.workers,
-        cases=tuple(cases) if cases else None,
+        cases=cases,
     )
+    jobs = plan_jobs(design, Path(arguments.output))
+    return _run_experiment(arguments, jobs, partial(write_sakinis_report, design))
+
+
+def _ablation(arguments: argparse.Namespace) -> int:
+    from .datasets import read_ids
+    from .experiments import Ablation, parse_choice, plan_ablation, write_ablation_report
+
+    cases, budget = _cases_and_budget(arguments)
+    choices = {"choices": dict(map(parse_choice, arguments.vary))} if arguments.vary else {}
+    design = Ablation(
+        data=Path(arguments.data),
+        test=tuple(read_ids(arguments.test) or ()),
+        budget=budget,
+        recipe=arguments.recipe,
+        cases=cases,
+        **choices,
+    )
+    jobs = plan_ablation(design, Path(arguments.output))
+    return _run_experiment(arguments, jobs, partial(write_ablation_report, design))
+
+
+def _cases_and_budget(arguments: argparse.Namespace) -> tuple[tuple[str, ...] | None, Budget]:
+    from .datasets import download_task, read_ids
+    from .experiments import Budget
+
+    if arguments.download:
+        download_task(arguments.data)
+    cases = read_ids(arguments.cases)
+    minutes = arguments.minutes_per_run
+    epochs = arguments.epochs_per_run if minutes is None else None
+    budget = Budget(epochs, minutes, limit=arguments.limit or None, workers=arguments.workers)
+    return tuple(cases) if cases else None, budget
+
+
+def _run_experiment(
+    arguments: argparse.Namespace, jobs: Sequence[Job], write_report: Callable[[Sequence[Job], Path], Path]
+) -> int:
+    """Exit status 1 if a job failed; the report is written all the same, of what there is."""
+    from .experiments import ExperimentError, run_jobs
+
     output = Path(arguments.output)
-    jobs = plan_jobs(design, output)
     gpus = arguments.gpus.split(",") if arguments.gpus else []
     status = 0
     try:
@@ -117,7 +153,7 @@ def _experiment(arguments: argparse.Namespace) -> int:
     except ExperimentError as error:
         print(f"clickseg experiment: {error}", file=sys.stderr)
         status = 1
-    print(f"report: {write_sakinis_report(design, jobs, output)}")
+    print(f"report: {write_report(jobs, output)}")
     return status
 
 
@@ -242,22 +278,33 @@ def _add_evaluate(commands: Any) -> None:
 
 
 def _add_experiment(commands: Any) -> None:
-    experiment = commands.add_parser("experiment", help="repeat a paper's experiments: many trainings, tests, a report")
-    experiment.set_defaults(run=_experiment)
-    experiment.add_argument("paper", choices=["sakinis"], help="whose experiments")
+    experiment = commands.add_parser("experiment", help="many trainings and tests, and a report of them")
+    kinds = experiment.add_subparsers(dest="experiment", required=True, metavar="EXPERIMENT")
+    sakinis = kinds.add_parser("sakinis", help="section IV of Sakinis et al. 2019, its figures beside ours")
+    sakinis.set_defaults(run=_sakinis)
+    _add_experiment_options(sakinis)
+    sakinis.add_argument("--folds", type=int, default=3, help="of the cross-validation (the paper: 10)")
+    sakinis.add_argument("--k", default="1,5,15", help="training interactions (the paper: 1,2,5,10,15)")
+    sakinis.add_argument("--known", metavar="DIR", help="another data set with structures that are trained on")
+    sakinis.add_argument("--unknown", metavar="DIR", help="a data set with a structure that is not")
+    sakinis.add_argument("--leave-out", help="organs to train once without, and test on: a,b")
+    sakinis.add_argument("--no-baselines", action="store_true", help="leave out the methods that need no training")
+
+    ablation = kinds.add_parser("ablation", help="what each choice of a recipe is worth")
+    ablation.set_defaults(run=_ablation)
+    _add_experiment_options(ablation)
+    ablation.add_argument("--test", required=True, help="ids to test on: a,b,c or a file; the others are trained on")
+    ablation.add_argument("--vary", action="append", metavar="field=value", help="(default: the choices of the ADRs)")
+
+
+def _add_experiment_options(experiment: argparse.ArgumentParser) -> None:
     experiment.add_argument("--data", required=True, help="folder with imagesTr/ and labelsTr/")
     experiment.add_argument("--download", action="store_true", help=DOWNLOAD_HELP)
     experiment.add_argument("--output", required=True, help="folder for models, reports, logs and report.md")
     experiment.add_argument("--cases", help="ids to use: a,b,c or a file with one per line (default: all)")
-    experiment.add_argument("--folds", type=int, default=3, help="of the cross-validation (the paper: 10)")
-    experiment.add_argument("--k", default="1,5,15", help="training interactions (the paper: 1,2,5,10,15)")
     experiment.add_argument("--recipe", help="paper, practical, or a JSON file with recipe fields")
     experiment.add_argument("--epochs-per-run", type=int, default=10, help="of each training")
     experiment.add_argument("--minutes-per-run", type=float, help="of each training, instead of epochs")
-    experiment.add_argument("--known", metavar="DIR", help="another data set with structures that are trained on")
-    experiment.add_argument("--unknown", metavar="DIR", help="a data set with a structure that is not")
-    experiment.add_argument("--leave-out", help="organs to train once without, and test on: a,b")
-    experiment.add_argument("--no-baselines", action="store_true", help="leave out the methods that need no training")
     experiment.add_argument("--limit", type=int, default=28, help="slices per label in each test; 0: all")
     experiment.add_argument("--workers", type=int, default=1, help="processes of each test on a CPU")
     experiment.add_argument("--gpus", help="ids: one job runs on each at a time")

@@ -8,8 +8,9 @@ import pytest
 from clickseg.cli import main
 from clickseg.datasets import Case
 from clickseg.evaluation import Protocol, Result, Task, make_report
-from clickseg.experiments import Design, plan_jobs, write_sakinis_report
-from clickseg.experiments.sakinis import CLICKS, split_by_patient
+from clickseg.experiments import Budget, Design, plan_jobs, write_sakinis_report
+from clickseg.experiments.commands import CLICKS
+from clickseg.experiments.sakinis import split_by_patient
 from clickseg.experiments.summary import compare
 from clickseg.methods import BASELINES, UNet2dRecipe
 from clickseg.phantom import write_phantoms
@@ -24,7 +25,9 @@ def four_patients(tmp_path_factory):
 
 @pytest.fixture
 def design(four_patients):
-    return Design(four_patients, folds=2, ks=(1, 5), epochs=1, unknown=four_patients, leave_out=("left kidney",))
+    return Design(
+        four_patients, Budget(epochs=1), folds=2, ks=(1, 5), unknown=four_patients, leave_out=("left kidney",)
+    )
 
 
 def option(job, name):
@@ -78,12 +81,18 @@ def test_only_networks_of_the_papers_k_meet_other_data_and_every_baseline_does(d
         ({"folds": 1}, "folds"),
         ({"ks": ()}, "K must be"),
         ({"ks": (0, 5)}, "K must be"),
-        ({"minutes": 3.0}, "either epochs or minutes"),
     ],
 )
 def test_a_design_that_makes_no_sense_is_refused(design, wrong, sentence):
     with pytest.raises(ValueError, match=sentence):
         dataclasses.replace(design, **wrong)
+
+
+def test_a_training_is_as_long_as_its_epochs_or_its_minutes():
+    assert "3 minutes per training" in str(Budget(epochs=None, minutes=3.0))
+    assert "1 epoch per training" in str(Budget(epochs=1))
+    with pytest.raises(ValueError, match="either epochs or minutes"):
+        Budget(epochs=2, minutes=3.0)
 
 
 def test_an_organ_that_is_not_there_cannot_be_left_out(design, tmp_path):

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
+from .commands import CLICKS
 from .figures import box_plots, grouped_bars
 from .findings import DiceGrid, findings
 from .jobs import Job, is_done
 from .paper import TABLE_2, TABLE_3, TABLE_4
-from .sakinis import CLICKS, Design
-from .summary import Report, compare, fold_means, label_means, patient_means, read_reports
+from .sakinis import Design
+from .summary import Report, compare, fold_means, label_means, patient_means, read_reports, table
 
 FIGURES = {
     "dice": ("4", "Dice"),
@@ -44,18 +45,11 @@ def write_sakinis_report(design: Design, jobs: Sequence[Job], output: Path) -> P
 
 
 def _head(design: Design) -> str:
-    length = (
-        f"{design.epochs} epoch{'s' if design.epochs != 1 else ''}"
-        if design.minutes is None
-        else f"{design.minutes:g} minutes"
-    )
-    slices = "all slices" if design.limit is None else f"at most {design.limit} slices per organ"
     return (
         "# Sakinis et al. 2019, section IV, on our data\n\n"
-        f"{design.folds}-fold cross-validation by patient, training K in {_list(design.ks)}, {length} per training, "
-        f"user `sakinis`, seed 0, {slices} of those that hold the structure. The paper's figures stand beside ours "
-        "as an indication: its test cases are withheld, its grid is finer, and it trained "
-        "for 6 to 24 hours on four V100."
+        f"{design.folds}-fold cross-validation by patient, training K in {_list(design.ks)}, {design.budget}. The "
+        "paper's figures stand beside ours as an indication: its test cases are withheld, its grid is finer, and it "
+        "trained for 6 to 24 hours on four V100."
     )
 
 
@@ -77,7 +71,7 @@ def _cross_validation(grid: Mapping[int, Sequence[Report]], output: Path) -> str
         [f"K = {k}, volume-wise", *(f"{fold_means(r, c, 'dice_volume').mean():.3f}" for c in CLICKS)]
         for k, r in run.items()
     ]
-    lines += [_table(["Dice", *header], rows + volume), "", "### The findings of IV-A, asked of this grid", ""]
+    lines += [table(["Dice", *header], rows + volume), "", "### The findings of IV-A, asked of this grid", ""]
     lines += [f"- **{ANSWERS[found.holds]}**: {found.claim}. {found.figures}." for found in findings(dice)]
     return "\n".join(lines)
 
@@ -88,14 +82,14 @@ def _organs(reports: Sequence[Report], k: int, output: Path) -> str:
     ours = [float(fold_means(reports, TEST_CLICKS, figure).mean()) for figure in FIGURES]
     rows = [[f"**clickseg, K = {k}, cross-validation**", *(f"**{value:.3f}**" for value in ours)]]
     rows += [[name, *(f"{value:.3f}" for value in values)] for name, values in TABLE_3.items()]
-    table3 = _table([f"after {TEST_CLICKS} clicks", "Dice", "HD mm", "MAD mm"], rows)
+    table3 = table([f"after {TEST_CLICKS} clicks", "Dice", "HD mm", "MAD mm"], rows)
     found = {figure: label_means(reports, TEST_CLICKS, figure) for figure in FIGURES}
     rows = []
     for organ, dice in found["dice"].items():
         theirs = TABLE_4.get(organ, (None, None, None))
         cells = [_number(found[figure].get(organ)) for figure in FIGURES]
         rows.append([organ, f"{dice:.3f}", *cells[1:], *(_number(value) for value in theirs)])
-    table4 = _table(["organ", "Dice", "HD mm", "MAD mm", "paper: Dice", "HD mm", "MAD mm"], rows)
+    table4 = table(["organ", "Dice", "HD mm", "MAD mm", "paper: Dice", "HD mm", "MAD mm"], rows)
     patients: dict[str, list[float]] = {}
     for report in reports:
         for labels in report["cases"].values():
@@ -120,8 +114,8 @@ def _other_data(reports: Path, design: Design, output: Path) -> str:
     grouped_bars(bars, f"Networks of K = {design.best_k} on data of others", "Dice", output / "figure7.png", 1.0)
     rows = [[name, *(f"{np.mean(values[c]):.3f}" for c in CLICKS)] for name, values in bars.items()]
     rows += [[f"paper: {name}", *(f"{values[c]:.2f}" for c in CLICKS)] for name, values in TABLE_2.items()]
-    table = _table(["Dice", *(f"{c}" for c in CLICKS)], rows)
-    return f"## On other data sets (Table II, Figure 7)\n\n![Dice on other data](figure7.png)\n\n{table}"
+    head = "## On other data sets (Table II, Figure 7)\n\n![Dice on other data](figure7.png)\n\n"
+    return head + table(["Dice", *(f"{c}" for c in CLICKS)], rows)
 
 
 def _left_out(reports: Path, design: Design) -> str:
@@ -135,7 +129,7 @@ def _left_out(reports: Path, design: Design) -> str:
             rows.append([f"{organ}, trained on", *(_number(value) for value in known)])
     if not rows:
         return ""
-    return "## Trained without an organ, tested on it\n\n" + _table(["Dice", *(f"{c}" for c in CLICKS)], rows)
+    return "## Trained without an organ, tested on it\n\n" + table(["Dice", *(f"{c}" for c in CLICKS)], rows)
 
 
 def _baselines(reports: Path, design: Design) -> str:
@@ -159,7 +153,7 @@ def _baselines(reports: Path, design: Design) -> str:
         if rows:
             own = [f"{np.mean(list(patient_means(ours, c).values())):.3f}" for c in CLICKS]
             rows.insert(0, [f"**clickseg, K = {design.best_k}**", *own])
-            lines += [f"### {kind.capitalize()}", "", _table(["Dice, mean over patients", *map(str, CLICKS)], rows), ""]
+            lines += [f"### {kind.capitalize()}", "", table(["Dice, mean over patients", *map(str, CLICKS)], rows), ""]
     if not lines:
         return ""
     intro = "In brackets: 95 % interval of our lead by paired bootstrap over patients, and how many patients we won."
@@ -187,11 +181,6 @@ def _not_run(jobs: Sequence[Job], output: Path) -> str:
     if not missing:
         return ""
     return "## Not run yet\n\n" + "\n".join(f"- {name}" for name in missing)
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def _number(value: float | None) -> str:

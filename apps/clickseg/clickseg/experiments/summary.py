@@ -66,3 +66,9 @@ def compare(ours: Mapping[str, float], theirs: Mapping[str, float], seed: int = 
     draws = np.random.default_rng(seed).integers(len(common), size=(resamples, len(common)))
     low, high = np.quantile(differences[draws].mean(1), (0.025, 0.975))
     return Paired(float(differences.mean()), float(low), float(high), int((differences > 0).sum()), len(common))
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

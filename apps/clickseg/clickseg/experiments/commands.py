@@ -1,0 +1,73 @@
+"""The jobs of an experiment as `clickseg train` and `clickseg evaluate` commands that share a budget and a folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..methods import UNet2dRecipe
+from .jobs import Job
+
+CLICKS = (1, 2, 5, 10, 15)  # at test time (Sakinis 2019, IV-A)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """epochs or minutes: of each training. limit: slices per label in each test. workers: processes of each test."""
+
+    epochs: int | None = 10
+    minutes: float | None = None
+    limit: int | None = 28
+    workers: int = 1
+
+    def __post_init__(self) -> None:
+        if (self.epochs is None) == (self.minutes is None):
+            raise ValueError("give either epochs or minutes per run")
+
+    def __str__(self) -> str:
+        length = f"{self.minutes:g} minutes" if self.minutes else f"{self.epochs} epoch{'s' * (self.epochs != 1)}"
+        slices = "all slices" if self.limit is None else f"at most {self.limit} slices per organ"
+        return f"{length} per training, user `sakinis`, seed 0, {slices} of those that hold the structure"
+
+
+@dataclass(frozen=True)
+class Commands:
+    """Recipes go to folder/recipes/<name>.json, models to folder/models/<name>, reports to folder/reports/<name>."""
+
+    folder: Path
+    data: Path
+    budget: Budget
+
+    def training(self, name: str, recipe: UNet2dRecipe, cases: Sequence[str]) -> Job:
+        """Train `recipe` on these cases of the data; writes the recipe."""
+        path = self.folder / "recipes" / f"{name}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(recipe.to_dict(), indent=1) + "\n")
+        length = ("--epochs", self.budget.epochs) if self.budget.minutes is None else ("--minutes", self.budget.minutes)
+        command = ["train", "--method", recipe.method, "--data", self.data, "--cases", ",".join(cases)]
+        command += ["--recipe", path, "--output", self.folder / "models" / name, "--resume", *length]
+        return Job(f"train {name}", tuple(map(str, command)))
+
+    def test(
+        self, name: str, model: str, cases: Sequence[str] = (), data: Path | None = None, organ: str | None = None
+    ) -> Job:
+        """Test a model of this folder on some cases, or all, of the data or of another folder."""
+        player = ["--method", "unet2d", "--weights", self.folder / "models" / model / "weights.pt"]
+        player += ["--labels", organ] if organ else []
+        return self._evaluation(name, player, cases, data, (f"train {model}",))
+
+    def baseline(self, name: str, baseline: str, cases: Sequence[str] = (), data: Path | None = None) -> Job:
+        """Test a method that needs no training."""
+        return self._evaluation(name, ["--method", baseline], cases, data, ())
+
+    def _evaluation(
+        self, name: str, player: Sequence[object], cases: Sequence[str], data: Path | None, needs: tuple[str, ...]
+    ) -> Job:
+        command = ["evaluate", *player, "--data", data or self.data, "--output", self.folder / "reports" / name]
+        command += ["--clicks", ",".join(map(str, CLICKS)), "--user", "sakinis", "--seed", 0]
+        command += ["--cases", ",".join(cases)] if cases else []
+        command += ["--limit", self.budget.limit] if self.budget.limit is not None else []
+        command += ["--workers", self.budget.workers] if self.budget.workers > 1 else []
+        return Job(f"test {name}", tuple(map(str, command)), needs)
