@@ -96,6 +96,22 @@ def test_every_block_is_twice_convolution_normalisation_relu():
         assert (layer.kernel_size, layer.stride) == ((2, 2), (2, 2))
 
 
+def test_without_gradients_the_folded_normalisation_computes_the_same():
+    torch.manual_seed(0)
+    network = UNet(inputs=3, outputs=2, width=4)
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.weight, 0.5, 2)
+            torch.nn.init.normal_(module.bias)
+    x = torch.randn(2, 3, 32, 48)
+    network(5 * x + 1)  # running statistics that are not the initial ones
+    network.eval()
+    unfolded = network(x)
+    with torch.no_grad():
+        folded = network(x)
+    torch.testing.assert_close(folded, unfolded.detach(), rtol=1e-4, atol=1e-5)
+
+
 def test_every_level_is_joined_to_its_own_level_by_a_skip_connection():
     """With the way up from below cut off, what a level saw on the way down still reaches it."""
     network = UNet(inputs=1, outputs=1, width=2).eval()

@@ -3,22 +3,45 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 
-def _block(inputs: int, outputs: int) -> nn.Sequential:
-    """Twice: convolution with padding, batch normalisation, ReLU."""
-    layers: list[nn.Module] = []
-    for channels in (inputs, outputs):
-        layers += [
-            nn.Conv2d(channels, outputs, kernel_size=3, padding=1, bias=False),
-            nn.BatchNorm2d(outputs),
-            nn.ReLU(inplace=True),
-        ]
-    return nn.Sequential(*layers)
+class Block(nn.Sequential):
+    """Twice: convolution with padding, batch normalisation, ReLU.
+
+    When nothing is to be learned, the normalisation is folded into the convolution: a tenth of the network's time.
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        layers: list[nn.Module] = []
+        for channels in (inputs, outputs):
+            layers += [
+                nn.Conv2d(channels, outputs, kernel_size=3, padding=1, bias=False),
+                nn.BatchNorm2d(outputs),
+                nn.ReLU(inplace=True),
+            ]
+        super().__init__(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training or torch.is_grad_enabled():
+            return super().forward(x)
+        for first in (0, 3):
+            convolution, norm = cast(nn.Conv2d, self[first]), cast(nn.BatchNorm2d, self[first + 1])
+            x = _folded(x, convolution, norm).relu_()
+        return x
+
+
+def _folded(x: Tensor, convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> Tensor:
+    """norm(convolution(x)) with the running statistics, as one convolution."""
+    assert norm.running_var is not None, "the normalisation keeps running statistics"
+    assert norm.running_mean is not None, "the normalisation keeps running statistics"
+    scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+    weight = convolution.weight * scale[:, None, None, None]
+    return functional.conv2d(x, weight, norm.bias - norm.running_mean * scale, padding=convolution.padding)
 
 
 class UNet(nn.Module):
@@ -35,10 +58,10 @@ class UNet(nn.Module):
         super().__init__()
         widths = [width * 2**level for level in range(self.levels + 1)]
         pairs = list(pairwise(widths))
-        self.down = nn.ModuleList([_block(narrow, wide) for narrow, wide in [(inputs, width), *pairs[:-1]]])
-        self.bottleneck = _block(*pairs[-1])
+        self.down = nn.ModuleList([Block(narrow, wide) for narrow, wide in [(inputs, width), *pairs[:-1]]])
+        self.bottleneck = Block(*pairs[-1])
         self.enlarge = nn.ModuleList([nn.ConvTranspose2d(wide, narrow, 2, stride=2) for narrow, wide in pairs])
-        self.up = nn.ModuleList([_block(2 * narrow, narrow) for narrow in widths[:-1]])
+        self.up = nn.ModuleList([Block(2 * narrow, narrow) for narrow in widths[:-1]])
         self.head = nn.Conv2d(width, outputs, kernel_size=1)
 
     def forward(self, x: Tensor) -> Tensor:
