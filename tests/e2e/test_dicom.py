@@ -9,8 +9,6 @@ import pytest
 import requests
 import torch
 from monailabel.client import MONAILabelClient
-from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from clickseg.clicks import Click
 from clickseg.geometry import LPS_TO_RAS, Grid
@@ -24,39 +22,20 @@ INSIDE, OUTSIDE = [16, 14, 6], [3, 4, 6]
 LABELS = {"spleen": 1, "liver": 2}
 
 
-def slice_of(volume, number, study, series):
-    """One axial CT slice, columns to the patient's left and rows to the back, as DICOM likes it."""
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = CTImageStorage, generate_uid()
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    data = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
-    data.is_little_endian, data.is_implicit_VR = True, False
-    data.SOPClassUID, data.SOPInstanceUID = CTImageStorage, meta.MediaStorageSOPInstanceUID
-    data.StudyInstanceUID, data.SeriesInstanceUID, data.FrameOfReferenceUID = study, series, study
-    data.Modality, data.PatientName, data.PatientID, data.StudyID = "CT", "Nobody", "0", "1"
-    data.PatientBirthDate = data.PatientSex = data.AccessionNumber = data.ReferringPhysicianName = ""
-    data.StudyDate, data.StudyTime, data.SeriesNumber, data.InstanceNumber = "20240101", "120000", 1, number + 1
-    data.Rows, data.Columns = SHAPE[1], SHAPE[0]
-    data.PixelSpacing, data.SliceThickness = [SPACING[1], SPACING[0]], SPACING[2]
-    data.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
-    data.ImagePositionPatient = [ORIGIN[0], ORIGIN[1], ORIGIN[2] + number * SPACING[2]]
-    data.SamplesPerPixel, data.PhotometricInterpretation, data.PixelRepresentation = 1, "MONOCHROME2", 1
-    data.BitsAllocated, data.BitsStored, data.HighBit = 16, 16, 15
-    data.RescaleIntercept, data.RescaleSlope = 0, 1
-    data.PixelData = np.ascontiguousarray(volume[:, :, number].T).tobytes()
-    buffer = io.BytesIO()
-    pydicom.dcmwrite(buffer, data, write_like_original=False)
-    return buffer.getvalue()
-
-
 @pytest.fixture(scope="module")
 def volume():
     return np.random.default_rng(0).normal(50, 80, SHAPE).astype(np.int16)
 
 
 @pytest.fixture(scope="module")
-def series():
-    return generate_uid()
+def instances(dicom_series, volume):
+    """A study with one series: its DICOM files."""
+    return dicom_series(volume, SPACING, ORIGIN)
+
+
+@pytest.fixture(scope="module")
+def series(instances):
+    return pydicom.dcmread(io.BytesIO(instances[0])).SeriesInstanceUID
 
 
 @pytest.fixture(scope="module")
@@ -68,10 +47,9 @@ def folder(tmp_path_factory, tiny_weights):
 
 
 @pytest.fixture(scope="module")
-def archive_url(folder, archive, volume, series):
+def archive_url(folder, archive, instances):
     """An archive that holds one series."""
-    study = generate_uid()
-    with archive(folder, [slice_of(volume, number, study, series) for number in range(SHAPE[2])]) as url:
+    with archive(folder, instances) as url:
         yield url
 
 
