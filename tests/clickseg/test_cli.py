@@ -288,6 +288,22 @@ def test_a_selection_of_cases_is_evaluated_alone(report, phantom_study, weights,
     assert json.loads((tmp_path / "one" / "report.json").read_text())["cases"].keys() == {"phantom_001"}
 
 
+def test_a_baseline_is_evaluated_like_a_method_and_has_no_weights(phantom_study, tmp_path):
+    options = ["--data", phantom_study, "--cases", "phantom_000", "--clicks", "0,1", "--limit", "1"]
+    assert run("evaluate", "--method", "disc", *options, "--output", tmp_path) == 0
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert (report["method"], report["weights"]) == ("disc", None)
+    assert list(tmp_path.glob("overlay_*.png"))
+    assert run("evaluate", "--method", "disc", "--weights", "any.pt", *options, "--output", tmp_path) == 2
+
+
+@pytest.mark.usefixtures("without_pictures")
+def test_without_weights_the_shipped_ones_are_evaluated_and_named(phantom_study, tmp_path):
+    options = ["--data", phantom_study, "--cases", "phantom_000", "--labels", "liver", "--clicks", "1", "--limit", "1"]
+    assert run("evaluate", *options, "--output", tmp_path) == 0
+    assert json.loads((tmp_path / "report.json").read_text())["weights"] == "unet2d.pt"
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("without_pictures")
 def test_workers_give_the_report_of_one_process(report, phantom_study, weights, tmp_path):

@@ -81,7 +81,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         workers=arguments.workers,
     )
     plot_curves(done.report, output / "curves.png")
-    plot_examples(done.model, done.tasks, protocol, output)
+    plot_examples(done, output)
     for clicks, values in done.report["mean"].items():
         low, high = done.report["interval"][clicks]["dice"]
         print(f"{clicks:>3} clicks: Dice {values['dice']:.4f} [{low:.4f}, {high:.4f}]  MAD {values['mad_mm']} mm")

@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .clicks import Click
-from .evaluation import Game, Protocol, Task
-from .methods import Model
+from .evaluation import Evaluation, Game
 
 
 def plot_curves(report: Mapping[str, Any], path: Path) -> None:
@@ -71,13 +70,12 @@ def plot_turns(
     plt.close(figure)
 
 
-def plot_examples(model: Model, tasks: Sequence[Task], protocol: Protocol, folder: Path, number: int = 4) -> None:
+def plot_examples(done: Evaluation, folder: Path, number: int = 4) -> None:
     """Overlays of a few tasks spread over the labels, one file each: `overlay_<case>_<label>_<slice>.png`."""
-    device = next(model.segmenter.parameters()).device
-    for index in np.unique(np.linspace(0, len(tasks) - 1, number + 2).astype(int)[1:-1]):
-        task = tasks[index]
-        game = Game(model.segmenter, model.recipe.spacing, task.case)
-        turns = [(turn.masks[0], turn.clicks[0]) for turn in game.turns([task], protocol, device)]
+    for index in np.unique(np.linspace(0, len(done.tasks) - 1, number + 2).astype(int)[1:-1]):
+        task = done.tasks[index]
+        game = Game(done.model.segmenter, done.model.recipe.spacing, task.case)
+        turns = [(turn.masks[0], turn.clicks[0]) for turn in game.turns([task], done.protocol, done.device)]
         image, truth = game.stack([task])
         path = folder / f"overlay_{task.case.id}_{task.name.replace(' ', '_')}_{task.slice}.png"
         plot_turns(

@@ -42,12 +42,14 @@ class Evaluation:
     report: dict[str, Any]
     model: Model
     tasks: Sequence[Task]
+    protocol: Protocol
+    device: torch.device
 
 
-def open_player(method: str, weights: Path | str | None = None, device: torch.device | str = "cpu") -> Model:
-    """What plays: a method with weights (default: the shipped ones), or a baseline, which has none.
+def open_player(method: str, weights: Path | str | None, device: torch.device | str = "cpu") -> Model:
+    """What plays: a method with its weights, or a baseline, which has none.
 
-    Raises ValueError for an unknown name, and for weights that are another method's.
+    Raises ValueError for an unknown name, and for weights that are missing, another method's or too many.
     """
     if method in BASELINES:
         if weights is not None:
@@ -56,7 +58,9 @@ def open_player(method: str, weights: Path | str | None = None, device: torch.de
         return Model(BASELINES[method](recipe.spacing), recipe)
     if method not in METHODS:
         raise ValueError(f"unknown method {method!r}; known: {', '.join([*METHODS, *BASELINES])}")
-    model = load_model(shipped_weights(method) if weights is None else weights, device)
+    if weights is None:
+        raise ValueError(f"the method {method} needs weights")
+    model = load_model(weights, device)
     if model.recipe.method != method:
         raise ValueError(f"{weights} holds {model.recipe.method} weights, not {method}")
     return model
@@ -78,6 +82,8 @@ def evaluate(
     Raises ValueError for what does not fit together.
     """
     where = pick_device(device)
+    if weights is None and method in METHODS:
+        weights = shipped_weights(method)
     model = open_player(method, weights, where)
     folder = CaseFolder.read(data, cases)
     tasks = find_tasks(folder.cases, folder.labels or model.recipe.labels or folder.found_labels(), protocol)
@@ -91,7 +97,7 @@ def evaluate(
     facts = {"method": method, "weights": name, "data": Path(data).resolve().name}
     report = make_report(results, protocol, facts)
     write_report(report, Path(output))
-    return Evaluation(report, model, tasks)
+    return Evaluation(report, model, tasks, protocol, where)
 
 
 class Validation:
