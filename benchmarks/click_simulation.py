@@ -10,7 +10,6 @@ on the batch, on the CPU path, and on the path made for GPUs as it runs on this 
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable
@@ -24,6 +23,7 @@ from scipy import ndimage
 
 from clickseg.clicks import simulate_click
 from clickseg.clicks.simulate import _click_torch
+from publish import publish
 
 BATCH, SIZE, ROUNDS = 16, 512, 9
 
@@ -87,13 +87,7 @@ def main() -> None:
     peer = medians["MONAI deepgrow transforms"]
     lines = ["| 16 masks of 512 x 512 | ms per batch (median) | faster than MONAI |", "|---|---|---|"]
     lines += [f"| {name} | {value:.1f} | {peer / value:.1f} x |" for name, value in medians.items()]
-    table = "\n".join(lines)
-    print(table)
-    if arguments.output:
-        arguments.output.mkdir(parents=True, exist_ok=True)
-        (arguments.output / "click_simulation.md").write_text(table + "\n")
-        record = {"torch": torch.__version__, "threads": torch.get_num_threads(), "milliseconds": times}
-        (arguments.output / "click_simulation.json").write_text(json.dumps(record, indent=1) + "\n")
+    publish("click_simulation", "\n".join(lines), {"milliseconds": times}, arguments.output)
 
 
 if __name__ == "__main__":

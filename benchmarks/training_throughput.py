@@ -13,7 +13,6 @@ Each row is a process of its own, because our entry points also tell the memory 
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable
@@ -43,6 +42,7 @@ from clickseg.methods import METHODS, UNet2dRecipe
 from clickseg.networks import UNet
 from clickseg.phantom import phantom
 from clickseg.training import Interact
+from publish import publish
 
 BATCH, SIZE, K, WIDTH = 16, 256, 5, 16
 
@@ -177,13 +177,7 @@ def main() -> None:
             f"| {name} | {row['seconds']:.2f} | {row['slices_per_second']:.1f} | {peer / row['seconds']:.1f} x "
             f"| {row['predicted_per_step']:.0f} | {each:.0f} |"
         )
-    table = "\n".join(lines)
-    print(table)
-    if arguments.output:
-        arguments.output.mkdir(parents=True, exist_ok=True)
-        (arguments.output / "training_throughput.md").write_text(table + "\n")
-        record = {"torch": torch.__version__, "threads": torch.get_num_threads(), "rows": rows}
-        (arguments.output / "training_throughput.json").write_text(json.dumps(record, indent=1) + "\n")
+    publish("training_throughput", "\n".join(lines), {"rows": rows}, arguments.output)
 
 
 if __name__ == "__main__":

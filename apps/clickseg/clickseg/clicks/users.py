@@ -7,7 +7,7 @@ All of them work on the CPU, image by image, and draw from each image's generato
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,15 +25,39 @@ Mask = NDArray[np.bool_]
 Voxels = NDArray[np.int64]
 Spacing = float | tuple[float, ...]
 
-# One image: (prediction, truth, clicked voxels (N, D), generator) -> (voxel, label), or None for no click.
-Pick = Callable[[NDArray[Any], NDArray[Any], Voxels, torch.Generator], tuple[Voxels, int] | None]
-
 # How often a trembling hand tries to hit the right side of the boundary before it is held still.
 TRIES = 10
 
 
+class _OneByOne:
+    """A user that looks at one image after the other: a SimulatedUser out of `_pick`."""
+
+    def _pick(
+        self, prediction: NDArray[Any], truth: NDArray[Any], clicked: Voxels, generator: torch.Generator
+    ) -> tuple[Voxels, int] | None:
+        """Voxel and label of the next click, or None for no click. clicked: voxels (N, D)."""
+        raise NotImplementedError
+
+    def __call__(
+        self, logits: Tensor | None, label: Tensor, clicks: Tensor, generators: Sequence[torch.Generator]
+    ) -> Tensor:
+        """Rows (B, D+1); label -1 where no click is picked."""
+        if logits is not None and logits.shape[2:] != label.shape[1:]:
+            raise ValueError(f"logits {tuple(logits.shape)} and label {tuple(label.shape)} differ in shape")
+        if len(generators) != len(label):
+            raise ValueError(f"{len(generators)} generators for a batch of {len(label)}")
+        predictions = torch.zeros_like(label) if logits is None else logits.argmax(1).to(label.dtype)
+        rows = np.full((len(label), label.ndim), PADDING, np.int64)
+        images = zip(predictions.cpu().numpy(), label.cpu().numpy(), clicks.cpu().numpy(), generators, strict=True)
+        for row, (prediction, truth, before, generator) in zip(rows, images, strict=True):
+            picked = self._pick(prediction, truth, before[before[:, -1] != PADDING, :-1], generator)
+            if picked is not None:
+                row[:-1], row[-1] = picked
+        return torch.from_numpy(rows).to(label.device)
+
+
 @dataclass(frozen=True)
-class DeterministicUser:
+class DeterministicUser(_OneByOne):
     """The innermost point of the largest error (RITM's evaluation user: Sofiiuk 2021, isegm/inference/clicker.py).
 
     Of all wrong voxels it clicks the one farthest (Euclidean) from the edge of its error: the false negatives are one
@@ -50,11 +74,6 @@ class DeterministicUser:
     def __post_init__(self) -> None:
         _check_spacing(self.spacing)
 
-    def __call__(
-        self, logits: Tensor | None, label: Tensor, clicks: Tensor, generators: Sequence[torch.Generator]
-    ) -> Tensor:
-        return _one_by_one(self._pick, logits, label, clicks, generators)
-
     def _pick(
         self, prediction: NDArray[Any], truth: NDArray[Any], clicked: Voxels, generator: torch.Generator
     ) -> tuple[Voxels, int] | None:
@@ -70,7 +89,7 @@ class DeterministicUser:
 
 
 @dataclass(frozen=True)
-class LiuUser:
+class LiuUser(_OneByOne):
     """The middle of the largest mis-segmented region, disturbed (Liu et al., MICCAI 2022, section 4.1).
 
     Regions are the connected components of the error (diagonal neighbours touch) among voxels of one true class, so
@@ -88,11 +107,6 @@ class LiuUser:
     def __post_init__(self) -> None:
         if not self.disturbance >= 0:
             raise ValueError(f"a disturbance is a number of voxels from 0 up, got {self.disturbance}")
-
-    def __call__(
-        self, logits: Tensor | None, label: Tensor, clicks: Tensor, generators: Sequence[torch.Generator]
-    ) -> Tensor:
-        return _one_by_one(self._pick, logits, label, clicks, generators)
 
     def _pick(
         self, prediction: NDArray[Any], truth: NDArray[Any], clicked: Voxels, generator: torch.Generator
@@ -241,24 +255,6 @@ def voxels_around(mask: Mask, width: float) -> Voxels:
     )
     distance = ndimage.distance_transform_edt(~mask[grown])
     return np.argwhere((distance > 0) & (distance <= width)) + [side.start for side in grown]
-
-
-def _one_by_one(
-    pick: Pick, logits: Tensor | None, label: Tensor, clicks: Tensor, generators: Sequence[torch.Generator]
-) -> Tensor:
-    """Rows (B, D+1) of a user that picks its click for one image at a time; label -1 where it picks none."""
-    if logits is not None and logits.shape[2:] != label.shape[1:]:
-        raise ValueError(f"logits {tuple(logits.shape)} and label {tuple(label.shape)} differ in shape")
-    if len(generators) != len(label):
-        raise ValueError(f"{len(generators)} generators for a batch of {len(label)}")
-    predictions = torch.zeros_like(label) if logits is None else logits.argmax(1).to(label.dtype)
-    rows = np.full((len(label), label.ndim), PADDING, np.int64)
-    images = zip(predictions.cpu().numpy(), label.cpu().numpy(), clicks.cpu().numpy(), generators, strict=True)
-    for row, (prediction, truth, before, generator) in zip(rows, images, strict=True):
-        picked = pick(prediction, truth, before[before[:, -1] != PADDING, :-1], generator)
-        if picked is not None:
-            row[:-1], row[-1] = picked
-    return torch.from_numpy(rows).to(label.device)
 
 
 def _errors(prediction: NDArray[Any], truth: NDArray[Any]) -> Iterator[tuple[int, Voxels, Mask]]:

@@ -12,9 +12,9 @@ import numpy as np
 
 from ..datasets import CaseFolder
 from ..methods import UNet2dRecipe
-from .commands import CLICKS, Budget, Commands
-from .jobs import Job, is_done
-from .summary import compare, patient_means, read_reports, table
+from .commands import CLICKS, Budget, Commands, base_recipe
+from .jobs import Job
+from .summary import compare, patient_means, read_reports, table, write_markdown
 
 BASE = "base"
 
@@ -78,8 +78,7 @@ def plan_ablation(design: Ablation, output: Path) -> list[Job]:
     train = [case for case in ids if case not in design.test]
     if not train:
         raise ValueError("no case is left to train on")
-    base = UNet2dRecipe.find(design.recipe) if design.recipe else UNet2dRecipe()
-    base = base.with_labels(folder.labels or folder.found_labels())
+    base = base_recipe(design.recipe, folder)
     recipes = {name: UNet2dRecipe.from_dict({**base.to_dict(), **changes}) for name, changes in design.variants.items()}
     make = Commands(output, design.data, design.budget)
     jobs = []
@@ -110,10 +109,4 @@ def write_ablation_report(design: Ablation, jobs: Sequence[Job], output: Path) -
         "it does not hold what another seed of the training would change.",
         table(["Dice, mean over patients", *(f"{clicks} clicks" for clicks in CLICKS)], rows),
     ]
-    missing = [job.name for job in jobs if not is_done(output, job)]
-    if missing:
-        parts.append("## Not run yet\n\n" + "\n".join(f"- {name}" for name in missing))
-    path = output / "report.md"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n\n".join(parts) + "\n")
-    return path
+    return write_markdown(parts, jobs, output)

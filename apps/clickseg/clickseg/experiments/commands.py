@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..datasets import CaseFolder
 from ..methods import UNet2dRecipe
 from .jobs import Job
 
@@ -30,6 +31,12 @@ class Budget:
         length = f"{self.minutes:g} minutes" if self.minutes else f"{self.epochs} epoch{'s' * (self.epochs != 1)}"
         slices = "all slices" if self.limit is None else f"at most {self.limit} slices per organ"
         return f"{length} per training, user `sakinis`, seed 0, {slices} of those that hold the structure"
+
+
+def base_recipe(name: str | None, folder: CaseFolder) -> UNet2dRecipe:
+    """The recipe of a name or a file, or the method's own, for the labels of a data folder."""
+    recipe = UNet2dRecipe.find(name) if name else UNet2dRecipe()
+    return recipe.with_labels(folder.labels or folder.found_labels())
 
 
 @dataclass(frozen=True)

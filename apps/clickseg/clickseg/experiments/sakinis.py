@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from ..datasets import CaseFolder
-from ..methods import BASELINES, UNet2dRecipe
-from .commands import Budget, Commands
+from ..methods import BASELINES
+from .commands import Budget, Commands, base_recipe
 from .jobs import Job
 
 BEST_K = 5  # "models trained with maximum 5 interactions" serve IV-B, IV-C and IV-D
@@ -59,12 +59,11 @@ def split_by_patient(ids: Sequence[str], folds: int, seed: int) -> list[list[str
 def plan_jobs(design: Design, output: Path) -> list[Job]:
     """All jobs, models before their tests; writes the recipe of every training into `output`/recipes."""
     folder = CaseFolder.read(design.data, design.cases)
-    labels = dict(folder.labels or folder.found_labels())
+    base = base_recipe(design.recipe, folder)
+    labels = base.labels
     unknown = sorted(set(design.leave_out) - set(labels))
     if unknown:
         raise ValueError(f"cannot leave out {', '.join(unknown)}; the data has {', '.join(labels)}")
-    base = UNet2dRecipe.find(design.recipe) if design.recipe else UNet2dRecipe()
-    base = base.with_labels(labels)
     folds = split_by_patient([case.id for case in folder.cases], design.folds, base.seed)
     make = Commands(output, design.data, design.budget)
     jobs: list[Job] = []

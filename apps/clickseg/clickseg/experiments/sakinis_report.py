@@ -11,10 +11,10 @@ import numpy as np
 from .commands import CLICKS
 from .figures import box_plots, grouped_bars
 from .findings import DiceGrid, findings
-from .jobs import Job, is_done
+from .jobs import Job
 from .paper import TABLE_2, TABLE_3, TABLE_4
 from .sakinis import Design
-from .summary import Report, compare, fold_means, label_means, patient_means, read_reports, table
+from .summary import Report, compare, fold_means, label_means, patient_means, read_reports, table, write_markdown
 
 FIGURES = {
     "dice": ("4", "Dice"),
@@ -37,11 +37,8 @@ def write_sakinis_report(design: Design, jobs: Sequence[Job], output: Path) -> P
         _left_out(reports, design),
         _baselines(reports, design),
         _examples(reports, design, output),
-        _not_run(jobs, output),
     ]
-    path = output / "report.md"
-    path.write_text("\n\n".join(part for part in parts if part) + "\n")
-    return path
+    return write_markdown(parts, jobs, output)
 
 
 def _head(design: Design) -> str:
@@ -174,13 +171,6 @@ def _examples(reports: Path, design: Design, output: Path) -> str:
         shutil.copy(picture, output / picture.name)
         lines += [f"![{picture.stem}]({picture.name})", ""]
     return "\n".join(lines).rstrip()
-
-
-def _not_run(jobs: Sequence[Job], output: Path) -> str:
-    missing = [job.name for job in jobs if not is_done(output, job)]
-    if not missing:
-        return ""
-    return "## Not run yet\n\n" + "\n".join(f"- {name}" for name in missing)
 
 
 def _number(value: float | None) -> str:

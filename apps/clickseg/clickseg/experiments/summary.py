@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .jobs import Job, is_done
+
 Report = Mapping[str, Any]
 
 
@@ -72,3 +74,14 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def write_markdown(parts: Sequence[str], jobs: Sequence[Job], output: Path) -> Path:
+    """`output`/report.md: the parts that are not empty, then the jobs that have not been run. Returns its path."""
+    missing = [job.name for job in jobs if not is_done(output, job)]
+    if missing:
+        parts = [*parts, "## Not run yet\n\n" + "\n".join(f"- {name}" for name in missing)]
+    path = output / "report.md"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n\n".join(part for part in parts if part) + "\n")
+    return path

@@ -46,7 +46,7 @@ class UNet2dRecipe(Recipe):
     learning_rate: float = 1e-3
     warmup: int = 50  # steps in which the learning rate rises linearly to its value
     decay: float = 0.3  # the share of the training, at its end, in which the learning rate falls linearly to zero
-    label_balance: float = 0.5  # structures are drawn with weight (number of their slices) ** -label_balance
+    label_balance: float = 0.5  # a slice of a structure that has n slices is drawn with weight n ** -label_balance
     augment: bool = True
     freeze_batchnorm: bool = False  # keep its running statistics: N processes then compute what one does
     seed: int = 4242
