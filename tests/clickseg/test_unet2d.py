@@ -157,6 +157,16 @@ def test_the_network_sees_the_standardised_slice_and_the_clicks_inside_and_outsi
     assert seen[0][0, 2, 9, 20] == 1
 
 
+@pytest.mark.parametrize("overlap", ["sum", "max"])
+def test_the_recipe_says_whether_the_gaussians_of_clicks_add_up(overlap):
+    seen = []
+    network = segmenter(dataclasses.replace(TINY, overlap=overlap))
+    network.network.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
+    crowd = torch.tensor([[[5, 5, 1], [5, 6, 1], [20, 20, 1]]])
+    network(slices(32, 32)[:1], crowd)
+    torch.testing.assert_close(seen[0][:, 1:], gaussian_guidance(crowd, (1, 0), (32, 32), TINY.sigma, overlap))
+
+
 def test_without_a_window_nothing_is_clipped():
     image = slices(16, 16) * 100
     code = segmenter(dataclasses.replace(TINY, window=None)).encode(image)

@@ -13,9 +13,9 @@ some = settings(max_examples=30)
 SHAPES = {2: (33, 40), 3: (24, 20, 28)}
 
 
-def drawn(clicks, shape, labels=(1, 0), sigma=2.0):
+def drawn(clicks, shape, labels=(1, 0), sigma=2.0, overlap="sum"):
     """The guidance of one image: (len(labels), *S)."""
-    return gaussian_guidance(stack_clicks([clicks], len(shape)), labels, shape, sigma)[0].numpy()
+    return gaussian_guidance(stack_clicks([clicks], len(shape)), labels, shape, sigma, overlap)[0].numpy()
 
 
 def smoothed(positions, shape, sigma, truncate=4.0):
@@ -60,6 +60,28 @@ def test_guidance_is_the_gaussian_filter_in_three_dimensions_too(positions):
     inside, outside = drawn([Click(position, 1) for position in positions], SHAPES[3])
     np.testing.assert_allclose(inside, smoothed(positions, SHAPES[3], sigma=2), atol=1e-6)
     assert not outside.any()
+
+
+@pytest.mark.parametrize("dimension", [2, 3])
+@some
+@given(data=st.data())
+def test_gaussians_that_do_not_add_up_tell_how_far_the_nearest_click_is(dimension, data):
+    shape = SHAPES[dimension]
+    positions = data.draw(positions_on(shape, min_size=1, max_size=6))
+    inside, outside = drawn([Click(position, 1) for position in positions], shape, overlap="max")
+    away = np.ones(shape, bool)
+    away[tuple(np.transpose(positions))] = False
+    distance = ndimage.distance_transform_edt(away)
+    near = distance <= 8  # four sigma; what lies beyond is next to nothing
+    np.testing.assert_allclose(inside[near], np.exp(-((distance[near] / 2) ** 2) / 2), atol=1e-6)
+    assert inside[~near].max(initial=0) <= np.exp(-(4**2) / 2)
+    assert not outside.any()
+
+
+def test_a_click_apart_from_a_crowd_fades_only_where_gaussians_add_up():
+    clicks = [Click((5, column), 1) for column in (5, 6, 7)] + [Click((25, 30), 1)]
+    assert drawn(clicks, SHAPES[2], overlap="max")[0, 25, 30] == 1
+    assert drawn(clicks, SHAPES[2], overlap="sum")[0, 25, 30] < 0.4
 
 
 @pytest.mark.parametrize("sigma", [0.7, 1.3, 2.0, 3.1])

@@ -5,24 +5,32 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from .click import PADDING
 
+Overlap = Literal["sum", "max"]
 
-def gaussian_guidance(clicks: Tensor, labels: Sequence[int], shape: Sequence[int], sigma: float) -> Tensor:
-    """One channel per label: unit pixels at its clicks, smoothed, normalised to [0, 1] (Sakinis 2019, III-B).
 
-    The smoothing is the sum of one Gaussian patch (4 sigma each way) per click, so time grows with the clicks and not
-    with the image, and memory is that of one patch per image however many clicks there are.
+def gaussian_guidance(
+    clicks: Tensor, labels: Sequence[int], shape: Sequence[int], sigma: float, overlap: Overlap = "sum"
+) -> Tensor:
+    """One channel per label: a Gaussian at each of its clicks, in [0, 1] (Sakinis 2019, III-B).
+
+    Gaussians are drawn as patches (4 sigma each way), so time grows with the clicks and not with the image, and memory
+    is that of one patch per image however many clicks there are.
 
     Args:
         clicks: (B, N, D+1) voxel rows on the grid of `shape`; label -1 is padding.
         labels: the label drawn in each channel.
         shape: spatial shape S, D numbers.
         sigma: standard deviation, voxels of that grid.
+        overlap: "sum" adds up the Gaussians of a channel and divides by the peak, which is to smooth an image of unit
+            pixels and normalise it (the paper); with "max" the nearest click counts alone, so that every click has the
+            height 1 however many others are near it.
 
     Returns:
         (B, len(labels), *S) float32 on the device of `clicks`; a channel without clicks is zero.
@@ -50,6 +58,12 @@ def gaussian_guidance(clicks: Tensor, labels: Sequence[int], shape: Sequence[int
         inside = ((positions >= 0) & (positions < extent)).all(-1)
         base = (item * len(labels) + channel) * math.prod(shape)
         index = base[:, None] + (positions * strides).sum(-1)
-        flat.index_put_((index[inside],), patch.expand(len(item), -1)[inside], accumulate=True)
+        values = patch.expand(len(item), -1)[inside]
+        if overlap == "sum":
+            flat.index_put_((index[inside],), values, accumulate=True)
+        else:  # each image has one patch at most, so no index comes twice
+            flat[index[inside]] = torch.maximum(flat[index[inside]], values)
+    if overlap == "max":
+        return guidance
     peak = guidance.flatten(2).amax(-1).clamp_min(torch.finfo(torch.float32).tiny)
     return guidance / peak.view(batch, len(labels), *([1] * dimension))

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..clicks import SakinisUser, gaussian_guidance
+from ..clicks.encode import Overlap
 from ..clicks.simulate import Metric, check_metric
 from ..networks import UNet
 from .protocol import Method, Recipe, Segmenter
@@ -19,7 +20,7 @@ INSIDE, OUTSIDE = 1, 0
 
 @dataclass(frozen=True)
 class UNet2dRecipe(Recipe):
-    """The numbers of `unet2d`; the defaults are the shipped model's, `docs/adr` says why where they leave Table I.
+    """The numbers of `unet2d`; the defaults suit short trainings on a CPU, `docs/adr` says where they leave Table I.
 
     window: HU (or whatever the image holds), clipped to before standardising with the mean and the deviation of the
     clipped training voxels.
@@ -33,6 +34,7 @@ class UNet2dRecipe(Recipe):
     deviation: float = 97.7
     width: int = 16
     sigma: float = 2.0  # voxels of the model grid (Table I)
+    overlap: Overlap = "sum"  # of the Gaussians of clicks near each other
 
     max_clicks: int = 5  # K
     reading: Literal["skip", "stop"] = "stop"
@@ -61,7 +63,12 @@ class UNet2dRecipe(Recipe):
         for name in ("warmup", "decay", "label_balance"):
             if getattr(self, name) < 0:
                 raise ValueError(f"recipe field {name} must not be negative, got {getattr(self, name)!r}")
-        choices = {"reading": ("skip", "stop"), "first_click": ("interior", "anywhere"), "click_unit": ("mm", "voxel")}
+        choices = {
+            "overlap": ("sum", "max"),
+            "reading": ("skip", "stop"),
+            "first_click": ("interior", "anywhere"),
+            "click_unit": ("mm", "voxel"),
+        }
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"recipe field {name} must be one of {allowed}, got {getattr(self, name)!r}")
@@ -101,7 +108,10 @@ class UNet2d(Segmenter):
                 "unet2d has no input for an initial mask (Sakinis 2019, III-B: image and two click channels)"
             )
         height, width = code.shape[-2:]
-        guidance = gaussian_guidance(clicks.to(code.device), (INSIDE, OUTSIDE), (height, width), self.recipe.sigma)
+        recipe = self.recipe
+        guidance = gaussian_guidance(
+            clicks.to(code.device), (INSIDE, OUTSIDE), (height, width), recipe.sigma, recipe.overlap
+        )
         x = torch.cat([code, guidance.to(code.dtype)], dim=1)
         padding = (0, -width % UNet.divisor, 0, -height % UNet.divisor)
         x = functional.pad(x, padding, mode="replicate") if any(padding) else x
