@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from monai.apps import DecathlonDataset, download_and_extract
 from monai.data import MetaTensor
 from monai.transforms import Compose
 from numpy.typing import NDArray
@@ -88,8 +89,6 @@ def download_task(folder: Path | str) -> None:
     folder = Path(folder)
     if folder.exists():
         return
-    from monai.apps import DecathlonDataset, download_and_extract  # takes seconds, and servers never need it
-
     if folder.name not in DecathlonDataset.resource:
         tasks = ", ".join(DecathlonDataset.resource)
         raise ValueError(f"only tasks of the Medical Segmentation Decathlon can be downloaded: DIR/{{{tasks}}}")
