@@ -102,6 +102,7 @@ def _sakinis(arguments: argparse.Namespace) -> int:
         unknown=arguments.unknown and Path(arguments.unknown),
         leave_out=tuple(arguments.leave_out.split(",")) if arguments.leave_out else (),
         baselines=not arguments.no_baselines,
+        rivals=arguments.rivals,
         cases=cases,
     )
     jobs = plan_jobs(design, Path(arguments.output))
@@ -243,7 +244,7 @@ def _numbers(text: str, option: str) -> tuple[int, ...]:
 def _add_train(commands: Any) -> None:
     train = commands.add_parser("train", help="train a method on labelled studies")
     train.set_defaults(run=_train)
-    train.add_argument("--method", default="unet2d")
+    train.add_argument("--method", default="unet2d", help="or a rival: automatic, deepgrow")
     train.add_argument("--data", required=True, help="folder with imagesTr/ and labelsTr/")
     train.add_argument("--download", action="store_true", help=DOWNLOAD_HELP)
     train.add_argument("--output", required=True, help="folder for checkpoint, weights, log and curves")
@@ -260,7 +261,7 @@ def _add_train(commands: Any) -> None:
 def _add_evaluate(commands: Any) -> None:
     evaluate = commands.add_parser("evaluate", help="let a simulated user click on labelled studies and measure")
     evaluate.set_defaults(run=_evaluate)
-    evaluate.add_argument("--method", default="unet2d", help="a method or a baseline")
+    evaluate.add_argument("--method", default="unet2d", help="a method, a rival or a baseline")
     evaluate.add_argument("--data", required=True, help="folder with imagesTr/ and labelsTr/")
     evaluate.add_argument("--download", action="store_true", help=DOWNLOAD_HELP)
     evaluate.add_argument("--cases", help="ids to evaluate: a,b,c or a file with one per line (default: all)")
@@ -288,6 +289,11 @@ def _add_experiment(commands: Any) -> None:
     sakinis.add_argument("--known", metavar="DIR", help="another data set with structures that are trained on")
     sakinis.add_argument("--unknown", metavar="DIR", help="a data set with a structure that is not")
     sakinis.add_argument("--leave-out", help="organs to train once without, and test on: a,b")
+    sakinis.add_argument(
+        "--rivals",
+        action="store_true",
+        help="train the U-Net without clicks, and MONAI's DeepGrow, as long",
+    )
     sakinis.add_argument("--no-baselines", action="store_true", help="leave out the methods that need no training")
 
     ablation = kinds.add_parser("ablation", help="what each choice of a recipe is worth")

@@ -55,19 +55,18 @@ class Interact:
         self.reading = reading
         self.freeze_batchnorm = freeze_batchnorm
 
+    @classmethod
+    def of(cls, recipe: UNet2dRecipe, click: SimulateClickd | None = None) -> Interact:
+        """The step that a recipe asks for; with the recipe's own user if no other is given."""
+        click = click or SimulateClickd(recipe.user(recipe.spacing))
+        return cls(click, recipe.max_clicks, recipe.reading, recipe.freeze_batchnorm)
+
     def __call__(self, engine: Any, batch: Mapping[str, Any]) -> dict[str, Any]:
         device = engine.state.device
         image, label, seeds = (batch[key].to(device) for key in ("image", "label", "seed"))
         network = engine.network
         segmenter = cast(Segmenter, network.module if isinstance(network, DistributedDataParallel) else network)
-        draws = torch.stack(
-            [torch.rand(self.max_clicks, generator=torch.Generator().manual_seed(int(seed))) for seed in seeds], dim=1
-        )
-        schedule = click_schedule(self.max_clicks, self.reading, draws).to(device)
-        segmenter.eval()
-        with torch.no_grad(), half_precision(device):
-            code = segmenter.encode(image)
-            *_, last = interact(segmenter, code, label, self.click, seeds, self.max_clicks, schedule)
+        clicks = self.play(segmenter, image, label, seeds)
         network.train()
         if self.freeze_batchnorm:
             for module in segmenter.modules():
@@ -75,13 +74,30 @@ class Interact:
                     module.eval()
         engine.optimizer.zero_grad(set_to_none=True)
         with half_precision(device):
-            logits = network(image, last.clicks)
+            logits = network(image, clicks)
         loss = engine.loss_function(logits, label)
         loss.backward()
         engine.optimizer.step()
-        clicks = (last.clicks[..., -1] != PADDING).sum(1).float().mean()
-        loss_mean, clicks_mean = mean_over_processes(torch.stack([loss.detach(), clicks.to(loss)])).tolist()
+        count = (clicks[..., -1] != PADDING).sum(1).float().mean()
+        loss_mean, clicks_mean = mean_over_processes(torch.stack([loss.detach(), count.to(loss)])).tolist()
         return {CommonKeys.LOSS: loss_mean, "clicks": clicks_mean}
+
+    @torch.no_grad()
+    def play(self, segmenter: Segmenter, image: Tensor, label: Tensor, seeds: Tensor) -> Tensor:
+        """The clicks (B, N, D+1) of a game against the network as it is; none if K is 0."""
+        clicks = torch.empty(len(image), 0, image.ndim - 1, dtype=torch.int64, device=image.device)
+        if self.max_clicks == 0:
+            return clicks
+        draws = torch.stack(
+            [torch.rand(self.max_clicks, generator=torch.Generator().manual_seed(int(seed))) for seed in seeds], dim=1
+        )
+        schedule = click_schedule(self.max_clicks, self.reading, draws).to(image.device)
+        segmenter.eval()
+        with half_precision(image.device):
+            code = segmenter.encode(image)
+            for turn in interact(segmenter, code, label, self.click, seeds, self.max_clicks, schedule):
+                clicks = turn.clicks
+        return clicks
 
 
 def mean_over_processes(values: Tensor) -> Tensor:
@@ -187,7 +203,8 @@ def build_trainer(
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
         torch.cuda.set_device(device)
     torch.manual_seed(recipe.seed)
-    segmenter = find_method(method).build(recipe)
+    made = find_method(method)
+    segmenter = made.build(recipe)
     if plan.init is not None:
         segmenter.load_state_dict(_fitting_state(plan.init, recipe))
     to_device(segmenter, device)
@@ -207,20 +224,16 @@ def build_trainer(
     network: nn.Module = segmenter
     if processes > 1:
         network = DistributedDataParallel(segmenter, device_ids=[device.index] if device.type == "cuda" else None)
+    step = made.step(recipe) if made.step else Interact.of(recipe, click)
     trainer = ClickTrainer(
         device=device,
         max_epochs=plan.epochs if plan.epochs is not None else sys.maxsize,
         train_data_loader=loader,
         network=network,
         optimizer=optimizer,
-        loss_function=find_method(method).loss,
+        loss_function=made.loss,
         epoch_length=recipe.steps_per_epoch,
-        iteration_update=Interact(
-            click or SimulateClickd(recipe.user(recipe.spacing)),
-            recipe.max_clicks,
-            recipe.reading,
-            recipe.freeze_batchnorm,
-        ),
+        iteration_update=step,
         decollate=False,
     )
     trainer.state.epoch = first_step // recipe.steps_per_epoch

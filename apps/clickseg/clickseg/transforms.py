@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from monai.transforms import (
 from .clicks import SimulateClickd
 from .geometry import AxialSlices, resize, resize_labels, resized_shape
 from .images import read_volume
-from .methods import UNet2dRecipe
+from .methods import UNet2dRecipe, find_method
 
 __all__ = ["CropAroundLabeld", "PickSliced", "SimulateClickd", "SlicesOnModelGridd", "augment", "preprocess"]
 
@@ -68,13 +68,23 @@ def _resized_label(plane: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 class PickSliced(Transform):
-    """One structure of one slice: `image` (1, H, W) float32, `label` (1, H, W) float32 of 0 and 1."""
+    """One structure of one slice: `image` (1, H, W) float32, `label` (1, H, W) float32 of 0 and `class`, which is 1.
+
+    With `classes`, label values, the label has all of them, numbered 1, 2, ... in that order, and `class` is the
+    number of the structure.
+    """
+
+    def __init__(self, classes: Sequence[int] = ()) -> None:
+        self.classes = tuple(classes)
 
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
         number, value = data["slice"], data["value"]
         image = torch.from_numpy(np.asarray(data["image"][number], dtype=np.float32))[None]
-        label = torch.from_numpy(np.asarray(data["label"][number] == value, dtype=np.float32))[None]
-        return {"image": image, "label": label, "seed": data["seed"]}
+        values = self.classes or (value,)
+        numbers = np.zeros(256, np.float32)  # a label image is uint8 here
+        numbers[list(values)] = range(1, len(values) + 1)
+        label = torch.from_numpy(numbers[data["label"][number]])[None]
+        return {"image": image, "label": label, "class": values.index(value) + 1, "seed": data["seed"]}
 
 
 class CropAroundLabeld(Randomizable, Transform):
@@ -87,16 +97,16 @@ class CropAroundLabeld(Randomizable, Transform):
         self.size = size
         self.corner: list[int] = []
 
-    def randomize(self, label: torch.Tensor) -> None:
-        pixels = label[0].nonzero()
+    def randomize(self, structure: torch.Tensor) -> None:
+        pixels = structure[0].nonzero()
         chosen = pixels[self.R.randint(len(pixels))].tolist()
         self.corner = []
-        for index, count in zip(chosen, label.shape[1:], strict=True):
+        for index, count in zip(chosen, structure.shape[1:], strict=True):
             start = index - self.R.randint(self.size)
             self.corner.append(min(max(start, 0), max(count - self.size, 0)))
 
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        self.randomize(data["label"])
+        self.randomize(data["label"] == data["class"])
         top, left = self.corner
         result = dict(data)
         for key in ("image", "label"):
@@ -114,12 +124,17 @@ def preprocess(recipe: UNet2dRecipe) -> list[Transform]:
 
 def augment(recipe: UNet2dRecipe) -> list[Transform]:
     """What training adds after `preprocess`: a structure of a slice, a crop, and random changes if it says so."""
-    crop: list[Transform] = [PickSliced(), CropAroundLabeld(recipe.size)]
+    pick = PickSliced(getattr(recipe, "classes", ()))
+    samples = find_method(recipe.method).samples
+    if samples is not None:
+        return [pick, *samples(recipe)]
+    crop = CropAroundLabeld(recipe.size)
     if not recipe.augment:
-        return crop
+        return [pick, crop]
     units = recipe.deviation
     return [
-        *crop,
+        pick,
+        crop,
         RandAffined(
             ("image", "label"),
             prob=0.5,

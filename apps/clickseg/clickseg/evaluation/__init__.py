@@ -12,7 +12,7 @@ import torch
 
 from ..datasets import CaseFolder
 from ..machine import pick_device
-from ..methods import BASELINES, METHODS, Model, Recipe, Segmenter, load_model, shipped_weights
+from ..methods import BASELINES, METHODS, RIVALS, Model, Recipe, Segmenter, load_model, shipped_weights
 from .game import Game, by_case, play_all, play_all_parallel, play_case
 from .report import Table, make_report, tabulate, tabulate_effort, write_report
 from .tasks import USERS, Protocol, Result, Task, find_tasks
@@ -56,8 +56,8 @@ def open_player(method: str, weights: Path | str | None, device: torch.device | 
             raise ValueError(f"the baseline {method} has no weights")
         recipe = Recipe()
         return Model(BASELINES[method](recipe.spacing), recipe)
-    if method not in METHODS:
-        raise ValueError(f"unknown method {method!r}; known: {', '.join([*METHODS, *BASELINES])}")
+    if method not in METHODS | RIVALS:
+        raise ValueError(f"unknown method {method!r}; known: {', '.join([*METHODS, *RIVALS, *BASELINES])}")
     if weights is None:
         raise ValueError(f"the method {method} needs weights")
     model = load_model(weights, device)

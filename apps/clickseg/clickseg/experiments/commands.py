@@ -58,10 +58,16 @@ class Commands:
         return Job(f"train {name}", tuple(map(str, command)))
 
     def test(
-        self, name: str, model: str, cases: Sequence[str] = (), data: Path | None = None, organ: str | None = None
+        self,
+        name: str,
+        model: str,
+        cases: Sequence[str] = (),
+        data: Path | None = None,
+        organ: str | None = None,
+        method: str = "unet2d",
     ) -> Job:
         """Test a model of this folder on some cases, or all, of the data or of another folder."""
-        player = ["--method", "unet2d", "--weights", self.folder / "models" / model / "weights.pt"]
+        player = ["--method", method, "--weights", self.folder / "models" / model / "weights.pt"]
         player += ["--labels", organ] if organ else []
         return self._evaluation(name, player, cases, data, (f"train {model}",))
 

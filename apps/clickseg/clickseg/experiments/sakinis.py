@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ..datasets import CaseFolder
-from ..methods import BASELINES
+from ..methods import BASELINES, RIVALS
 from .commands import Budget, Commands, base_recipe
 from .jobs import Job
 
@@ -22,7 +23,7 @@ class Design:
 
     data: folder with imagesTr/ and labelsTr/; known, unknown: further ones, with structures that the training has seen
     (IV-B) and has not (IV-C). leave_out: organs, each of which one more network is trained without. baselines: whether
-    these play, too.
+    these play, too. rivals: whether other methods are trained on the same cases, for as long, and play.
     """
 
     data: Path
@@ -34,6 +35,7 @@ class Design:
     unknown: Path | None = None
     leave_out: tuple[str, ...] = ()
     baselines: bool = True
+    rivals: bool = False
     cases: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
@@ -77,6 +79,13 @@ def plan_jobs(design: Design, output: Path) -> list[Job]:
                 for kind, data in (("known", design.known), ("unknown", design.unknown)):
                     if data is not None:
                         jobs.append(make.test(f"{kind}_{model}", model, data=data))
+        for rival in RIVALS if design.rivals else ():
+            model = f"fold{fold}_{rival}"
+            theirs: Any = RIVALS[rival].recipe
+            jobs.append(make.training(model, theirs.beside(base), train))
+            jobs.append(make.test(f"cv_{model}", model, test, method=rival))
+            if design.unknown is not None and fold == 0:
+                jobs.append(make.test(f"unknown_{rival}", model, data=design.unknown, method=rival))
         for baseline in BASELINES if design.baselines else ():
             jobs.append(make.baseline(f"cv_fold{fold}_{baseline}", baseline, test))
     for baseline in BASELINES if design.baselines and design.unknown is not None else ():

@@ -153,8 +153,11 @@ def _baselines(reports: Path, design: Design) -> str:
             lines += [f"### {kind.capitalize()}", "", table(["Dice, mean over patients", *map(str, CLICKS)], rows), ""]
     if not lines:
         return ""
-    intro = "In brackets: 95 % interval of our lead by paired bootstrap over patients, and how many patients we won."
-    return "\n".join(["## Baselines that need no training", "", intro, "", *lines]).rstrip()
+    intro = (
+        "Baselines need no training, rivals were trained as long as ours. In brackets: 95 % interval of our lead by "
+        "paired bootstrap over patients, and how many patients we won."
+    )
+    return "\n".join(["## Other methods", "", intro, "", *lines]).rstrip()
 
 
 def _examples(reports: Path, design: Design, output: Path) -> str:

@@ -2,13 +2,14 @@
 
 from .baselines import BASELINES
 from .protocol import Method, Recipe, Segmenter
-from .registry import METHODS, find_method
+from .registry import METHODS, RIVALS, find_method
 from .unet2d import UNet2dRecipe
 from .weights import Model, load_model, load_segmenter, save_weights, shipped_weights
 
 __all__ = [
     "BASELINES",
     "METHODS",
+    "RIVALS",
     "Method",
     "Model",
     "Recipe",

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+from monai.transforms import Transform
 from torch import Tensor, nn
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -99,8 +100,14 @@ class Segmenter(nn.Module):
 
 @dataclass(frozen=True)
 class Method:
-    """What METHODS holds: the recipe's class, the segmenter that a recipe builds, and the loss that trains it."""
+    """What METHODS holds: the recipe's class, the segmenter that a recipe builds, and the loss that trains it.
+
+    samples: a recipe's transforms of a training sample once its structure is picked; None for `transforms.augment`.
+    step: a recipe's training step, as ignite calls it, which returns {"loss": float}; None for `training.Interact`.
+    """
 
     recipe: type[Recipe]
     build: Callable[[Any], Segmenter]
     loss: Callable[[Tensor, Tensor], Tensor]
+    samples: Callable[[Any], list[Transform]] | None = None
+    step: Callable[[Any], Callable[[Any, Mapping[str, Any]], dict[str, Any]]] | None = None

@@ -1,13 +1,17 @@
 """The methods, by name. A new one is a module and a line here."""
 
-from . import unet2d
+from . import automatic, deepgrow, unet2d
 from .protocol import Method
 
 METHODS: dict[str, Method] = {"unet2d": unet2d.METHOD}
 
+# Trained on the same data to be compared with; never served.
+RIVALS: dict[str, Method] = {"automatic": automatic.METHOD, "deepgrow": deepgrow.METHOD}
+
 
 def find_method(name: str) -> Method:
-    """The method of that name; ValueError naming the known ones if there is none."""
-    if name not in METHODS:
-        raise ValueError(f"unknown method {name!r}; known: {', '.join(METHODS)}")
-    return METHODS[name]
+    """The method or rival of that name; ValueError naming the known ones if there is none."""
+    known = METHODS | RIVALS
+    if name not in known:
+        raise ValueError(f"unknown method {name!r}; known: {', '.join(known)}")
+    return known[name]

@@ -28,6 +28,7 @@ class UNet2dRecipe(Recipe):
 
     method: ClassVar[str] = "unet2d"
     dimension: ClassVar[int] = 2
+    least_clicks: ClassVar[int] = 1  # that K may be
 
     window: tuple[float, float] | None = (-125.0, 275.0)
     mean: float = -56.4
@@ -56,10 +57,12 @@ class UNet2dRecipe(Recipe):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_metric(self.click_metric)
-        positive = ("spacing", "deviation", "width", "sigma", "max_clicks", "size", "batch", "steps_per_epoch")
+        positive = ("spacing", "deviation", "width", "sigma", "size", "batch", "steps_per_epoch")
         for name in (*positive, "learning_rate"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"recipe field {name} must be positive, got {getattr(self, name)!r}")
+        if self.max_clicks < self.least_clicks:
+            raise ValueError(f"recipe field max_clicks must be {self.least_clicks} at least, got {self.max_clicks!r}")
         for name in ("warmup", "decay", "label_balance"):
             if getattr(self, name) < 0:
                 raise ValueError(f"recipe field {name} must not be negative, got {getattr(self, name)!r}")
@@ -112,7 +115,11 @@ class UNet2d(Segmenter):
         guidance = gaussian_guidance(
             clicks.to(code.device), (INSIDE, OUTSIDE), (height, width), recipe.sigma, recipe.overlap
         )
-        x = torch.cat([code, guidance.to(code.dtype)], dim=1)
+        return self.run_network(torch.cat([code, guidance.to(code.dtype)], dim=1))
+
+    def run_network(self, x: Tensor) -> Tensor:
+        """The network on an input (B, C, H, W) of any size: padded at the far ends to what it can halve."""
+        height, width = x.shape[-2:]
         padding = (0, -width % UNet.divisor, 0, -height % UNet.divisor)
         x = functional.pad(x, padding, mode="replicate") if any(padding) else x
         return self.network(x.contiguous(memory_format=torch.channels_last))[..., :height, :width]
