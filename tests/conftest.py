@@ -65,22 +65,22 @@ def phantom_study(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def tiny_weights():
-    """tiny_weights(path, labels, seed=2): weights of a network that answers at once, and not the same everywhere."""
+    """tiny_weights(path, labels, seed=2, **fields): weights of a network that answers at once, and not all the same."""
     from clickseg.clicks import Click, stack_clicks
     from clickseg.methods import METHODS, UNet2dRecipe, save_weights
 
     made = {}
 
-    def write(path, labels, seed=2):
+    def write(path, labels, seed=2, **fields):
         path.parent.mkdir(parents=True, exist_ok=True)
-        key = (*labels.items(), seed)
+        key = (*labels.items(), seed, *fields.items())
         if key not in made:
-            make(path, labels, seed)
+            make(path, labels, seed, fields)
             made[key] = path.read_bytes()
         path.write_bytes(made[key])
 
-    def make(path, labels, seed):
-        small = {"width": 2, "size": 32, "batch": 2, "steps_per_epoch": 2, "spacing": 2.5}
+    def make(path, labels, seed, fields):
+        small = {"width": 2, "size": 32, "batch": 2, "steps_per_epoch": 2, "spacing": 2.5} | fields
         recipe = UNet2dRecipe(labels=labels, mean=50.0, deviation=80.0, augment=False, **small)
         torch.manual_seed(seed)
         segmenter = METHODS["unet2d"].build(recipe)

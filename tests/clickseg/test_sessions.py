@@ -470,3 +470,17 @@ def test_file_identity_tells_files_apart_by_path_time_and_size(tmp_path):
     assert sessions.file_identity(path) != first
     with pytest.raises(ValueError, match="no file at"):
         sessions.file_identity(tmp_path / "nowhere")
+
+
+# Weights that read their answer before the last click
+
+
+def test_a_session_that_has_kept_its_answers_agrees_with_one_that_replays_them(tmp_path, image, tiny_weights):
+    weights = tmp_path / "feedback.pt"
+    tiny_weights(weights, LABELS, feedback=True)
+    clicks = [Click((20, 24, 12), 1), Click((30, 10, 12), 0), Click((24, 24, 12), 1)]
+    warm = SessionCache().open(image, weights)
+    masks = {count: warm.predict(clicks[:count]) for count in (1, 2, 3, 2, 1)}
+    assert masks[3].any()
+    for count, mask in masks.items():
+        np.testing.assert_array_equal(SessionCache().open(image, weights).predict(clicks[:count]), mask)

@@ -584,3 +584,50 @@ def test_what_cannot_be_trained_is_said_in_a_sentence(study, recipe_file, tmp_pa
     assert attempt(study, recipe_file, "--output", tmp_path, *more) == 2
     assert complaint in capsys.readouterr().err
     assert not (tmp_path / "checkpoint.pt").exists()
+
+
+# A network that reads its answer before the last click
+
+FEEDBACK = dataclasses.replace(TINY, feedback=True)
+
+
+def test_the_game_gives_such_a_network_the_answers_that_a_replay_would_give():
+    torch.manual_seed(0)
+    network = UNet2d(FEEDBACK).eval()
+    image, label = torch.randn(3, 1, 32, 32) * 100, torch.zeros(3, 1, 32, 32)
+    label[:, :, 8:20, 8:20] = 1
+    code = network.encode(image)
+    for turn in interact(network, code, label, SimulateClickd(SakinisUser()), torch.arange(3), 4):
+        torch.testing.assert_close(turn.logits, network.decode(code, turn.clicks), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("reading", ["skip", "stop"])
+def test_such_a_network_learns_from_the_answer_that_its_last_click_was_made_for(reading):
+    torch.manual_seed(0)
+    network = UNet2d(FEEDBACK)
+    image, label = torch.randn(24, 1, 32, 32) * 100, torch.zeros(24, 1, 32, 32)
+    label[:, :, 8:20, 8:20] = 1
+    step = Interact.of(dataclasses.replace(FEEDBACK, reading=reading))
+    clicks, previous = step.play(network, image, label, torch.arange(24))
+    counts = (clicks[..., -1] != PADDING).sum(1)
+    assert counts.unique().numel() > 1, "images of one click and of several"
+    torch.testing.assert_close(previous, network.replay(network.encode(image), clicks), atol=1e-5, rtol=1e-5)
+    assert previous[counts == 1].max() < 1e-6
+
+
+def test_such_a_network_can_start_from_weights_that_never_read_an_answer(cases, uninterrupted, tmp_path):
+    output, _ = uninterrupted
+    trained, losses = tmp_path / "feedback", []
+    plan = Plan(trained, epochs=1, progress=False, init=output / "weights.pt")
+    trainer = build_trainer("unet2d", FEEDBACK, cases, plan)
+    before = load_model(output / "weights.pt").segmenter
+    code, clicks = torch.randn(1, 1, 32, 32), torch.tensor([[[5, 6, 1], [9, 20, 0]]])
+    with torch.no_grad():
+        torch.testing.assert_close(trainer.network.eval().decode(code, clicks), before.decode(code, clicks))
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: losses.append(engine.state.output["loss"]))
+    trainer.run()
+    assert np.isfinite(losses).all()
+    learned = state_of(trained / "weights.pt")[UNet2d.entry]
+    assert learned[:, 3].any(), "and it learns to read it"
+    with pytest.raises(ValueError, match="another feedback"):
+        build_trainer("unet2d", TINY, cases, Plan(tmp_path / "back", epochs=1, init=trained / "weights.pt"))

@@ -167,6 +167,37 @@ def test_the_recipe_says_whether_the_gaussians_of_clicks_add_up(overlap):
     torch.testing.assert_close(seen[0][:, 1:], gaussian_guidance(crowd, (1, 0), (32, 32), TINY.sigma, overlap))
 
 
+FEEDBACK = dataclasses.replace(TINY, feedback=True)
+
+
+def inside(logits):
+    return logits.softmax(1)[:, 1:]
+
+
+def test_with_feedback_the_network_reads_its_answer_before_the_last_click():
+    network, image = segmenter(FEEDBACK), slices(32, 32)[:1]
+    code = network.encode(image)
+    clicks = torch.tensor([[[5, 6, 1], [9, 20, 0], [12, 12, 1]]])
+    first = network.decode(code, clicks[:, :1], torch.zeros(1, 1, 32, 32))
+    second = network.decode(code, clicks[:, :2], inside(first))
+    third = network.decode(code, clicks, inside(second))
+    torch.testing.assert_close(network.decode(code, clicks), third)
+    assert not torch.allclose(network.decode(code, clicks, inside(first)), third), "the earlier answer matters"
+
+
+def test_padding_changes_nothing_that_is_replayed():
+    network, code = segmenter(FEEDBACK), slices(32, 32)
+    clicks = torch.tensor([[[5, 6, 1], [9, 20, 0], [3, 3, 1]]])
+    padding = torch.full((1, 1, 3), -1)
+    padded = torch.cat([padding, clicks[:, :1], padding, clicks[:, 1:], padding], dim=1)
+    alone = network.decode(code[:1], clicks)
+    torch.testing.assert_close(network.decode(code[:1], padded), alone)
+    fewer = torch.cat([clicks[:, :2], torch.full((1, 4, 3), -1)], dim=1)
+    together = network.decode(code, torch.cat([padded, fewer]))
+    torch.testing.assert_close(together[:1], alone, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(together[1:], network.decode(code[1:], clicks[:, :2]), atol=1e-5, rtol=1e-5)
+
+
 def test_without_a_window_nothing_is_clipped():
     image = slices(16, 16) * 100
     code = segmenter(dataclasses.replace(TINY, window=None)).encode(image)

@@ -11,12 +11,18 @@ from torch import Tensor
 from .clicks import PADDING, SimulateClickd
 from .methods import Segmenter
 
+SURE = 50.0  # a logit
+
 
 class Turn:
-    """The clicks of the game so far, (B, N, D+1), and the segmenter's answer to them (computed when first read)."""
+    """The clicks of the game so far, (B, N, D+1), and the segmenter's answer to them (computed when first read).
 
-    def __init__(self, clicks: Tensor, predict: Callable[[], Tensor]) -> None:
+    previous: the logits (B, C, *S) that each image's last click was an answer to; None at the first turn.
+    """
+
+    def __init__(self, clicks: Tensor, previous: Tensor | None, predict: Callable[[], Tensor]) -> None:
         self.clicks = clicks
+        self.previous = previous
         self._predict = predict
 
     @cached_property
@@ -57,7 +63,7 @@ def interact(
         wanted = clicks[:, -1, -1] != PADDING
         if schedule is not None and number + 1 < turns:
             wanted &= schedule[number + 1 :].any(0)
-        turn = Turn(clicks, partial(_predict, segmenter, code, clicks, logits, wanted))
+        turn = Turn(clicks, logits, partial(_predict, segmenter, code, clicks, logits, wanted))
         yield turn
         if number + 1 < turns:
             logits = turn.logits
@@ -66,18 +72,26 @@ def interact(
 @torch.no_grad()
 def _predict(segmenter: Segmenter, code: Tensor, clicks: Tensor, logits: Tensor | None, wanted: Tensor) -> Tensor:
     """Predict again the images that are `wanted`; the others keep their `logits`."""
+    previous = probabilities(logits) if segmenter.feedback and logits is not None else None
     if bool(wanted.all()):
-        return segmenter.decode(code, clicks)
+        return segmenter.decode(code, clicks, previous)
     if logits is not None and not bool(wanted.any()):
         return logits
-    fresh = segmenter.decode(code[wanted], clicks[wanted]) if bool(wanted.any()) else None
+    fresh = None
+    if bool(wanted.any()):
+        fresh = segmenter.decode(code[wanted], clicks[wanted], None if previous is None else previous[wanted])
     if logits is None:
         # Nobody reads these: the images clicked nothing or never click again. Background is the honest filler.
         shape = fresh.shape[1:] if fresh is not None else (2, *code.shape[2:])
         logits = code.new_zeros(len(code), *shape)
-        logits[:, 0] = 1.0
+        logits[:, 0] = SURE
     else:
         logits = logits.clone()
     if fresh is not None:
         logits[wanted] = fresh.to(logits.dtype)
     return logits
+
+
+def probabilities(logits: Tensor) -> Tensor:
+    """Logits (B, C, *S) -> what `decode` takes as `previous`, (B, C - 1, *S)."""
+    return logits.float().softmax(1)[:, 1:]

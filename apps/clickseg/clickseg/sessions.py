@@ -117,12 +117,22 @@ class Session:
 
         One slice at a time: a batch of several would round differently, and answers must not depend on history.
         """
+        previous = None
+        if self._segmenter.feedback:
+            before = np.zeros(self.slices.shape, np.float32)
+            for count in range(1, len(clicks)):  # those that are remembered cost nothing
+                before = self._answer(number, clicks[:count], torch.from_numpy(before)[None, None])
+            previous = torch.from_numpy(before)[None, None]
+        return self._answer(number, clicks, previous)
+
+    def _answer(self, number: int, clicks: Sequence[Click], previous: Tensor | None) -> NDArray[np.float32]:
         key = (number, tuple(clicks))
         with self._lock:
             if key not in self._answers:
                 tensor = stack_clicks([clicks], dimension=2).to(self._device)
+                previous = None if previous is None else previous.to(self._device)
                 with torch.inference_mode(), half_precision(self._device):
-                    logits = self._segmenter.decode(self._code(number), tensor)
+                    logits = self._segmenter.decode(self._code(number), tensor, previous)
                 self._answers[key] = logits.float().softmax(1)[0, INSIDE].cpu().numpy()
             return self._answers[key]
 

@@ -25,9 +25,10 @@ from tqdm import tqdm
 
 from .clicks import PADDING, SimulateClickd
 from .datasets import Case, CaseFolder, GlobalOrder, SliceStore, StructureDataset
-from .interaction import interact
+from .interaction import interact, probabilities
 from .machine import half_precision, pick_device
 from .methods import Recipe, Segmenter, UNet2dRecipe, find_method, save_weights
+from .methods.unet2d import UNet2d
 from .methods.weights import FORMAT, read_file, to_device, write_atomically
 
 
@@ -66,7 +67,7 @@ class Interact:
         image, label, seeds = (batch[key].to(device) for key in ("image", "label", "seed"))
         network = engine.network
         segmenter = cast(Segmenter, network.module if isinstance(network, DistributedDataParallel) else network)
-        clicks = self.play(segmenter, image, label, seeds)
+        clicks, previous = self.play(segmenter, image, label, seeds)
         network.train()
         if self.freeze_batchnorm:
             for module in segmenter.modules():
@@ -74,7 +75,7 @@ class Interact:
                     module.eval()
         engine.optimizer.zero_grad(set_to_none=True)
         with half_precision(device):
-            logits = network(image, clicks)
+            logits = network(image, clicks, previous)
         loss = engine.loss_function(logits, label)
         loss.backward()
         engine.optimizer.step()
@@ -83,21 +84,25 @@ class Interact:
         return {CommonKeys.LOSS: loss_mean, "clicks": clicks_mean}
 
     @torch.no_grad()
-    def play(self, segmenter: Segmenter, image: Tensor, label: Tensor, seeds: Tensor) -> Tensor:
-        """The clicks (B, N, D+1) of a game against the network as it is; none if K is 0."""
+    def play(self, segmenter: Segmenter, image: Tensor, label: Tensor, seeds: Tensor) -> tuple[Tensor, Tensor | None]:
+        """A game against the network as it is: the clicks (B, N, D+1), none if K is 0, and the answer before the last.
+
+        The answer (B, C - 1, *S) is None for a network that does not read it.
+        """
         clicks = torch.empty(len(image), 0, image.ndim - 1, dtype=torch.int64, device=image.device)
         if self.max_clicks == 0:
-            return clicks
+            return clicks, None
         draws = torch.stack(
             [torch.rand(self.max_clicks, generator=torch.Generator().manual_seed(int(seed))) for seed in seeds], dim=1
         )
         schedule = click_schedule(self.max_clicks, self.reading, draws).to(image.device)
+        previous: Tensor | None = None
         segmenter.eval()
         with half_precision(image.device):
             code = segmenter.encode(image)
             for turn in interact(segmenter, code, label, self.click, seeds, self.max_clicks, schedule):
-                clicks = turn.clicks
-        return clicks
+                clicks, previous = turn.clicks, turn.previous
+        return clicks, probabilities(previous) if segmenter.feedback and previous is not None else None
 
 
 def mean_over_processes(values: Tensor) -> Tensor:
@@ -270,18 +275,22 @@ def _open_store(cases: Sequence[Case], recipe: UNet2dRecipe, plan: Plan, rank: i
     return store
 
 
-def _fitting_state(path: Path, recipe: Recipe) -> dict[str, Tensor]:
+def _fitting_state(path: Path, recipe: UNet2dRecipe) -> dict[str, Tensor]:
     """The state in a weights file, in full precision. ValueError if its recipe computes something else."""
     content = read_file(path)
     theirs = type(recipe).from_dict(content["recipe"])
-    differing = [
-        name
-        for name in ("spacing", "window", "mean", "deviation", "width", "sigma")
-        if getattr(theirs, name, None) != getattr(recipe, name, None)
-    ]
+    fields = ["spacing", "window", "mean", "deviation", "width", "sigma"]
+    fields += ["feedback"] if theirs.feedback else []  # the other way round there is something to start from
+    differing = [name for name in fields if getattr(theirs, name) != getattr(recipe, name)]
     if differing:
         raise ValueError(f"weights {path} were made with another {', '.join(differing)} than the recipe asks for")
-    return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in content["state"].items()}
+    state = {
+        name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in content["state"].items()
+    }
+    if recipe.feedback and not theirs.feedback:
+        entry = state[UNet2d.entry]
+        state[UNet2d.entry] = torch.cat([entry, torch.zeros_like(entry[:, :1])], dim=1)  # blind to it at first
+    return state
 
 
 def _read_checkpoint(plan: Plan, recipe: Recipe) -> dict[str, Any]:

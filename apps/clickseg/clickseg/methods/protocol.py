@@ -82,16 +82,24 @@ class Recipe:
 
 
 class Segmenter(nn.Module):
-    """encode once per image, decode once per click. Logits are (B, C, *S), C >= 2, on the grid of the image."""
+    """encode once per image, decode once per click. Logits are (B, C, *S), C >= 2, on the grid of the image.
+
+    feedback: whether decode reads the answer before the last click. It is given as `previous`; without it the clicks
+    are replayed in their order, so that whoever has kept nothing gets the same answer, more slowly.
+    """
 
     dimension: int
+    feedback: bool = False
 
     def encode(self, image: Tensor) -> Tensor:
         """(B, 1, *S) image on the model grid, in the image's own units -> code, costly, once per image."""
         raise NotImplementedError
 
     def decode(self, code: Tensor, clicks: Tensor, previous: Tensor | None = None) -> Tensor:
-        """Code and click tensor (B, N, D+1), voxels of the model grid -> logits, cheap, once per click."""
+        """Code and click tensor (B, N, D+1), voxels of the model grid -> logits, cheap, once per click.
+
+        previous: (B, C - 1, *S), the probability of each class but the background in the answer before the last click.
+        """
         raise NotImplementedError
 
     def forward(self, image: Tensor, clicks: Tensor, previous: Tensor | None = None) -> Tensor:

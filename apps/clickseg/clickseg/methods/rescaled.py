@@ -16,6 +16,7 @@ class Rescaled(Segmenter):
     def __init__(self, segmenter: Segmenter, source: Sequence[int], model: Sequence[int]) -> None:
         super().__init__()
         self.dimension = segmenter.dimension
+        self.feedback = segmenter.feedback
         self.segmenter = segmenter
         self.source = tuple(source)
         self.model = tuple(model)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..clicks import SakinisUser, gaussian_guidance
+from ..clicks import PADDING, SakinisUser, gaussian_guidance
 from ..clicks.encode import Overlap
 from ..clicks.simulate import Metric, check_metric
 from ..networks import UNet
@@ -36,6 +36,7 @@ class UNet2dRecipe(Recipe):
     width: int = 16
     sigma: float = 2.0  # voxels of the model grid (Table I)
     overlap: Overlap = "sum"  # of the Gaussians of clicks near each other
+    feedback: bool = False  # the network also reads its answer before the last click (Sofiiuk 2021, III-B)
 
     max_clicks: int = 5  # K
     reading: Literal["skip", "stop"] = "stop"
@@ -89,15 +90,18 @@ class UNet2dRecipe(Recipe):
 class UNet2d(Segmenter):
     """Image (B, 1, H, W) and clicks (B, N, 3) -> logits (B, 2, H, W): outside, inside.
 
-    The code is the standardised slice.
+    The code is the standardised slice. Channels of the network: code, clicks inside, clicks outside, and with
+    `recipe.feedback` the probability of inside in the answer before the last click, zero before the first.
     """
 
     dimension = 2
+    entry = "network.down.0.0.weight"  # of its state: the weights that read the channels
 
     def __init__(self, recipe: UNet2dRecipe) -> None:
         super().__init__()
         self.recipe = recipe
-        self.network = UNet(inputs=3, outputs=2, width=recipe.width)
+        self.feedback = recipe.feedback
+        self.network = UNet(inputs=3 + recipe.feedback, outputs=2, width=recipe.width)
 
     def encode(self, image: Tensor) -> Tensor:
         image = image.float()
@@ -106,16 +110,32 @@ class UNet2d(Segmenter):
         return (image - self.recipe.mean) / self.recipe.deviation
 
     def decode(self, code: Tensor, clicks: Tensor, previous: Tensor | None = None) -> Tensor:
-        if previous is not None:
-            raise ValueError(
-                "unet2d has no input for an initial mask (Sakinis 2019, III-B: image and two click channels)"
-            )
-        height, width = code.shape[-2:]
-        recipe = self.recipe
-        guidance = gaussian_guidance(
-            clicks.to(code.device), (INSIDE, OUTSIDE), (height, width), recipe.sigma, recipe.overlap
-        )
-        return self.run_network(torch.cat([code, guidance.to(code.dtype)], dim=1))
+        if not self.feedback:
+            if previous is not None:
+                raise ValueError("these weights have no input for an initial mask (recipe field feedback)")
+            return self.run_network(torch.cat([code, self.guidance(code, clicks)], dim=1))
+        if previous is None:
+            previous = self.replay(code, clicks)
+        return self.run_network(torch.cat([code, self.guidance(code, clicks), previous.to(code)], dim=1))
+
+    def guidance(self, code: Tensor, clicks: Tensor) -> Tensor:
+        """(B, 2, H, W): where the clicks inside and outside are."""
+        sigma, overlap = self.recipe.sigma, self.recipe.overlap
+        drawn = gaussian_guidance(clicks.to(code.device), (INSIDE, OUTSIDE), code.shape[-2:], sigma, overlap)
+        return drawn.to(code.dtype)
+
+    def replay(self, code: Tensor, clicks: Tensor) -> Tensor:
+        """The probability of inside, (B, 1, H, W), before the last click of each image; zero before its first."""
+        clicks = clicks.to(code.device)
+        real = clicks[..., -1] != PADDING
+        total = real.sum(1)
+        answer = torch.zeros_like(code)
+        for number in range(clicks.shape[1]):
+            asked = (real[:, number] & (real[:, : number + 1].sum(1) < total)).nonzero()[:, 0]
+            if len(asked):
+                logits = self.decode(code[asked], clicks[asked, : number + 1], answer[asked])
+                answer = answer.index_copy(0, asked, logits.softmax(1)[:, INSIDE:].to(answer))
+        return answer
 
     def run_network(self, x: Tensor) -> Tensor:
         """The network on an input (B, C, H, W) of any size: padded at the far ends to what it can halve."""
