@@ -7,8 +7,8 @@ Sakinis 2019 of width 16, Dice loss, Adam. Both through ignite's trainer, data i
 disk. MONAI's loop: `Interaction` with the click transforms of MONAI Label's radiology app. It predicts all images K
 times; ours predicts an image only when it has a new click, so the time per executed prediction is printed as well.
 The first row is MONAI's loop as it comes. The second has what our entry points do for the processor, too: channels last
-in memory, and an allocator that keeps what it has (`clickseg.machine.keep_freed_memory`), for which each row is a process
-of its own.
+in memory, and an allocator that keeps what it has (`clickseg.machine.keep_freed_memory`). Each row is a process of its
+own, for the allocator's sake.
 """
 
 from __future__ import annotations
