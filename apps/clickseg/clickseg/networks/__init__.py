@@ -1,5 +1,6 @@
 """Networks: torch modules only, without clicks, files or frames."""
 
+from .refiner import ClickTokens, Refiner, RefinerDesign, Tokens
 from .unet import UNet
 
-__all__ = ["UNet"]
+__all__ = ["ClickTokens", "Refiner", "RefinerDesign", "Tokens", "UNet"]

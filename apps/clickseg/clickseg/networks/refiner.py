@@ -1,0 +1,210 @@
+"""The refinement module of TIS (Liu et al., MICCAI 2022, 2.3): voxels are compared with clicks and copy labels."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Voxels of a crop, as many for each image as the longest list needs.
+
+    features: (B, T, F), of the encoder. positions: (B, T, 3), mm. automatic: (B, T, C), logits of the automatic
+    segmentation. real: (B, T) bool, False where a row is padding.
+    """
+
+    features: Tensor
+    positions: Tensor
+    automatic: Tensor
+    real: Tensor
+
+
+@dataclass(frozen=True)
+class ClickTokens:
+    """Clicks as voxels among the tokens. index: (B, N) into T. labels: (B, N), classes from 0; -1 is padding."""
+
+    index: Tensor
+    labels: Tensor
+
+    @property
+    def real(self) -> Tensor:
+        """(B, N) bool."""
+        return self.labels >= 0
+
+
+@dataclass(frozen=True)
+class RefinerDesign:
+    """What the paper leaves open, and the arms of its ablation (Table 2).
+
+    encode_clicks, assign_labels: the two modules of the paper; without the second, voxels take in the embeddings of
+    clicks and not their labels, and are classified by their similarity to clicks (4.3). balance: "slot" makes the
+    learnable scalar the logit of one more thing to attend to, whose value is the automatic label ("like no click: keep
+    it"); "scalar" is the literal reading, a weighted mean of the automatic label and of what is copied from clicks.
+    copy: also add the copied labels to the logits directly. distance: prefer near clicks, by a Gaussian bias.
+    """
+
+    width: int = 32
+    heads: int = 4
+    layers: int = 6
+    grid: int = 8  # points per side of the learnable positional encoding, interpolated to the crop
+    encode_clicks: bool = True
+    assign_labels: bool = True
+    balance: Literal["slot", "scalar"] = "slot"
+    copy: bool = True
+    distance: bool = True
+    reach_mm: tuple[float, ...] = (2.0, 3.5)  # the first sigmas of that bias, taken in turn by the heads
+    balance_start: float = -1.0
+
+
+class Attention(nn.Module):
+    """Multi-head attention of queries (B, Q, D) to keys (B, K, D), of which `real` (B, K) count."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
+        self.out = nn.Linear(width, width)
+
+    def split(self, x: Tensor) -> Tensor:
+        """(B, L, D) -> (B, heads, L, D / heads)."""
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+    def forward(self, queries: Tensor, keys: Tensor, real: Tensor) -> Tensor:
+        query, key, value = self.split(self.query(queries)), self.split(self.key(keys)), self.split(self.value(keys))
+        nobody = ~real.any(1)
+        mask = (real | nobody[:, None])[:, None, None]  # an image without any key attends to padding, unread
+        # Few queries and many keys: plain products are faster than the fused kernel on a CPU.
+        scores = query @ key.transpose(2, 3) / math.sqrt(query.shape[-1])
+        weights = scores.masked_fill(~mask, -math.inf).softmax(-1)
+        return self.out((weights @ value).transpose(1, 2).flatten(2))
+
+
+class ClickEncoder(nn.Module):
+    """A transformer decoder layer: clicks look at the voxels, at each other, and think (2.3, Click Encoding)."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList([nn.LayerNorm(width) for _ in range(3)])
+        self.look, self.meet = Attention(width, heads), Attention(width, heads)
+        self.think = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+
+    def forward(self, clicks: Tensor, voxels: Tensor, real_clicks: Tensor, real_voxels: Tensor) -> Tensor:
+        clicks = clicks + self.look(self.norms[0](clicks), voxels, real_voxels)
+        normed = self.norms[1](clicks)
+        clicks = clicks + self.meet(normed, normed, real_clicks)
+        return clicks + self.think(self.norms[2](clicks))
+
+
+class LabelAssigner(nn.Module):
+    """Voxels attend to clicks and copy their categories (2.3, Label Assignment)."""
+
+    def __init__(self, design: RefinerDesign) -> None:
+        super().__init__()
+        width, heads = design.width, design.heads
+        self.design = design
+        self.norm = nn.LayerNorm(width)
+        self.query, self.key, self.out = (nn.Linear(width, width) for _ in range(3))
+        self.value = nn.Linear(width, width)
+        self.balance = nn.Parameter(torch.full((heads,), design.balance_start))
+        reach = torch.tensor([design.reach_mm[head % len(design.reach_mm)] for head in range(heads)])
+        self.log_reach = nn.Parameter(reach.log())
+        self.gain = nn.Parameter(torch.ones(heads))
+
+    def forward(
+        self, voxels: Tensor, clicks: Tensor, values: tuple[Tensor, Tensor], squared_mm: Tensor, real: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Voxels (B, T, D) with what they took from clicks, and from which: (B, T, N), gained and summed over heads.
+
+        clicks: (B, N, D). values: what is to be had at the clicks (B, N, D) and from the automatic segmentation
+        (B, T, D). squared_mm: (B, T, N). real: (B, N), one True at least in each row.
+        """
+        heads = self.design.heads
+        query = self.query(self.norm(voxels)).unflatten(-1, (heads, -1))
+        key = self.key(clicks).unflatten(-1, (heads, -1))
+        scores = torch.einsum("bthd,bnhd->bhtn", query, key) / math.sqrt(query.shape[-1])
+        if self.design.distance:
+            scores = scores - squared_mm[:, None] / (2 * self.log_reach.exp().square()[:, None, None])
+        scores = scores.masked_fill(~real[:, None, None], -math.inf)
+        if self.design.balance == "slot":
+            slot = self.balance[:, None, None].expand(len(scores), heads, scores.shape[2], 1)
+            weights = torch.cat([scores, slot], dim=-1).softmax(-1)
+            copied, kept = weights[..., :-1], weights[..., -1]
+        else:
+            share = self.balance.sigmoid()[:, None, None]
+            copied, kept = scores.softmax(-1) * (1 - share), share[..., 0].expand(len(scores), heads, scores.shape[2])
+        of_clicks, of_automatic = (self.value(part).unflatten(-1, (heads, -1)) for part in values)
+        mixed = torch.einsum("bhtn,bnhd->bthd", copied, of_clicks) + kept.transpose(1, 2)[..., None] * of_automatic
+        return voxels + self.out(mixed.flatten(2)), torch.einsum("bhtn,h->btn", copied, self.gain)
+
+
+class Refiner(nn.Module):
+    """Tokens and clicks -> logits (B, T, C). Without clicks they are those of the automatic segmentation, exactly."""
+
+    def __init__(self, features: int, classes: int, design: RefinerDesign) -> None:
+        super().__init__()
+        if design.width % design.heads:
+            raise ValueError(f"a width of {design.width} does not divide among {design.heads} heads")
+        self.classes, self.design = classes, design
+        width = design.width
+        self.enter = nn.Linear(features, width)
+        self.places = nn.Parameter(torch.randn(1, width, *[design.grid] * 3) * 0.02)
+        self.categories = nn.Sequential(nn.Linear(classes, width), nn.GELU(), nn.Linear(width, width))
+        self.encoders = nn.ModuleList([ClickEncoder(width, design.heads) for _ in range(design.layers)])
+        self.assigners = nn.ModuleList([LabelAssigner(design) for _ in range(design.layers)])
+        change = nn.Linear(width, classes)
+        nn.init.zeros_(change.weight)  # it starts from the automatic segmentation and what is copied
+        nn.init.zeros_(change.bias)
+        self.leave = nn.Sequential(nn.LayerNorm(width), change)
+        self.share = nn.Parameter(torch.tensor(design.balance_start))  # of clicks, where they are the classifiers
+
+    def forward(self, tokens: Tokens, clicks: ClickTokens) -> Tensor:
+        if clicks.index.shape[1] == 0:
+            return tokens.automatic
+        voxels = self.enter(tokens.features) + self.encode_places(tokens)
+        positions = _pick(tokens.positions, clicks.index)
+        squared_mm = (tokens.positions[:, :, None] - positions[:, None]).square().sum(-1)
+        chosen = _pick(voxels, clicks.index)
+        one_hot = functional.one_hot(clicks.labels.clamp_min(0), self.classes).to(voxels)
+        categories = self.categories(one_hot), self.categories(tokens.automatic.softmax(-1))
+        someone = clicks.real.any(1)
+        real = clicks.real | ~someone[:, None]  # images without clicks are computed with padding, and not read
+        copied = torch.zeros_like(squared_mm)
+        for encode, assign in zip(self.encoders, self.assigners, strict=True):
+            if self.design.encode_clicks:
+                chosen = encode(chosen, voxels, real, tokens.real)
+            values = categories if self.design.assign_labels else (chosen, voxels)
+            voxels, taken = assign(voxels, chosen, values, squared_mm, real)
+            copied = copied + taken
+        if self.design.assign_labels:
+            refined = tokens.automatic + self.leave(voxels)
+            refined = refined + copied @ one_hot if self.design.copy else refined
+        else:
+            refined = self.classify(voxels, chosen, one_hot, real, tokens.automatic)
+        return torch.where(someone[:, None, None], refined, tokens.automatic)
+
+    def classify(self, voxels: Tensor, clicks: Tensor, one_hot: Tensor, real: Tensor, automatic: Tensor) -> Tensor:
+        """The labels of the most similar clicks, weighed against the automatic segmentation, as logits (B, T, C)."""
+        scores = voxels @ clicks.transpose(1, 2) / math.sqrt(self.design.width)
+        alike = scores.masked_fill(~real[:, None], -math.inf).softmax(-1) @ one_hot
+        share = self.share.sigmoid()
+        return (share * alike + (1 - share) * automatic.softmax(-1)).clamp_min(1e-6).log()
+
+    def encode_places(self, tokens: Tokens) -> Tensor:
+        """The learnable encoding of each token's place in the box of all tokens, (B, T, D)."""
+        far = tokens.positions.masked_fill(~tokens.real[..., None], math.inf).amin(1, keepdim=True)
+        near = tokens.positions.masked_fill(~tokens.real[..., None], -math.inf).amax(1, keepdim=True)
+        place = 2 * (tokens.positions - far) / (near - far).clamp_min(1e-3) - 1
+        where = place.flip(-1)[:, :, None, None]  # grid_sample wants the last axis first
+        grid = self.places.expand(len(place), -1, -1, -1, -1)
+        return functional.grid_sample(grid, where, align_corners=True)[..., 0, 0].transpose(1, 2)
+
+
+def _pick(rows: Tensor, index: Tensor) -> Tensor:
+    """Rows (B, T, D) at index (B, N) -> (B, N, D)."""
+    return rows.gather(1, index[..., None].expand(-1, -1, rows.shape[-1]))
