@@ -106,6 +106,15 @@ def test_ohif_gets_the_mask_that_the_library_computes(click, folder, mask_in):
     assert np.allclose(header["space directions"].T, np.diag([-1, -1, 1]) @ AFFINE[:3, :3])
 
 
+def test_a_client_on_the_same_machine_keeps_its_mask_in_its_own_default_folder(url, folder):
+    """It stores a mask under the name that it had on the server, which removes its own file after sending it."""
+    path, _ = MONAILabelClient(url).infer("unet2d", "alpha", {"foreground": [INSIDE], "background": []})
+    time.sleep(0.5)  # for the server to clean up
+    mask = np.asarray(nib.load(path).dataobj)
+    Path(path).unlink()
+    assert np.array_equal(mask, expected(folder, "alpha", [(INSIDE, 1)]))
+
+
 def test_slicer_gets_mask_and_measures_from_the_stock_client(client, folder):
     path, params = client.infer(
         "unet2d", "alpha", {"label": "cyst", "foreground": [INSIDE], "background": [], **SLICER}

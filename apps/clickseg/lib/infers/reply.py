@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import gzip
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -33,7 +36,9 @@ def write_reply(mask: NDArray[np.uint8], grid: Grid, reply: Reply) -> str:
     .nrrd is raw unless `reply.compress` (OHIF reads raw; ITK and 3D Slicer both), .nii.gz is always compressed.
     """
     values = mask.astype(np.dtype(reply.dtype).newbyteorder("<"), copy=False)
-    handle, path = tempfile.mkstemp(prefix="clickseg-", suffix=reply.extension)
+    folder = Path(_folder())
+    folder.mkdir(mode=0o700, exist_ok=True)  # a machine that is up for weeks may sweep its temporary files
+    handle, path = tempfile.mkstemp(prefix="mask-", suffix=reply.extension, dir=folder)
     try:
         with os.fdopen(handle, "wb") as file:
             if reply.extension == ".nrrd":
@@ -47,6 +52,18 @@ def write_reply(mask: NDArray[np.uint8], grid: Grid, reply: Reply) -> str:
         Path(path).unlink()
         raise
     return path
+
+
+@functools.cache
+def _folder() -> str:
+    """A folder of this process alone.
+
+    The stock client keeps a mask under the name that it had here, by default in /tmp: on the same machine, removing the
+    file after it was sent would take the client's away if both lay in one folder.
+    """
+    folder = tempfile.mkdtemp(prefix="clickseg-replies-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def nrrd_header(grid: Grid, reply: Reply) -> bytes:
