@@ -1,0 +1,106 @@
+"""The method tis as a segmenter: image and clicks in, classes out."""
+
+import dataclasses
+
+import pytest
+import torch
+from torch import nn
+
+from clickseg.methods.tis import Tis, TisRecipe
+from clickseg.networks.encoder3d import Encoder3d, plan_strides
+
+RECIPE = TisRecipe(labels={"anterior": 1, "posterior": 2}, patch=(16, 16, 8), width=4, tokens=8, heads=2, layers=2)
+
+
+def segmenter(recipe=RECIPE, seed=0):
+    torch.manual_seed(seed)
+    network = Tis(recipe).eval()
+    for parameter in network.refiner.parameters():
+        nn.init.normal_(parameter, std=0.2)
+    return network
+
+
+def images(*shape, batch=1, seed=1):
+    return torch.randn(batch, 1, *shape, generator=torch.Generator().manual_seed(seed)) * 100 + 500
+
+
+@pytest.fixture(autouse=True)
+def without_gradients():
+    with torch.no_grad():
+        yield
+
+
+def test_a_plan_halves_every_axis_while_four_voxels_remain():
+    assert plan_strides((40, 56, 40)) == [(1, 1, 1), (2, 2, 2), (2, 2, 2), (2, 2, 2)]
+    assert plan_strides((16, 16, 8)) == [(1, 1, 1), (2, 2, 2), (2, 2, 1)]
+    assert plan_strides((96, 96, 64))[-1] == (2, 2, 2)
+
+
+def test_the_encoder_gives_features_on_the_grid_of_the_patch():
+    encoder = Encoder3d(3, 4, plan_strides((16, 16, 8)))
+    features = encoder(torch.randn(2, 1, 16, 16, 8))
+    assert features.shape == (2, 4, 16, 16, 8)
+    assert encoder.head(features).shape == (2, 3, 16, 16, 8)
+    assert all(parameter.requires_grad for parameter in encoder.parameters())
+
+
+@pytest.mark.parametrize("shape", [(16, 16, 8), (11, 16, 5), (20, 17, 9)])
+def test_a_volume_smaller_or_larger_than_a_patch_is_encoded_on_its_own_grid(shape):
+    network = segmenter()
+    code = network.encode(images(*shape))
+    assert code.shape == (1, 4 + 3, *shape)
+    assert torch.isfinite(code).all()
+
+
+def test_a_volume_is_standardised_by_itself_unless_the_recipe_has_a_window():
+    network, image = segmenter(), images(16, 16, 8)
+    torch.testing.assert_close(network.encode(image), network.encode(image * 7 - 300), atol=1e-3, rtol=1e-3)
+    windowed = segmenter(dataclasses.replace(RECIPE, window=(-100.0, 100.0), deviation=50.0))
+    assert windowed.standardise(image).abs().max() == 2
+
+
+def test_without_clicks_the_answer_is_the_automatic_segmentation():
+    network = segmenter()
+    code = network.encode(images(16, 16, 8))
+    none = torch.empty(1, 0, 4, dtype=torch.int64)
+    assert torch.equal(network.decode(code, none), code[:, 4:])
+
+
+def test_a_clicked_voxel_has_the_label_of_its_last_click():
+    network = segmenter()
+    code = network.encode(images(16, 16, 8))
+    clicks = torch.tensor([[[3, 4, 5, 2], [8, 8, 2, 0], [3, 4, 5, 1], [15, 15, 7, 1]]])
+    answer = network.decode(code, clicks).argmax(1)[0]
+    assert answer[3, 4, 5] == 1
+    assert answer[8, 8, 2] == 0
+    assert answer[15, 15, 7] == 1
+
+
+def test_only_voxels_near_the_automatic_foreground_or_a_click_change():
+    recipe = dataclasses.replace(RECIPE, margin=1, reach=3, patch=(16, 16, 16))
+    network = segmenter(recipe)
+    code = torch.randn(1, 7, 16, 16, 16)
+    code[:, 4:] = torch.tensor([9.0, 0, 0])[:, None, None, None]
+    code[:, 5, 2, 2, 2] = 20.0
+    before, after = code[:, 4:], network.decode(code, torch.tensor([[[12, 12, 12, 1]]]))
+    changed = (before != after).any(1)[0]
+    axes = torch.meshgrid(*[torch.arange(16)] * 3, indexing="ij")
+    ball = sum((axis - 12) ** 2 for axis in axes) <= 9
+    box = torch.stack([(axis - 2).abs() <= 1 for axis in axes]).all(0)
+    assert torch.equal(changed, ball | box)
+
+
+def test_an_image_is_answered_alone_as_in_company():
+    network = segmenter()
+    code = network.encode(images(16, 16, 8, batch=2))
+    clicks = torch.tensor([[[3, 4, 5, 2], [8, 8, 2, 0]], [[10, 3, 3, 1], [0, 0, 0, -1]]])
+    together = network.decode(code, clicks)
+    for item, own in enumerate([clicks[:1], clicks[1:, :1]]):
+        torch.testing.assert_close(
+            network.decode(code[item : item + 1], own), together[item : item + 1], atol=1e-4, rtol=1e-4
+        )
+
+
+def test_it_needs_to_know_its_structures():
+    with pytest.raises(ValueError, match="labels"):
+        Tis(TisRecipe())
