@@ -166,7 +166,7 @@ class SliceStore:
             for transform in preprocess(self._recipe):  # not Compose, which hides a ValueError in a RuntimeError
                 ready = transform(ready)
             for name, path in paths.items():
-                _save_atomically(path, ready[name])
+                save_atomically(path, ready[name])
         return {name: np.load(path, mmap_mode="r") for name, path in paths.items()}
 
     def __getitem__(self, index: int) -> dict[str, NDArray[np.generic]]:
@@ -177,7 +177,8 @@ class SliceStore:
         return len(self.cases)
 
 
-def _save_atomically(path: Path, array: NDArray[np.generic]) -> None:
+def save_atomically(path: Path, array: NDArray[np.generic]) -> None:
+    """An array file that is there whole or not at all."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     with os.fdopen(handle, "wb") as file:
         np.save(file, array)

@@ -132,16 +132,63 @@ def resized_shape(shape: Sequence[int], spacing: Sequence[float], target_spacing
     return tuple(max(1, round(count * step / target_spacing)) for count, step in zip(shape, spacing, strict=True))
 
 
+@dataclass(frozen=True)
+class UprightVolume:
+    """A source grid with its axes turned towards R, A and S, whole axes only: nothing is interpolated.
+
+    What is called upright here has that order.
+    """
+
+    grid: Grid
+
+    @cached_property
+    def _axes(self) -> tuple[list[int], list[bool]]:
+        """For R, A and S: the source axis that runs nearest to it, and whether backwards."""
+        turn = orientations.io_orientation(self.grid.affine)
+        axes = [int(np.flatnonzero(turn[:, 0] == anatomical)[0]) for anatomical in range(3)]
+        return axes, [bool(turn[axis, 1] < 0) for axis in axes]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Voxels along R, A, S."""
+        return tuple(self.grid.shape[axis] for axis in self._axes[0])
+
+    @property
+    def spacing(self) -> tuple[float, ...]:
+        """mm per voxel step along R, A, S."""
+        return tuple(self.grid.spacing[axis] for axis in self._axes[0])
+
+    def view(self, volume: NDArray[np.generic]) -> NDArray[np.generic]:
+        """A volume on the source grid as a writable upright view."""
+        axes, flipped = self._axes
+        return volume.transpose(axes)[tuple(slice(None, None, -1 if flip else 1) for flip in flipped)]
+
+    def locate(self, position: Sequence[int]) -> tuple[int, ...]:
+        """A voxel of the source grid -> its upright index."""
+        axes, flipped = self._axes
+        return tuple(
+            self.grid.shape[axis] - 1 - position[axis] if flip else position[axis]
+            for axis, flip in zip(axes, flipped, strict=True)
+        )
+
+
 def resize(image: Tensor, shape: Sequence[int]) -> Tensor:
-    """(B, C, H, W) onto another grid of the same extent (edges aligned), linear; smoothed first when it shrinks."""
+    """(B, C, *S), 2D or 3D, onto another grid of the same extent (edges aligned), linear.
+
+    Where it shrinks it is smoothed first: in 2D by a triangle, in 3D by the mean over the voxels that become one.
+    """
     if tuple(image.shape[2:]) == tuple(shape):
         return image
+    if image.ndim == 5:
+        x, y, z = (min(new, old) for new, old in zip(shape, image.shape[2:], strict=True))
+        image = functional.adaptive_avg_pool3d(image, (x, y, z))
+        return functional.interpolate(image, size=tuple(shape), mode="trilinear", align_corners=False)
     shrinks = any(new < old for new, old in zip(shape, image.shape[2:], strict=True))
     return functional.interpolate(image, size=tuple(shape), mode="bilinear", align_corners=False, antialias=shrinks)
 
 
 def resize_labels(label: Tensor, shape: Sequence[int]) -> Tensor:
-    """(B, H, W) uint8 label map onto another grid of the same extent; a voxel takes the class that covers it most."""
+    """(B, *S) uint8 label map onto another grid of the same extent; a voxel takes the class that covers it most."""
     if tuple(label.shape[1:]) == tuple(shape):
         return label
     best = torch.full((len(label), *shape), -1.0)

@@ -56,6 +56,10 @@ def interact(
     """
     clicks: Tensor | None = None
     logits: Tensor | None = None
+    if segmenter.answers_first:
+        nothing = torch.empty(len(label), 0, label.ndim - 1, dtype=torch.int64, device=label.device)
+        with torch.no_grad():
+            logits = segmenter.decode(code, nothing)
     for number in range(turns):
         clicks = click({"label": label, "previous": logits, "clicks": clicks, "seed": seeds})["clicks"]
         if schedule is not None:

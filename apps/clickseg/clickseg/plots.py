@@ -71,7 +71,9 @@ def plot_turns(
 
 
 def plot_examples(done: Evaluation, folder: Path, number: int = 4) -> None:
-    """Overlays of a few tasks spread over the labels, one file each: `overlay_<case>_<label>_<slice>.png`."""
+    """Overlays of a few tasks of a 2D method, spread over the labels: `overlay_<case>_<label>_<slice>.png` each."""
+    if done.model.segmenter.dimension != 2:
+        return
     for index in np.unique(np.linspace(0, len(done.tasks) - 1, number + 2).astype(int)[1:-1]):
         task = done.tasks[index]
         game = Game(done.model.segmenter, done.model.recipe.spacing, task.case)

@@ -20,7 +20,7 @@ from monai.utils import CommonKeys
 from torch import Tensor, nn, optim
 from torch import distributed as dist
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from .clicks import PADDING, SimulateClickd
@@ -28,17 +28,22 @@ from .datasets import Case, CaseFolder, GlobalOrder, SliceStore, StructureDatase
 from .interaction import interact, probabilities
 from .machine import half_precision, pick_device
 from .methods import Recipe, Segmenter, UNet2dRecipe, find_method, save_weights
+from .methods.tis import Tis
 from .methods.unet2d import UNet2d
 from .methods.weights import FORMAT, read_file, to_device, write_atomically
+from .volumes import collate, open_volumes
 
 
 def click_schedule(max_clicks: int, reading: str, draws: Tensor) -> Tensor:
     """Who clicks at which turn: the probability falls linearly, 1, 1 - 1/K, ..., 1/K (Sakinis 2019, III-C).
 
-    draws: (K, B) uniform in [0, 1). reading: "skip" lets an image that sat out turn k click at k+1, "stop" does not.
+    draws: (K, B) uniform in [0, 1). reading: "skip" lets an image that sat out turn k click at k+1, "stop" does not;
+    with "uniform" every number of clicks from 1 to K is as likely as any other.
     Returns (K, B) bool; the first row is all True.
     """
     chance = 1 - torch.arange(max_clicks) / max_clicks
+    if reading == "uniform":
+        return torch.arange(max_clicks)[:, None] < 1 + (draws[:1] * max_clicks).long()
     schedule = draws < chance[:, None]
     return schedule.cummin(0).values if reading == "stop" else schedule
 
@@ -60,7 +65,7 @@ class Interact:
     def of(cls, recipe: UNet2dRecipe, click: SimulateClickd | None = None) -> Interact:
         """The step that a recipe asks for; with the recipe's own user if no other is given."""
         click = click or SimulateClickd(recipe.user(recipe.spacing))
-        return cls(click, recipe.max_clicks, recipe.reading, recipe.freeze_batchnorm)
+        return cls(click, recipe.interactions, recipe.reading, recipe.freeze_batchnorm)
 
     def __call__(self, engine: Any, batch: Mapping[str, Any]) -> dict[str, Any]:
         device = engine.state.device
@@ -143,16 +148,6 @@ class Plan:
                 raise ValueError(f"{name} must be positive, got {value}")
 
 
-def learning_rate_factor(step: int, progress: float, decay: float, warmup: int) -> float:
-    """Linear warm-up over `warmup` steps, constant, then linear to zero over the last share `decay` of the run.
-
-    As long as a run is in its constant part, resuming it with another length is the same as having asked for that
-    length at the start. progress: the share of the run that is done, in [0, 1].
-    """
-    cooling = 1.0 if decay == 0 else min(1.0, max(0.0, (1.0 - progress) / decay))
-    return min(1.0, (step + 1) / max(1, warmup)) * cooling
-
-
 class Clock:
     """How far a run is, in [0, 1], by epochs or by minutes of training (those before a resumption counted in)."""
 
@@ -213,18 +208,26 @@ def build_trainer(
     if plan.init is not None:
         segmenter.load_state_dict(_fitting_state(plan.init, recipe))
     to_device(segmenter, device)
-    optimizer = torch.optim.Adam(segmenter.parameters(), lr=recipe.learning_rate)
+    optimizer = (
+        made.optimizer(recipe, segmenter)
+        if made.optimizer
+        else torch.optim.Adam(segmenter.parameters(), lr=recipe.learning_rate)
+    )
+    for group in optimizer.param_groups:
+        group["initial_lr"] = group["lr"]
     checkpoint = _read_checkpoint(plan, recipe)
     if checkpoint:
         segmenter.load_state_dict(checkpoint["state"])
         optimizer.load_state_dict(checkpoint["optimizer"])
         torch.set_rng_state(checkpoint["random"])
     progress_shown = plan.progress and rank == 0
-    store = _open_store(cases, recipe, plan, rank, progress_shown)
-    dataset = StructureDataset(store, recipe)
+    dataset = _open_samples(cases, recipe, segmenter, plan, rank, progress_shown)
     first_step = checkpoint["step"] if checkpoint else 0
     loader = DataLoader(
-        dataset, batch_sampler=GlobalOrder(recipe.batch, first_step, rank, processes), num_workers=plan.workers
+        dataset,
+        batch_sampler=GlobalOrder(recipe.batch, first_step, rank, processes),
+        num_workers=plan.workers,
+        collate_fn=collate if recipe.dimension == 3 else None,
     )
     network: nn.Module = segmenter
     if processes > 1:
@@ -265,29 +268,36 @@ def join_processes() -> tuple[int, int]:
     return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
 
 
-def _open_store(cases: Sequence[Case], recipe: UNet2dRecipe, plan: Plan, rank: int, progress: bool) -> SliceStore:
+def _open_samples(
+    cases: Sequence[Case], recipe: Any, segmenter: Segmenter, plan: Plan, rank: int, progress: bool
+) -> Dataset:
     """The first process prepares the cases, the others then find them ready."""
     if dist.is_initialized() and rank > 0:
         dist.barrier()
-    store = SliceStore(cases, recipe, plan.output / "cache", progress)
+    folder = plan.output / "cache"
+    samples: Dataset
+    if recipe.dimension == 2:
+        samples = StructureDataset(SliceStore(cases, recipe, folder, progress), recipe)
+    else:
+        samples = open_volumes(cases, recipe, cast(Tis, segmenter), folder, progress)
     if dist.is_initialized() and rank == 0:
         dist.barrier()
-    return store
+    return samples
 
 
 def _fitting_state(path: Path, recipe: UNet2dRecipe) -> dict[str, Tensor]:
     """The state in a weights file, in full precision. ValueError if its recipe computes something else."""
     content = read_file(path)
     theirs = type(recipe).from_dict(content["recipe"])
-    fields = ["spacing", "window", "mean", "deviation", "width", "sigma"]
-    fields += ["feedback"] if theirs.feedback else []  # the other way round there is something to start from
-    differing = [name for name in fields if getattr(theirs, name) != getattr(recipe, name)]
+    differing = [name for name in recipe.fixed if getattr(theirs, name) != getattr(recipe, name)]
+    if getattr(theirs, "feedback", False) and not recipe.feedback:  # the other way round there is a start
+        differing.append("feedback")
     if differing:
         raise ValueError(f"weights {path} were made with another {', '.join(differing)} than the recipe asks for")
     state = {
         name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in content["state"].items()
     }
-    if recipe.feedback and not theirs.feedback:
+    if getattr(recipe, "feedback", False) and not theirs.feedback:
         entry = state[UNet2d.entry]
         state[UNet2d.entry] = torch.cat([entry, torch.zeros_like(entry[:, :1])], dim=1)  # blind to it at first
     return state
@@ -356,9 +366,9 @@ class _Run:
         self.progress = min(1.0, self.clock.progress(step))
         if self.progress >= 1:
             trainer.terminate()
-        factor = learning_rate_factor(step, self.progress, self.recipe.decay, self.recipe.warmup)
+        factor = self.recipe.rate(step, self.progress)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.recipe.learning_rate * factor
+            group["lr"] = group["initial_lr"] * factor
 
     def finish_epoch(self, trainer: ClickTrainer, board: TensorboardLogger) -> None:
         epoch, step = trainer.state.epoch, trainer.state.iteration

@@ -214,7 +214,8 @@ def _click_anywhere(label: Tensor, generators: Sequence[torch.Generator]) -> Ten
 class SimulateClickd(Transform):
     """MONAI dictionary form of a simulated user: appends its next click to `clicks`.
 
-    Reads `label` (B, 1, *S), `previous` (logits (B, C, *S); absent or None: nothing predicted yet), `clicks`
+    Reads `label` (B, 1, *S) of one structure, or of integers for classes, `previous`
+    (logits (B, C, *S); absent or None: nothing predicted yet), `clicks`
     (B, N, D+1; absent: none) and `seed` (B,), the number that each image's stream of clicks grows from: the N-th
     click of an image is the same function of its seed wherever and in whatever batch it is drawn.
     """
@@ -225,7 +226,9 @@ class SimulateClickd(Transform):
         self.user: SimulatedUser = user if user is not None else SakinisUser(**options)
 
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        label = data["label"][:, 0].bool()
+        label = data["label"][:, 0]
+        if label.is_floating_point():
+            label = label.bool()
         clicks = data.get("clicks")
         if clicks is None:
             clicks = torch.empty(len(label), 0, label.ndim, dtype=torch.int64, device=label.device)

@@ -86,7 +86,9 @@ def evaluate(
         weights = shipped_weights(method)
     model = open_player(method, weights, where)
     folder = CaseFolder.read(data, cases)
-    tasks = find_tasks(folder.cases, folder.labels or model.recipe.labels or folder.found_labels(), protocol)
+    dimension = model.segmenter.dimension
+    labels = model.recipe.labels if dimension == 3 else folder.labels or model.recipe.labels or folder.found_labels()
+    tasks = find_tasks(folder.cases, labels, protocol, dimension)
     if workers > 1 and where.type != "cpu":
         raise ValueError("several workers are for the CPU; on a GPU leave it at 1")
     if workers > 1:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ from ..methods.unet2d import INSIDE
 from ..metrics import dice, iou, surface_distances_mm
 from .obedience import contained, obeyed
 from .tasks import USERS, Protocol, Result, Task
+from .volume_game import VolumeGame
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,11 @@ def play_case(
     segmenter: Segmenter, spacing: float, tasks: Sequence[Task], protocol: Protocol, device: torch.device | str
 ) -> Iterator[list[Result]]:
     """The results of all tasks of one case, batch by batch."""
+    if segmenter.dimension == 3:
+        recipe: Any = segmenter.recipe
+        volume = VolumeGame(segmenter, spacing, tasks[0].case, list(recipe.labels.values()))
+        yield list(volume.play(tasks, protocol, device))
+        return
     game = Game(segmenter, spacing, tasks[0].case)
     for start in range(0, len(tasks), protocol.batch):
         yield list(game.play(tasks[start : start + protocol.batch], protocol, device))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -92,8 +92,11 @@ class Result:
     contained: float = math.nan
 
 
-def find_tasks(cases: Sequence[Case], labels: Mapping[str, int], protocol: Protocol) -> list[Task]:
-    """Every slice with a label in it (Sakinis 2019, IV-A: slice-wise), or `protocol.limit` of them per label."""
+def find_tasks(cases: Sequence[Case], labels: Mapping[str, int], protocol: Protocol, dimension: int = 2) -> list[Task]:
+    """Every slice with a label in it (Sakinis 2019, IV-A: slice-wise), or `protocol.limit` of them per label.
+
+    In 3D every volume with a label in it, as slice 0.
+    """
     strange = sorted(set(protocol.labels or ()) - set(labels))
     if strange:
         raise ValueError(f"unknown label {', '.join(strange)}; the data has {', '.join(labels)}")
@@ -101,13 +104,8 @@ def find_tasks(cases: Sequence[Case], labels: Mapping[str, int], protocol: Proto
         labels = {name: labels[name] for name in protocol.labels}
     by_label: dict[str, list[Task]] = {name: [] for name in labels}
     for case in cases:
-        label, grid = read_volume(case.label)
-        slices = AxialSlices(grid)
-        for number in range(grid.shape[slices.axis]):
-            present = set(np.unique(slices.view(label, number)).tolist())
-            for name, value in labels.items():
-                if value in present:
-                    by_label[name].append(Task(case, number, name, value))
+        for name, number in _present(case, labels, dimension):
+            by_label[name].append(Task(case, number, name, labels[name]))
     tasks = []
     for name, found in by_label.items():
         if protocol.limit is not None and len(found) > protocol.limit:
@@ -117,3 +115,12 @@ def find_tasks(cases: Sequence[Case], labels: Mapping[str, int], protocol: Proto
     if not tasks:
         raise ValueError(f"none of the labels {dict(labels)} is present in any of the {len(cases)} cases")
     return tasks
+
+
+def _present(case: Case, labels: Mapping[str, int], dimension: int) -> Iterator[tuple[str, int]]:
+    """The labels that a case has, with each slice that has them, or in 3D with 0."""
+    label, grid = read_volume(case.label)
+    slices = AxialSlices(grid)
+    for number in range(grid.shape[slices.axis] if dimension == 2 else 1):
+        present = set(np.unique(slices.view(label, number) if dimension == 2 else label).tolist())
+        yield from ((name, number) for name, value in labels.items() if value in present)

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Self
 
 from monai.transforms import Transform
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 RECIPES = Path(__file__).parent / "recipes"
 
@@ -27,6 +28,7 @@ class Recipe:
 
     method: ClassVar[str]
     dimension: ClassVar[int]
+    fixed: ClassVar[tuple[str, ...]] = ("spacing",)  # fields that a training cannot change in weights it starts from
 
     labels: Mapping[str, int] = field(default_factory=dict)
     modality: str = "CT"
@@ -37,6 +39,10 @@ class Recipe:
             wanted, value = FIELD_TYPES.get(str(entry.type)), getattr(self, entry.name)
             if wanted and (not isinstance(value, wanted) or (isinstance(value, bool) and entry.type != "bool")):
                 raise ValueError(f"recipe field {entry.name} must be of type {entry.type}, got {value!r}")
+
+    def rate(self, step: int, progress: float) -> float:
+        """The factor of the learning rate at a step, `progress` of the training being done, in [0, 1]."""
+        raise NotImplementedError
 
     def to_dict(self) -> dict[str, Any]:
         return {"method": self.method, **dataclasses.asdict(self)}
@@ -85,11 +91,13 @@ class Segmenter(nn.Module):
     """encode once per image, decode once per click. Logits are (B, C, *S), C >= 2, on the grid of the image.
 
     feedback: whether decode reads the answer before the last click. It is given as `previous`; without it the clicks
-    are replayed in their order, so that whoever has kept nothing gets the same answer, more slowly.
+    are replayed in their order, so that whoever has kept nothing gets the same answer, more slowly. answers_first:
+    whether its answer before the first click is meant, so that users click where that is wrong.
     """
 
     dimension: int
     feedback: bool = False
+    answers_first: bool = False
 
     def encode(self, image: Tensor) -> Tensor:
         """(B, 1, *S) image on the model grid, in the image's own units -> code, costly, once per image."""
@@ -110,6 +118,7 @@ class Segmenter(nn.Module):
 class Method:
     """What METHODS holds: the recipe's class, the segmenter that a recipe builds, and the loss that trains it.
 
+    optimizer: a recipe's optimiser of a segmenter, each group's learning rate its largest; None for Adam.
     samples: a recipe's transforms of a training sample once its structure is picked; None for `transforms.augment`.
     step: a recipe's training step, as ignite calls it, which returns {"loss": float}; None for `training.Interact`.
     """
@@ -117,5 +126,6 @@ class Method:
     recipe: type[Recipe]
     build: Callable[[Any], Segmenter]
     loss: Callable[[Tensor, Tensor], Tensor]
+    optimizer: Callable[[Any, Any], Optimizer] | None = None
     samples: Callable[[Any], list[Transform]] | None = None
     step: Callable[[Any], Callable[[Any, Mapping[str, Any]], dict[str, Any]]] | None = None

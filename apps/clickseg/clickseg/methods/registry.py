@@ -1,9 +1,9 @@
 """The methods, by name. A new one is a module and a line here."""
 
-from . import automatic, deepgrow, unet2d
+from . import automatic, deepgrow, tis, unet2d
 from .protocol import Method
 
-METHODS: dict[str, Method] = {"unet2d": unet2d.METHOD}
+METHODS: dict[str, Method] = {"unet2d": unet2d.METHOD, "tis": tis.METHOD}
 
 # Trained on the same data to be compared with; never served.
 RIVALS: dict[str, Method] = {"automatic": automatic.METHOD, "deepgrow": deepgrow.METHOD}

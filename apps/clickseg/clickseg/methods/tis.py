@@ -12,11 +12,13 @@ from monai.inferers import SlidingWindowInferer
 from torch import Tensor
 from torch.nn import functional
 
-from ..clicks import PADDING
-from ..networks import ClickTokens, Encoder3d, Refiner, RefinerDesign, Tokens, plan_strides
-from .protocol import Recipe, Segmenter
+from ..clicks import PADDING, LiuUser
+from ..networks import ClickTokens, Refiner, RefinerDesign, Tokens
+from ..networks.encoder3d import Encoder3d, plan_strides
+from .protocol import Method, Recipe, Segmenter
 
 SURE = 50.0  # a logit
+SCALARS = ("balance", "log_reach", "gain", "share")  # of the refiner, by name
 
 
 @dataclass(frozen=True)
@@ -30,8 +32,9 @@ class TisRecipe(Recipe):
 
     method: ClassVar[str] = "tis"
     dimension: ClassVar[int] = 3
+    fixed: ClassVar[tuple[str, ...]] = ("labels", "spacing", "patch", "window", "mean", "deviation", "width")
 
-    patch: tuple[int, int, int] = (40, 56, 40)
+    patch: tuple[int, int, int] = (40, 48, 40)
     window: tuple[float, float] | None = None
     mean: float = 0.0
     deviation: float = 1.0
@@ -50,11 +53,51 @@ class TisRecipe(Recipe):
     margin: int = 3
     reach: int = 6
 
+    stage: Literal["encoder", "refiner"] = "encoder"  # which of the two a training trains
+    max_clicks: int = 10  # in a training of the refiner (4.1)
+    disturbance: float = 10.0  # voxels (4.1)
+    copies: int = 4  # augmented ones of each volume that the refiner learns from
+    batch: int = 2
+    steps_per_epoch: int = 80
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.01
+    quick: float = 10.0  # how much faster the refiner's scalars learn
+    augment: bool = True
+    freeze_batchnorm: bool = False
+    seed: int = 4242
+
+    @property
+    def reading(self) -> str:
+        """How many clicks a sample of the refiner's training has: any number up to `max_clicks`."""
+        return "uniform"
+
+    @property
+    def interactions(self) -> int:
+        """The most clicks of a sample of the training: the encoder learns without."""
+        return 0 if self.stage == "encoder" else self.max_clicks
+
+    def user(self, spacing: float) -> LiuUser:
+        """The paper's simulated user (4.1)."""
+        return LiuUser(disturbance=self.disturbance)
+
+    def rate(self, step: int, progress: float) -> float:
+        """x 0.9 at every twentieth of the training (3.3: every 10 of 200 epochs); nnU-Net's decay for the encoder."""
+        return (1 - progress) ** 0.9 if self.stage == "encoder" else 0.9 ** int(progress * 20)
+
     @property
     def design(self) -> RefinerDesign:
         """What of this concerns the refiner."""
         named = {entry.name for entry in fields(RefinerDesign)} & {entry.name for entry in fields(self)} - {"width"}
         return RefinerDesign(width=self.tokens, **{name: getattr(self, name) for name in named})
+
+
+def standardise(image: Tensor, recipe: TisRecipe) -> Tensor:
+    """Whole volumes (B, 1, X, Y, Z) in the image's own units -> what the encoder reads."""
+    image = image.float()
+    if recipe.window is not None:
+        return (image.clamp(*recipe.window) - recipe.mean) / recipe.deviation
+    mean, deviation = (f(image, dim=(1, 2, 3, 4), keepdim=True) for f in (torch.mean, torch.std))
+    return (image - mean) / deviation.clamp_min(1e-6)
 
 
 class Tis(Segmenter):
@@ -66,6 +109,7 @@ class Tis(Segmenter):
     """
 
     dimension = 3
+    answers_first = True
 
     def __init__(self, recipe: TisRecipe) -> None:
         if not recipe.labels:
@@ -76,20 +120,18 @@ class Tis(Segmenter):
         self.strides = plan_strides(recipe.patch)
         self.encoder = Encoder3d(self.classes, recipe.width, self.strides)
         self.refiner = Refiner(recipe.width, self.classes, recipe.design)
-
-    def standardise(self, image: Tensor) -> Tensor:
-        """(B, 1, X, Y, Z) in the image's own units -> what the encoder reads."""
-        image = image.float()
-        if self.recipe.window is not None:
-            return (image.clamp(*self.recipe.window) - self.recipe.mean) / self.recipe.deviation
-        mean, deviation = (f(image, dim=(1, 2, 3, 4), keepdim=True) for f in (torch.mean, torch.std))
-        return (image - mean) / deviation.clamp_min(1e-6)
+        for part in ("encoder", "refiner"):
+            getattr(self, part).requires_grad_(part == recipe.stage)
 
     def encode(self, image: Tensor) -> Tensor:
-        image = self.standardise(image)
+        """A code is its own code, so that a training may keep them."""
+        return image if image.shape[1] > 1 else self.encode_standardised(standardise(image, self.recipe))
+
+    def encode_standardised(self, image: Tensor) -> Tensor:
         sides = [max(side, count) for side, count in zip(image.shape[2:], self.recipe.patch, strict=True)]
-        padding = [amount for side, count in zip(sides, image.shape[2:], strict=True) for amount in (side - count, 0)]
-        whole = functional.pad(image, padding[::-1]) if any(padding) else image
+        missing = [side - count for side, count in zip(sides, image.shape[2:], strict=True)]
+        padding = [amount for count in reversed(missing) for amount in (0, count)]
+        whole = functional.pad(image, padding) if any(padding) else image
         slide = SlidingWindowInferer(self.recipe.patch, overlap=self.recipe.overlap, mode="gaussian")
         width, height, depth = image.shape[2:]
         return cast(Tensor, slide(whole, self.encode_patch))[..., :width, :height, :depth]
@@ -123,6 +165,12 @@ class Tis(Segmenter):
                 answer[(item, label, *position)] = SURE
         return answer
 
+    def forward(self, image: Tensor, clicks: Tensor, previous: Tensor | None = None) -> Tensor:
+        """As any segmenter; where the encoder is trained, the automatic logits of standardised patches."""
+        if self.training and self.recipe.stage == "encoder":
+            return self.encoder.head(self.encoder(image))
+        return super().forward(image, clicks, previous)
+
     def refinable(self, automatic: Tensor, clicks: Tensor) -> Tensor:
         """Flat numbers (T,) of the voxels that may change: (C, X, Y, Z) and (N, 4) of one image."""
         found = (automatic.argmax(0) > 0).float()
@@ -151,3 +199,22 @@ class Tis(Segmenter):
         for item, own in enumerate(chosen):
             where[item] = torch.searchsorted(own, flat[item]).clamp_max(len(own) - 1)
         return tokens, ClickTokens(where, torch.where(clicks[..., -1] == PADDING, -1, clicks[..., -1]))
+
+
+def cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
+    """Voxel by voxel (2.2, 2.3). logits (B, C, *S); label (B, 1, *S) of class numbers."""
+    return functional.cross_entropy(logits.float(), label[:, 0].long())
+
+
+def optimizer(recipe: TisRecipe, segmenter: Tis) -> torch.optim.Optimizer:
+    """AdamW (3.3); the scalars of the refiner, which hardly move at its rate, learn faster and are not decayed."""
+    named = [(name, value) for name, value in segmenter.named_parameters() if value.requires_grad]
+    scalars = [value for name, value in named if name.rsplit(".", 1)[-1] in SCALARS]
+    others = [value for name, value in named if name.rsplit(".", 1)[-1] not in SCALARS]
+    groups = [{"params": others, "lr": recipe.learning_rate, "weight_decay": recipe.weight_decay}]
+    if scalars:
+        groups.append({"params": scalars, "lr": recipe.learning_rate * recipe.quick, "weight_decay": 0.0})
+    return torch.optim.AdamW(groups)
+
+
+METHOD = Method(recipe=TisRecipe, build=Tis, loss=cross_entropy, optimizer=optimizer)

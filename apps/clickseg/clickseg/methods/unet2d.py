@@ -28,6 +28,7 @@ class UNet2dRecipe(Recipe):
 
     method: ClassVar[str] = "unet2d"
     dimension: ClassVar[int] = 2
+    fixed: ClassVar[tuple[str, ...]] = ("spacing", "window", "mean", "deviation", "width", "sigma")
     least_clicks: ClassVar[int] = 1  # that K may be
 
     window: tuple[float, float] | None = (-125.0, 275.0)
@@ -80,6 +81,20 @@ class UNet2dRecipe(Recipe):
             raise ValueError(f"recipe field size must be a multiple of {UNet.divisor}, got {self.size}")
         if self.window is not None and not (len(self.window) == 2 and self.window[0] < self.window[1]):
             raise ValueError(f"recipe field window must be (low, high), got {self.window!r}")
+
+    @property
+    def interactions(self) -> int:
+        """The most clicks of a sample of the training."""
+        return self.max_clicks
+
+    def rate(self, step: int, progress: float) -> float:
+        """Linear warm-up over `warmup` steps, constant, then linear to zero over the last share `decay` of the run.
+
+        As long as a run is in its constant part, resuming it with another length is the same as having asked for that
+        length at the start.
+        """
+        cooling = 1.0 if self.decay == 0 else min(1.0, max(0.0, (1.0 - progress) / self.decay))
+        return min(1.0, (step + 1) / max(1, self.warmup)) * cooling
 
     def user(self, spacing: float) -> SakinisUser:
         """The paper's simulated user on a grid of this in-plane spacing (mm)."""

@@ -1,0 +1,73 @@
+"""The click game in 3D: a whole volume, all classes at once, each click in the class that is missing there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+
+from ..clicks import SimulateClickd
+from ..datasets import Case
+from ..geometry import UprightVolume, resized_shape
+from ..images import read_volume
+from ..interaction import interact
+from ..machine import half_precision
+from ..methods import Segmenter
+from ..methods.rescaled import Rescaled
+from ..metrics import dice, iou, surface_distances_mm
+from .tasks import USERS, Protocol, Result, Task
+
+
+class VolumeGame:
+    """A case opened for a multi-class 3D segmenter: upright, on its own grid. Clicks are counted over all classes.
+
+    labels: the values in the label image of classes 1, 2, ... Raises ValueError for a label that is not on its image.
+    """
+
+    def __init__(self, segmenter: Segmenter, spacing: float, case: Case, labels: Sequence[int]) -> None:
+        image, grid = read_volume(case.image)
+        label, label_grid = read_volume(case.label)
+        if label_grid.shape != grid.shape or not label_grid.coincides(grid):
+            raise ValueError(f"case {case.id}: the label does not lie on the grid of the image")
+        self.labels = tuple(labels)
+        self.upright = UprightVolume(grid)
+        self.image = np.ascontiguousarray(self.upright.view(image), dtype=np.float32)
+        values = np.ascontiguousarray(self.upright.view(label))
+        self.truth = np.zeros(values.shape, np.int64)
+        for number, value in enumerate(self.labels, start=1):
+            self.truth[values == value] = number
+        model_shape = resized_shape(self.upright.shape, self.upright.spacing, spacing)
+        self.segmenter = Rescaled(segmenter, self.upright.shape, model_shape).eval()
+
+    def play(self, tasks: Sequence[Task], protocol: Protocol, device: torch.device | str) -> Iterator[Result]:
+        """The figures of each task, a class of this case, after each asked number of clicks."""
+        user = SimulateClickd(USERS[protocol.user](1.0))
+        image, truth = (torch.from_numpy(array)[None, None].to(device) for array in (self.image, self.truth))
+        seeds = torch.tensor([tasks[0].seed(protocol.seed)])
+        with torch.inference_mode(), half_precision(device):
+            code = self.segmenter.encode(image)
+            if 0 in protocol.clicks:
+                nothing = torch.empty(1, 0, 4, dtype=torch.int64, device=code.device)
+                yield from self.measure(tasks, 0, self.segmenter.decode(code, nothing))
+            turns = interact(self.segmenter, code, truth, user, seeds, turns=max(protocol.clicks))
+            for number, turn in enumerate(turns, start=1):
+                if number in protocol.clicks:
+                    yield from self.measure(tasks, number, turn.logits)
+
+    def measure(self, tasks: Sequence[Task], number: int, logits: torch.Tensor) -> Iterator[Result]:
+        found = logits.argmax(1)[0].cpu().numpy()
+        for task in tasks:
+            wanted = self.labels.index(task.value) + 1
+            mask, truth = found == wanted, self.truth == wanted
+            distances = np.concatenate(surface_distances_mm(mask, truth, self.upright.spacing))
+            yield Result(
+                task,
+                number,
+                dice=dice(mask, truth),
+                iou=iou(mask, truth),
+                hd_mm=float(distances.max()) if distances.size else float("nan"),
+                mad_mm=float(distances.mean()) if distances.size else float("nan"),
+                overlap=int((mask & truth).sum()),
+                total=int(mask.sum() + truth.sum()),
+            )
