@@ -10,8 +10,8 @@ PYTHON ?= python3.11
 VENV ?= .venv
 ARGS ?=
 
-# Its own list of dependencies does not give a working server: see the head of requirements.txt.
-MONAILABEL := monailabel==0.8.5
+# Installed without what they require themselves: see the head of requirements.txt.
+ALONE := monailabel==0.8.5 dynamic-network-architectures==0.4.4
 
 BIN := $(VENV)/bin
 # Tools of the environment are called by name, too (MONAI Label does so with itkimage2segimage).
@@ -54,7 +54,7 @@ $(VENV)/.created:
 
 $(VENV)/.installed: requirements.txt pyproject.toml Makefile | $(VENV)/.created
 	"$(BIN)/python" -m pip install -r requirements.txt
-	"$(BIN)/python" -m pip install --no-deps "$(MONAILABEL)"
+	"$(BIN)/python" -m pip install --no-deps $(ALONE)
 	"$(BIN)/python" -m pip install --no-deps --no-build-isolation -e .
 	@touch "$@"
 

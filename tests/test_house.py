@@ -74,8 +74,20 @@ def test_torch_comes_first_and_exactly(repository):
     assert [s.operator for s in first.specifier] == ["=="]
 
 
+def alone(repository):
+    """What the Makefile installs without its dependencies."""
+    line = re.search(r"^ALONE := (.*)$", (repository / "Makefile").read_text(), flags=re.MULTILINE)
+    return {canonicalize_name(r.name): r for r in map(Requirement, line.group(1).split())}
+
+
+def test_what_is_installed_alone_is_named_in_both_places_and_installed(repository):
+    for name, requirement in alone(repository).items():
+        assert str(requirement) in (repository / "requirements.txt").read_text()
+        assert requirement.specifier.contains(importlib.metadata.version(name))
+
+
 def test_the_library_is_happy_with_what_the_app_installs(repository):
-    installed = requirements(repository / "requirements.txt")
+    installed = requirements(repository / "requirements.txt") | alone(repository)
     for wanted in map(Requirement, project(repository)["dependencies"]):
         assert canonicalize_name(wanted.name) in installed
         assert wanted.specifier.contains(importlib.metadata.version(wanted.name)), wanted
@@ -98,7 +110,7 @@ def test_the_library_declares_what_it_imports(repository):
 
 
 def test_the_app_requires_what_it_imports(repository):
-    declared = {"monailabel", *requirements(repository / "requirements.txt")}
+    declared = {*alone(repository), *requirements(repository / "requirements.txt")}
     app = repository / "apps/clickseg"
     assert list(undeclared([app / "main.py", *sources(app / "lib")], declared, own={"clickseg", "lib"})) == []
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .clicks import Click, stack_clicks
-from .geometry import AxialSlices, Grid, resize, resized_shape
+from .geometry import AxialSlices, Grid, UprightVolume, resize, resized_shape
 from .machine import half_precision
 from .methods import Segmenter
 
@@ -75,3 +75,17 @@ def click_entropies(
             logits = segmenter.decode(code.expand(len(points), *code.shape[1:]), clicks_model)
         found[number] = foreground_entropy(logits.float().softmax(1).cpu())
     return found
+
+
+def volume_entropy(segmenter: Segmenter, spacing: float, volume: NDArray[np.generic], grid: Grid) -> float:
+    """How unsure a 3D segmenter that answers before the first click is about a volume: its foreground entropy.
+
+    segmenter: in evaluation mode. spacing: mm of its model grid. volume: (X, Y, Z) on `grid`.
+    """
+    upright = UprightVolume(grid)
+    device = next(segmenter.parameters()).device
+    plain = torch.from_numpy(np.ascontiguousarray(upright.view(volume), dtype=np.float32))[None, None].to(device)
+    with torch.inference_mode(), half_precision(device):
+        code = segmenter.encode(resize(plain, resized_shape(upright.shape, upright.spacing, spacing)))
+        logits = segmenter.decode(code, stack_clicks([[]], dimension=3).to(device))
+    return foreground_entropy(logits.float().softmax(1).cpu())

@@ -190,8 +190,6 @@ def parse_click(text: str, grid: Grid, ras: bool) -> Click:
         raise ValueError(f"click {text!r} is not of the form x,y,z or x,y,z:label") from error
     if len(numbers) != 3 or not all(map(math.isfinite, numbers)):
         raise ValueError(f"click {text!r} needs three finite numbers x,y,z")
-    if sign not in (0, 1):
-        raise ValueError(f"click {text!r}: the label is 1 (inside) or 0 (outside)")
     if ras:
         numbers = [float(round(index)) for index in grid.from_ras([numbers])[0]]
     if any(number != int(number) for number in numbers):
@@ -319,11 +317,15 @@ def _add_experiment_options(experiment: argparse.ArgumentParser) -> None:
 
 
 def _add_predict(commands: Any) -> None:
-    predict = commands.add_parser("predict", help="one image and some clicks to a mask")
+    predict = commands.add_parser("predict", help="one image and some clicks to a mask, or a label map")
     predict.set_defaults(run=_predict)
     predict.add_argument("image", help="NIfTI file, DICOM folder, or what ITK reads")
     predict.add_argument(
-        "--click", action="append", required=True, metavar="x,y,z[:label]", help="1 inside (default), 0 outside"
+        "--click",
+        action="append",
+        required=True,
+        metavar="x,y,z[:label]",
+        help="1 inside (default), 0 outside; for tis the value of a label",
     )
     predict.add_argument("--ras", action="store_true", help="clicks are RAS mm, not voxel indices")
     predict.add_argument("--method", default="unet2d")

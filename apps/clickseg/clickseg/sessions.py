@@ -21,6 +21,7 @@ from .machine import half_precision
 from .methods import Model, Recipe, load_model
 from .methods.rescaled import Rescaled
 from .methods.unet2d import INSIDE, OUTSIDE
+from .volume_session import VolumeSession
 
 Position = tuple[int, ...]
 Value = TypeVar("Value")
@@ -55,10 +56,12 @@ class Session:
         """Clicks of one structure (label 1 inside, 0 outside; source voxels) -> uint8 mask (X, Y, Z) of 0 and 1.
 
         Every slice with a click inside is predicted from its own clicks; all the others are 0.
-        Raises ValueError for a click outside the image.
+        Raises ValueError for a click outside the image or with another label.
         """
         for click in clicks:
             self._check(click.position)
+            if click.label not in (INSIDE, OUTSIDE):
+                raise ValueError(f"click {click.position}: the label is 1 (inside) or 0 (outside), not {click.label}")
         mask = self._empty()
         for number, in_slice in self._by_slice(clicks).items():
             if any(click.label == INSIDE for click in in_slice):
@@ -193,12 +196,14 @@ class SessionCache:
 
     def __init__(self, max_bytes: int = 2 * 2**30, ttl_s: float = 3600.0, models: int = 8) -> None:
         self._images: _SharedCache[_Image] = _SharedCache(max_bytes, ttl_s, lambda image: image.volume.nbytes)
-        self._sessions: _SharedCache[Session] = _SharedCache(max_bytes, ttl_s, lambda session: session.bytes)
+        self._sessions: _SharedCache[Session | VolumeSession] = _SharedCache(
+            max_bytes, ttl_s, lambda session: session.bytes
+        )
         self._models: _SharedCache[Model] = _SharedCache(models, ttl_s, lambda model: 1)
 
     def open(
         self, image: Path | str, weights: Path | str, device: torch.device | str = "cpu", identity: str | None = None
-    ) -> Session:
+    ) -> Session | VolumeSession:
         """The session of an image with some weights, made or found again.
 
         identity: what names the image where its path does not (a DICOM series UID, whose files move); else path, time
@@ -209,10 +214,13 @@ class SessionCache:
         weights_key = (file_identity(weights), str(device))
         return self._sessions.get((image_key, *weights_key), lambda: self._open(image, weights, device, image_key))
 
-    def _open(self, image: Path | str, weights: Path | str, device: torch.device | str, image_key: Hashable) -> Session:
+    def _open(
+        self, image: Path | str, weights: Path | str, device: torch.device | str, image_key: Hashable
+    ) -> Session | VolumeSession:
         model = self._models.get((file_identity(weights), str(device)), lambda: load_model(weights, device))
         opened = self._images.get(image_key, lambda: _Image(*read_volume(image)))
-        return Session(opened.volume, opened.grid, model, device)
+        kind = Session if model.segmenter.dimension == 2 else VolumeSession
+        return kind(opened.volume, opened.grid, model, device)
 
     def recipe(self, weights: Path | str, device: torch.device | str = "cpu") -> Recipe:
         """The recipe of a weights file (the model is kept for the clicks that will follow)."""

@@ -7,10 +7,15 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from clickseg.methods import Recipe, load_model
+from clickseg.methods import Recipe, find_method, load_model
 
 MODEL_DIR = Path(__file__).resolve().parents[1] / "model"
 TRAINED_DIR = "CLICKSEG_MODEL_DIR"
+
+
+def trained_folder() -> Path:
+    """Where a team's weights are: $CLICKSEG_MODEL_DIR, by default model/trained."""
+    return Path(os.environ.get(TRAINED_DIR) or MODEL_DIR / "trained")
 
 
 @functools.lru_cache(maxsize=16)
@@ -31,8 +36,8 @@ class Weights:
 
     @property
     def trained(self) -> Path:
-        """Where training publishes: $CLICKSEG_MODEL_DIR/<file>, by default model/trained/<file>."""
-        return Path(os.environ.get(TRAINED_DIR) or MODEL_DIR / "trained") / self.file
+        """Where training publishes."""
+        return trained_folder() / self.file
 
     @property
     def current(self) -> Path:
@@ -54,6 +59,11 @@ class Weights:
             raise ValueError(f"there are no weights {self.file}: neither {self.trained} nor {self.shipped} exists")
         status = path.stat()
         return _recipe(path, status.st_mtime_ns, status.st_size)
+
+    @property
+    def answers_first(self) -> bool:
+        """Whether the method segments by itself, before the first click."""
+        return find_method(self.recipe.method).answers_first
 
     @property
     def label_values(self) -> dict[str, int]:

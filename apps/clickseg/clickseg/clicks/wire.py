@@ -53,13 +53,14 @@ def parse_structure(request: Mapping[str, Any]) -> list[Click]:
     return [Click(position, labels[name]) for name, positions in named.items() for position in positions]
 
 
-def parse_labels(request: Mapping[str, Any], labels: Sequence[str]) -> dict[str, list[Position]]:
+def parse_labels(request: Mapping[str, Any], labels: Sequence[str], needed: bool = True) -> dict[str, list[Position]]:
     """The clicks of a request with named labels: name -> positions, `background` among the names, empty ones left out.
 
-    labels: the names that the model knows, with or without `background`. Raises ValueError as `parse_structure` does.
+    labels: the names that the model knows, with or without `background`. needed: whether no click at all is an error.
+    Raises ValueError as `parse_structure` does.
     """
     names = (BACKGROUND, *(name for name in labels if name != BACKGROUND))
-    return {name: positions for name, positions in _named_clicks(request, names).items() if positions}
+    return {name: positions for name, positions in _named_clicks(request, names, needed).items() if positions}
 
 
 def dump_structure(clicks: Sequence[Click]) -> dict[str, list[list[int]]]:
@@ -93,13 +94,13 @@ def parse_reply(request: Mapping[str, Any]) -> Reply:
     return Reply(extension, dtype, request.get("result_compress") in (True, 1, "true", "True"))
 
 
-def _named_clicks(request: Mapping[str, Any], names: Sequence[str]) -> dict[str, list[Position]]:
-    """The positions under each of `names`; refuses clicks under any other name, and no clicks at all."""
+def _named_clicks(request: Mapping[str, Any], names: Sequence[str], needed: bool = True) -> dict[str, list[Position]]:
+    """The positions under each of `names`; refuses clicks under any other name, and if `needed` no clicks at all."""
     for name, value in request.items():
         if name not in names and _looks_like_points(value):
             raise ValueError(f"unknown label {name!r}; this model knows {', '.join(names)}")
     named = {name: _positions(name, request.get(name)) for name in names}
-    if not any(named.values()):
+    if needed and not any(named.values()):
         raise ValueError(f"no clicks: at least one point [i, j, k] is needed under one of {', '.join(names)}")
     return named
 

@@ -105,14 +105,14 @@ def evaluate(
 class Validation:
     """What a training asks of its network now and then: the mean Dice after some clicks on cases that it does not see.
 
-    spacing: mm of the network's grid. No cases, no figures.
+    spacing: mm of the network's grid. dimension: of the network. No cases, no figures.
     """
 
-    def __init__(self, dataset: CaseFolder, spacing: float, protocol: Protocol) -> None:
+    def __init__(self, dataset: CaseFolder, spacing: float, protocol: Protocol, dimension: int = 2) -> None:
         self.spacing = spacing
         self.protocol = protocol
         labels = dataset.labels or dataset.found_labels()
-        self.tasks = find_tasks(dataset.cases, labels, protocol) if dataset.cases else []
+        self.tasks = find_tasks(dataset.cases, labels, protocol, dimension) if dataset.cases else []
 
     def __call__(self, segmenter: Segmenter) -> dict[str, float]:
         """{"dice@<clicks>": Dice}"""

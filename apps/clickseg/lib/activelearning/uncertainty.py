@@ -11,7 +11,7 @@ from monailabel.interfaces.tasks.scoring import ScoringMethod
 from monailabel.interfaces.tasks.strategy import Strategy
 from monailabel.utils.others.generic import name_to_device
 
-from clickseg.active import click_entropies
+from clickseg.active import click_entropies, volume_entropy
 from clickseg.images import read_volume
 from clickseg.machine import pick_device
 from clickseg.methods import load_model
@@ -52,8 +52,11 @@ class ForegroundEntropy(ScoringMethod):
             score = None
             try:
                 volume, grid = read_volume(datastore.get_image_uri(image))
-                found = click_entropies(model.segmenter, model.recipe.spacing, volume, grid, wanted)
-                score = sum(found.values()) / len(found)
+                if model.segmenter.answers_first:
+                    score = volume_entropy(model.segmenter, model.recipe.spacing, volume, grid)
+                else:
+                    found = click_entropies(model.segmenter, model.recipe.spacing, volume, grid, wanted)
+                    score = sum(found.values()) / len(found)
             except ValueError as error:
                 logger.warning("image %s gets no score: %s", image, error)
             datastore.refresh()  # others write to the same file meanwhile

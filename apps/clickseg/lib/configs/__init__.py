@@ -1,9 +1,9 @@
 """The models that this app serves. A new one is a module and a line here."""
 
-from . import unet2d
+from . import tis, unet2d
 from .base import ServedModel
 
-CONFIGS: dict[str, tuple[ServedModel, ...]] = {"unet2d": unet2d.MODELS}
+CONFIGS: dict[str, tuple[ServedModel, ...]] = {"unet2d": unet2d.MODELS, "tis": tis.MODELS}
 
 __all__ = ["CONFIGS", "ServedModel", "select"]
 
@@ -16,4 +16,7 @@ def select(names: str) -> list[ServedModel]:
         raise ValueError(
             f"--conf models {names}: unknown model {', '.join(unknown)!r}; known: all, {', '.join(CONFIGS)}"
         )
-    return [model for key in keys for model in CONFIGS[key]]
+    models = [model for key in keys for model in CONFIGS[key]]
+    if not models:
+        raise ValueError(f"--conf models {names}: there are no weights of that kind yet")
+    return models

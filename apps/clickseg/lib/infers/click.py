@@ -61,9 +61,10 @@ class ClickInfer(InferTask):
         known = self.weights.label_values  # of both types: it says what is wrong with the weights, if anything is
         if self.type == InferType.DEEPEDIT:
             values = known
-            named = wire.parse_labels(request, list(values))
+            named = wire.parse_labels(request, list(values), needed=not self.weights.answers_first)
             positions = [position for group in named.values() for position in group]
-            clicked = {name: value for name, value in values.items() if name in named}
+            everything = self.weights.answers_first
+            clicked = {name: value for name, value in values.items() if everything or name in named}
         else:
             clicks = wire.parse_structure(request)
             positions = [click.position for click in clicks]

@@ -182,7 +182,8 @@ def _split(items: Sequence[LabelledImage], val_split: float) -> tuple[list[Label
 def _validate(data: Path, weights: Path, device: str) -> dict[str, float]:
     """Dice of simulated clicks on images that training did not see; OHIF shows best_metric, of five clicks."""
     model = load_model(weights, device)
-    validation = Validation(CaseFolder.read(data), model.recipe.spacing, Protocol(clicks=(1, 5), limit=SLICES))
+    protocol = Protocol(clicks=(1, 5), limit=SLICES)
+    validation = Validation(CaseFolder.read(data), model.recipe.spacing, protocol, model.segmenter.dimension)
     found = validation(model.segmenter)
     logger.info("on the images kept out of training: %s", found)
     return {**found, "best_metric": found["dice@5"]} if found else {}

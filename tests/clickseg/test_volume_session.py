@@ -1,0 +1,110 @@
+"""Sessions of a 3D method."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from clickseg.clicks import Click
+from clickseg.geometry import Grid, UprightVolume
+from clickseg.images import read_volume
+from clickseg.methods import METHODS, load_model, save_weights
+from clickseg.methods.tis import TisRecipe
+from clickseg.sessions import SessionCache
+from clickseg.volume_session import VolumeSession
+
+LABELS = {"liver": 1, "spleen": 4}
+RECIPE = TisRecipe(labels=LABELS, spacing=16.0, patch=(8, 8, 8), width=2, tokens=4, heads=2, layers=1)
+
+
+@pytest.fixture(scope="module")
+def image(phantom_study):
+    return phantom_study / "imagesTr" / "phantom_000.nii.gz"
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "tis.pt"
+    save_weights(path, METHODS["tis"].build(RECIPE), RECIPE)
+    return path
+
+
+@pytest.fixture
+def session(image, weights):
+    return SessionCache().open(image, weights)
+
+
+def test_a_3d_method_gets_a_session_of_its_kind(session):
+    assert isinstance(session, VolumeSession)
+
+
+def test_without_clicks_the_label_map_is_the_automatic_segmentation(session, image):
+    mask = session.predict_labels({}, LABELS)
+    volume, grid = read_volume(image)
+    assert mask.shape == volume.shape == grid.shape
+    assert set(np.unique(mask)) <= {0, 1, 4}
+    assert len(np.unique(mask)) > 1
+
+
+def test_a_clicked_voxel_has_its_label_and_a_later_click_wins(session):
+    position = (20, 24, 12)
+    for name, value in LABELS.items():
+        assert session.predict_labels({name: [position]}, LABELS)[position] == value
+    both = session.predict_labels({"liver": [position], "background": [position]}, LABELS)
+    assert both[position] == 0
+
+
+def test_the_values_are_those_that_are_asked_for(session):
+    wanted = {"liver": 7, "spleen": 2}
+    clicks = {"liver": [(20, 24, 12)], "spleen": [(30, 10, 6)]}
+    own, other = session.predict_labels(clicks, LABELS), session.predict_labels(clicks, wanted)
+    np.testing.assert_array_equal(np.where(own == 1, 7, np.where(own == 4, 2, 0)), other)
+
+
+def test_clicks_with_values_are_clicks_with_names(session):
+    clicks = [Click((20, 24, 12), 4), Click((5, 5, 5), 0)]
+    named = session.predict_labels({"spleen": [(20, 24, 12)], "background": [(5, 5, 5)]}, LABELS)
+    np.testing.assert_array_equal(session.predict(clicks), named)
+    with pytest.raises(ValueError, match="unknown label 2; known: 0 background, 1 liver, 4 spleen"):
+        session.predict([Click((1, 1, 1), 2)])
+
+
+def test_bad_clicks_are_refused_with_a_sentence(session):
+    with pytest.raises(ValueError, match="outside the image"):
+        session.predict_labels({"liver": [(20, 24, 999)]}, LABELS)
+    with pytest.raises(ValueError, match="unknown label lung; known: liver, spleen"):
+        session.predict_labels({"lung": [(1, 1, 1)]}, LABELS)
+
+
+def test_a_rebuilt_session_answers_as_a_warm_one(session, image, weights):
+    clicks = {"liver": [(20, 24, 12), (22, 20, 10)], "background": [(5, 40, 3)]}
+    session.predict_labels({}, LABELS)
+    warm = session.predict_labels(clicks, LABELS)
+    np.testing.assert_array_equal(SessionCache().open(image, weights).predict_labels(clicks, LABELS), warm)
+
+
+@pytest.mark.parametrize("axes", list(itertools.permutations(range(3)))[::2])
+@pytest.mark.parametrize("flips", [(1, 1, 1), (-1, 1, -1), (-1, -1, 1)])
+def test_a_turned_copy_of_a_volume_gets_the_turned_label_map(weights, axes, flips, image):
+    volume, grid = read_volume(image)
+    session = VolumeSession(volume, grid, load_model(weights), "cpu")
+    expected = session.predict_labels({"spleen": [(20, 24, 12)]}, LABELS)
+    turn = tuple(slice(None, None, flip) for flip in flips)
+    turned = np.ascontiguousarray(volume.transpose(axes)[turn])
+    moves = np.eye(4)
+    moves[:3, :3] = np.eye(3)[:, axes] * flips
+    moves[:3, 3] = [0, 0, 0]
+    for axis, (source, flip) in enumerate(zip(axes, flips, strict=True)):
+        if flip < 0:
+            moves[source, 3] = turned.shape[axis] - 1
+    turned_grid = Grid(turned.shape, grid.affine @ moves)
+    position = np.rint(np.linalg.inv(moves) @ [20, 24, 12, 1])[:3].astype(int).tolist()
+    answer = VolumeSession(turned, turned_grid, load_model(weights), "cpu").predict_labels(
+        {"spleen": [position]}, LABELS
+    )
+    np.testing.assert_array_equal(answer, expected.transpose(axes)[turn])
+    upright = UprightVolume(turned_grid)
+    np.testing.assert_array_equal(upright.view(turned), UprightVolume(grid).view(volume))
+    assert upright.locate(position) == UprightVolume(grid).locate((20, 24, 12))

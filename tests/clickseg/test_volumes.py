@@ -1,0 +1,158 @@
+"""Training and playing in 3D."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+from ignite.engine import Events
+
+from clickseg.cli import main
+from clickseg.datasets import CaseFolder
+from clickseg.evaluation import Protocol, evaluate
+from clickseg.methods import load_model
+from clickseg.methods.tis import Tis, TisRecipe
+from clickseg.phantom import LABELS, write_phantoms
+from clickseg.training import Plan, build_trainer, click_schedule
+from clickseg.volumes import CodeDataset, PatchDataset, VolumeStore, collate
+
+RECIPE = TisRecipe(
+    labels=LABELS, spacing=16.0, patch=(16, 16, 8), width=4, tokens=8, heads=2, layers=2, steps_per_epoch=4, copies=2,
+    max_clicks=3,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("study")
+    write_phantoms(folder, cases=2, seed=0, shape=(24, 24, 12))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cases(study):
+    return CaseFolder.read(study).cases
+
+
+@pytest.fixture(scope="module")
+def store(cases, tmp_path_factory):
+    return VolumeStore(cases, RECIPE, tmp_path_factory.mktemp("store"), progress=False)
+
+
+def train(cases, output, recipe, epochs=2, **options):
+    losses = []
+    trainer = build_trainer("tis", recipe, cases, Plan(output, epochs=epochs, progress=False, **options))
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: losses.append(engine.state.output["loss"]))
+    trainer.run()
+    return losses
+
+
+@pytest.fixture(scope="module")
+def encoder(cases, tmp_path_factory):
+    """Weights of a trained encoder, and its losses."""
+    output = tmp_path_factory.mktemp("encoder")
+    return output / "weights.pt", train(cases, output, RECIPE, epochs=6)
+
+
+@pytest.fixture(scope="module")
+def refiner(cases, encoder, tmp_path_factory):
+    output = tmp_path_factory.mktemp("refiner")
+    recipe = dataclasses.replace(RECIPE, stage="refiner")
+    return output / "weights.pt", train(cases, output, recipe, epochs=6, init=encoder[0])
+
+
+def test_a_patch_is_made_from_its_number_alone_and_has_the_size_of_the_recipe(store):
+    first, second = PatchDataset(store, RECIPE), PatchDataset(store, RECIPE)
+    for number in (3, 0, 7):
+        one, other = first[number], second[number]
+        assert one["image"].shape == one["label"].shape == (1, 16, 16, 8)
+        assert torch.equal(one["image"], other["image"])
+        assert torch.equal(one["label"], other["label"])
+        assert one["label"].dtype == torch.int64
+    labels = torch.stack([first[number]["label"] for number in range(8)])
+    assert set(labels.unique().tolist()) <= set(range(len(LABELS) + 1))
+    assert len(labels.unique()) > 2
+
+
+def test_codes_are_kept_on_disk_and_made_again_for_another_encoder(store):
+    recipe = dataclasses.replace(RECIPE, stage="refiner")
+    torch.manual_seed(0)
+    network = Tis(recipe)
+    before = {path.name for path in store.folder.glob("*.code.npy")}
+    dataset = CodeDataset(store, recipe, network, progress=False)
+    made = {path.name for path in store.folder.glob("*.code.npy")} - before
+    assert len(made) == len(dataset.codes) == 4
+    sample = dataset[0]
+    assert sample["image"].shape[0] == RECIPE.width + len(LABELS) + 1
+    assert sample["image"].shape[1:] == sample["label"].shape[1:]
+    CodeDataset(store, recipe, network, progress=False)
+    assert {path.name for path in store.folder.glob("*.code.npy")} - before == made
+    CodeDataset(store, recipe, Tis(recipe), progress=False)
+    assert len({path.name for path in store.folder.glob("*.code.npy")} - before) == 8
+
+
+def test_volumes_of_unlike_sizes_make_a_batch():
+    samples = [
+        {"image": torch.ones(3, *shape), "label": torch.ones(1, *shape, dtype=torch.int64), "seed": seed}
+        for seed, shape in enumerate([(4, 6, 5), (5, 3, 5)])
+    ]
+    batch = collate(samples)
+    assert batch["image"].shape == (2, 3, 5, 6, 5)
+    assert batch["label"].shape == (2, 1, 5, 6, 5)
+    assert batch["image"].flatten(1).sum(1).tolist() == [3 * 120, 3 * 75]
+    assert batch["seed"].tolist() == [0, 1]
+
+
+def test_any_number_of_clicks_up_to_k_is_as_likely_as_another():
+    schedule = click_schedule(5, "uniform", torch.rand(5, 20000, generator=torch.Generator().manual_seed(0)))
+    counts = torch.bincount(schedule.sum(0), minlength=6)[1:]
+    assert counts.sum() == 20000
+    assert (counts - 4000).abs().max() < 300
+    assert torch.equal(schedule.cummin(0).values, schedule), "who stops has stopped"
+
+
+def test_each_stage_trains_its_own_part_and_leaves_the_other_alone(encoder, refiner):
+    states = [torch.load(path)["state"] for path in (encoder[0], refiner[0])]
+    same = {
+        part: [torch.equal(states[0][k], states[1][k]) for k in states[0] if k.startswith(part)]
+        for part in ("encoder", "refiner")
+    }
+    assert all(same["encoder"])
+    assert not all(same["refiner"])
+    for _, losses in (encoder, refiner):
+        assert np.isfinite(losses).all()
+    assert np.mean(encoder[1][-6:]) < np.mean(encoder[1][:6])
+
+
+def test_an_interrupted_training_of_the_refiner_ends_with_the_same_weights(cases, encoder, tmp_path):
+    recipe = dataclasses.replace(RECIPE, stage="refiner", quick=1.0)
+    train(cases, tmp_path / "whole", recipe, epochs=2, init=encoder[0])
+    stop = build_trainer("tis", recipe, cases, Plan(tmp_path / "half", epochs=2, progress=False, init=encoder[0]))
+    stop.add_event_handler(Events.EPOCH_COMPLETED(once=1), lambda engine: engine.terminate())
+    stop.run()
+    train(cases, tmp_path / "half", recipe, epochs=2, resume=True)
+    whole, half = (torch.load(tmp_path / run / "weights.pt")["state"] for run in ("whole", "half"))
+    assert all(torch.equal(whole[name], half[name]) for name in whole)
+
+
+def test_a_volume_is_played_with_all_its_classes_and_more_clicks_do_not_hurt(study, refiner, tmp_path):
+    report = evaluate("tis", refiner[0], study, tmp_path, Protocol(clicks=(0, 1, 5, 10), user="liu")).report
+    assert set(report["labels"]) == set(LABELS)
+    dice = [report["mean"][clicks]["dice"] for clicks in ("0", "1", "5", "10")]
+    assert dice[0] < dice[2] < dice[3]
+    assert report["mean"]["5"]["dice_volume"] == pytest.approx(report["mean"]["5"]["dice"])
+
+
+def test_both_stages_and_the_game_from_the_command_line(study, tmp_path):
+    small = {**RECIPE.to_dict(), "steps_per_epoch": 1, "labels": {}}
+    for stage in ("encoder", "refiner"):
+        (tmp_path / f"{stage}.json").write_text(json.dumps({**small, "stage": stage}))
+    start = ["train", "--method", "tis", "--data", str(study), "--epochs", "1"]
+    assert main([*start, "--recipe", str(tmp_path / "encoder.json"), "--output", str(tmp_path / "e")]) == 0
+    weights = str(tmp_path / "e/weights.pt")
+    more = ["--recipe", str(tmp_path / "refiner.json"), "--init", weights, "--output", str(tmp_path / "r")]
+    assert main([*start, *more]) == 0
+    assert load_model(tmp_path / "r/weights.pt").recipe.stage == "refiner"
+    game = ["evaluate", "--method", "tis", "--data", str(study), "--weights", str(tmp_path / "r/weights.pt")]
+    assert main([*game, "--user", "liu", "--clicks", "0,1", "--output", str(tmp_path / "report")]) == 0
