@@ -101,6 +101,22 @@ def test_an_image_is_answered_alone_as_in_company():
         )
 
 
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"stage": "both"}, "stage must be one of"),
+        ({"balance": "beam"}, "balance must be one of"),
+        ({"heads": 3}, "tokens must be a multiple of heads, 3"),
+        ({"patch": (16, 16, 2)}, "patch must be three sides of 4 voxels or more"),
+        ({"max_clicks": 0}, "max_clicks must be positive"),
+        ({"margin": -1}, "margin must not be negative"),
+    ],
+)
+def test_a_recipe_that_makes_no_sense_is_refused(wrong, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        dataclasses.replace(RECIPE, **wrong)
+
+
 def test_it_needs_to_know_its_structures():
     with pytest.raises(ValueError, match="labels"):
         Tis(TisRecipe())

@@ -144,15 +144,16 @@ def test_a_volume_is_played_with_all_its_classes_and_more_clicks_do_not_hurt(stu
     assert report["mean"]["5"]["dice_volume"] == pytest.approx(report["mean"]["5"]["dice"])
 
 
-def test_both_stages_and_the_game_from_the_command_line(study, tmp_path):
-    small = {**RECIPE.to_dict(), "steps_per_epoch": 1, "labels": {}}
-    for stage in ("encoder", "refiner"):
-        (tmp_path / f"{stage}.json").write_text(json.dumps({**small, "stage": stage}))
-    start = ["train", "--method", "tis", "--data", str(study), "--epochs", "1"]
-    assert main([*start, "--recipe", str(tmp_path / "encoder.json"), "--output", str(tmp_path / "e")]) == 0
-    weights = str(tmp_path / "e/weights.pt")
-    more = ["--recipe", str(tmp_path / "refiner.json"), "--init", weights, "--output", str(tmp_path / "r")]
+def test_both_stages_and_the_game_from_the_command_line(study, tmp_path, capsys):
+    recipe = tmp_path / "recipe.json"
+    recipe.write_text(json.dumps({**RECIPE.to_dict(), "steps_per_epoch": 1, "labels": {}}))
+    start = ["train", "--method", "tis", "--data", str(study), "--epochs", "1", "--recipe", str(recipe)]
+    assert main([*start, "--stage", "encoder", "--output", str(tmp_path / "e")]) == 0
+    more = ["--stage", "refiner", "--init", str(tmp_path / "e/weights.pt"), "--output", str(tmp_path / "r")]
     assert main([*start, *more]) == 0
     assert load_model(tmp_path / "r/weights.pt").recipe.stage == "refiner"
+    assert main([*start, "--stage", "both", "--output", str(tmp_path / "n")]) == 2
+    assert main(["train", "--data", str(study), "--stage", "encoder", "--output", str(tmp_path / "n")]) == 2
+    assert capsys.readouterr().err.endswith("the method unet2d is trained in one go, without stages\n")
     game = ["evaluate", "--method", "tis", "--data", str(study), "--weights", str(tmp_path / "r/weights.pt")]
     assert main([*game, "--user", "liu", "--clicks", "0,1", "--output", str(tmp_path / "report")]) == 0

@@ -35,6 +35,8 @@ def _train(arguments: argparse.Namespace) -> None:
     folder = CaseFolder.read(arguments.data, read_ids(arguments.cases))
     recipe: Any = method.recipe.find(arguments.recipe) if arguments.recipe else method.recipe()
     recipe = recipe.with_labels(folder.labels or folder.found_labels())
+    if arguments.stage:
+        recipe = recipe.of_stage(arguments.stage)
     neither = arguments.epochs is None and arguments.minutes is None
     plan = Plan(
         output=arguments.output,
@@ -247,7 +249,8 @@ def _add_train(commands: Any) -> None:
     train.add_argument("--download", action="store_true", help=DOWNLOAD_HELP)
     train.add_argument("--output", required=True, help="folder for checkpoint, weights, log and curves")
     train.add_argument("--cases", help="ids to train on: a,b,c or a file with one per line (default: all)")
-    train.add_argument("--recipe", help="paper, practical, or a JSON file with recipe fields")
+    train.add_argument("--recipe", help="one of the method's (paper, practical), or a JSON file with recipe fields")
+    train.add_argument("--stage", help="of tis: encoder, then refiner with --init")
     train.add_argument("--epochs", type=int)
     train.add_argument("--minutes", type=float)
     train.add_argument("--init", help="weights to start from")

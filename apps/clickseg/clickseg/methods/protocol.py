@@ -40,6 +40,10 @@ class Recipe:
             if wanted and (not isinstance(value, wanted) or (isinstance(value, bool) and entry.type != "bool")):
                 raise ValueError(f"recipe field {entry.name} must be of type {entry.type}, got {value!r}")
 
+    def of_stage(self, stage: str) -> Self:
+        """This recipe, for one stage of a training that has several. ValueError for a method that has none."""
+        raise ValueError(f"the method {self.method} is trained in one go, without stages")
+
     def rate(self, step: int, progress: float) -> float:
         """The factor of the learning rate at a step, `progress` of the training being done, in [0, 1]."""
         raise NotImplementedError

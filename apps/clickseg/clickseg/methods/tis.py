@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import ClassVar, Literal, cast
+from typing import ClassVar, Literal, Self, cast
 
 import torch
 from monai.inferers import SlidingWindowInferer
@@ -14,10 +14,11 @@ from torch.nn import functional
 
 from ..clicks import PADDING, LiuUser
 from ..networks import ClickTokens, Refiner, RefinerDesign, Tokens
-from ..networks.encoder3d import Encoder3d, plan_strides
+from ..networks.encoder3d import LEAST_SIDE, Encoder3d, plan_strides
 from .protocol import Method, Recipe, Segmenter
 
 SURE = 50.0  # a logit
+STAGES = ("encoder", "refiner")
 SCALARS = ("balance", "log_reach", "gain", "share")  # of the refiner, by name
 
 
@@ -70,6 +71,39 @@ class TisRecipe(Recipe):
     def reading(self) -> str:
         """How many clicks a sample of the refiner's training has: any number up to `max_clicks`."""
         return "uniform"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        whole = (
+            "width",
+            "tokens",
+            "heads",
+            "layers",
+            "grid",
+            "reach",
+            "max_clicks",
+            "copies",
+            "batch",
+            "steps_per_epoch",
+        )
+        for name in (*whole, "spacing", "deviation", "learning_rate", "quick"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"recipe field {name} must be positive, got {getattr(self, name)!r}")
+        for name in ("margin", "disturbance", "weight_decay"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"recipe field {name} must not be negative, got {getattr(self, name)!r}")
+        for name, allowed in {"stage": STAGES, "balance": ("slot", "scalar")}.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"recipe field {name} must be one of {allowed}, got {getattr(self, name)!r}")
+        if self.tokens % self.heads:
+            raise ValueError(f"recipe field tokens must be a multiple of heads, {self.heads}, got {self.tokens}")
+        if len(self.patch) != 3 or min(self.patch) < LEAST_SIDE:
+            raise ValueError(
+                f"recipe field patch must be three sides of {LEAST_SIDE} voxels at least, got {self.patch}"
+            )
+
+    def of_stage(self, stage: str) -> Self:
+        return type(self).from_dict({**self.to_dict(), "stage": stage})
 
     @property
     def interactions(self) -> int:
