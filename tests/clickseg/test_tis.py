@@ -107,7 +107,7 @@ def test_an_image_is_answered_alone_as_in_company():
         ({"stage": "both"}, "stage must be one of"),
         ({"balance": "beam"}, "balance must be one of"),
         ({"heads": 3}, "tokens must be a multiple of heads, 3"),
-        ({"patch": (16, 16, 2)}, "patch must be three sides of 4 voxels or more"),
+        ({"patch": (16, 16, 2)}, "patch must be three sides of 4 voxels at least"),
         ({"max_clicks": 0}, "max_clicks must be positive"),
         ({"margin": -1}, "margin must not be negative"),
     ],
