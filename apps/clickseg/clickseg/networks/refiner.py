@@ -112,14 +112,17 @@ class LabelAssigner(nn.Module):
         self.query, self.key, self.out = (nn.Linear(width, width) for _ in range(3))
         self.value = nn.Linear(width, width)
         self.balance = nn.Parameter(torch.full((heads,), design.balance_start))
-        reach = torch.tensor([design.reach_mm[head % len(design.reach_mm)] for head in range(heads)])
-        self.log_reach = nn.Parameter(reach.log())
-        self.gain = nn.Parameter(torch.ones(heads))
+        # Parameters that an arm of the ablation does not use are not made: processes that train together wait for all.
+        if design.distance:
+            reach = torch.tensor([design.reach_mm[head % len(design.reach_mm)] for head in range(heads)])
+            self.log_reach = nn.Parameter(reach.log())
+        if design.copy and design.assign_labels:
+            self.gain = nn.Parameter(torch.ones(heads))
 
     def forward(
         self, voxels: Tensor, clicks: Tensor, values: tuple[Tensor, Tensor], squared_mm: Tensor, real: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Voxels (B, T, D) with what they took from clicks, and from which: (B, T, N), gained and summed over heads.
+        """Voxels (B, T, D) with what they took from clicks, and from which: (B, heads, T, N).
 
         clicks: (B, N, D). values: what is to be had at the clicks (B, N, D) and from the automatic segmentation
         (B, T, D). squared_mm: (B, T, N). real: (B, N), one True at least in each row.
@@ -140,7 +143,7 @@ class LabelAssigner(nn.Module):
             copied, kept = scores.softmax(-1) * (1 - share), share[..., 0].expand(len(scores), heads, scores.shape[2])
         of_clicks, of_automatic = (self.value(part).unflatten(-1, (heads, -1)) for part in values)
         mixed = torch.einsum("bhtn,bnhd->bthd", copied, of_clicks) + kept.transpose(1, 2)[..., None] * of_automatic
-        return voxels + self.out(mixed.flatten(2)), torch.einsum("bhtn,h->btn", copied, self.gain)
+        return voxels + self.out(mixed.flatten(2)), copied
 
 
 class Refiner(nn.Module):
@@ -154,14 +157,17 @@ class Refiner(nn.Module):
         width = design.width
         self.enter = nn.Linear(features, width)
         self.places = nn.Parameter(torch.randn(1, width, *[design.grid] * 3) * 0.02)
-        self.categories = nn.Sequential(nn.Linear(classes, width), nn.GELU(), nn.Linear(width, width))
-        self.encoders = nn.ModuleList([ClickEncoder(width, design.heads) for _ in range(design.layers)])
         self.assigners = nn.ModuleList([LabelAssigner(design) for _ in range(design.layers)])
-        change = nn.Linear(width, classes)
-        nn.init.zeros_(change.weight)  # it starts from the automatic segmentation and what is copied
-        nn.init.zeros_(change.bias)
-        self.leave = nn.Sequential(nn.LayerNorm(width), change)
-        self.share = nn.Parameter(torch.tensor(design.balance_start))  # of clicks, where they are the classifiers
+        if design.encode_clicks:
+            self.encoders = nn.ModuleList([ClickEncoder(width, design.heads) for _ in range(design.layers)])
+        if design.assign_labels:
+            self.categories = nn.Sequential(nn.Linear(classes, width), nn.GELU(), nn.Linear(width, width))
+            change = nn.Linear(width, classes)
+            nn.init.zeros_(change.weight)  # it starts from the automatic segmentation and what is copied
+            nn.init.zeros_(change.bias)
+            self.leave = nn.Sequential(nn.LayerNorm(width), change)
+        else:
+            self.share = nn.Parameter(torch.tensor(design.balance_start))  # of clicks, where they are the classifiers
 
     def forward(self, tokens: Tokens, clicks: ClickTokens) -> Tensor:
         if clicks.index.shape[1] == 0:
@@ -171,22 +177,29 @@ class Refiner(nn.Module):
         squared_mm = (tokens.positions[:, :, None] - positions[:, None]).square().sum(-1)
         chosen = _pick(voxels, clicks.index)
         one_hot = functional.one_hot(clicks.labels.clamp_min(0), self.classes).to(voxels)
-        categories = self.categories(one_hot), self.categories(tokens.automatic.softmax(-1))
         someone = clicks.real.any(1)
         real = clicks.real | ~someone[:, None]  # images without clicks are computed with padding, and not read
-        copied = torch.zeros_like(squared_mm)
-        for encode, assign in zip(self.encoders, self.assigners, strict=True):
-            if self.design.encode_clicks:
-                chosen = encode(chosen, voxels, real, tokens.real)
-            values = categories if self.design.assign_labels else (chosen, voxels)
-            voxels, taken = assign(voxels, chosen, values, squared_mm, real)
-            copied = copied + taken
-        if self.design.assign_labels:
-            refined = tokens.automatic + self.leave(voxels)
-            refined = refined + copied @ one_hot if self.design.copy else refined
-        else:
-            refined = self.classify(voxels, chosen, one_hot, real, tokens.automatic)
+        refined = self.refine(tokens, voxels, chosen, one_hot, squared_mm, real)
         return torch.where(someone[:, None, None], refined, tokens.automatic)
+
+    def refine(
+        self, tokens: Tokens, voxels: Tensor, clicks: Tensor, one_hot: Tensor, squared_mm: Tensor, real: Tensor
+    ) -> Tensor:
+        """All layers: embedded voxels (B, T, D) and clicks (B, N, D) -> logits (B, T, C)."""
+        design, logits = self.design, tokens.automatic
+        if design.assign_labels:
+            values = self.categories(one_hot), self.categories(tokens.automatic.softmax(-1))
+        for layer, assign in enumerate(self.assigners):
+            if design.encode_clicks:
+                clicks = self.encoders[layer](clicks, voxels, real, tokens.real)
+            if not design.assign_labels:
+                values = clicks, voxels
+            voxels, copied = assign(voxels, clicks, values, squared_mm, real)
+            if design.assign_labels and design.copy:
+                logits = logits + torch.einsum("bhtn,h,bnc->btc", copied, assign.gain, one_hot)
+        if design.assign_labels:
+            return logits + self.leave(voxels)
+        return self.classify(voxels, clicks, one_hot, real, tokens.automatic)
 
     def classify(self, voxels: Tensor, clicks: Tensor, one_hot: Tensor, real: Tensor, automatic: Tensor) -> Tensor:
         """The labels of the most similar clicks, weighed against the automatic segmentation, as logits (B, T, C)."""
