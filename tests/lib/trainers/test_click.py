@@ -8,9 +8,11 @@ import pytest
 import torch
 from monailabel.interfaces.datastore import DefaultLabelTag
 
-from clickseg.methods import load_model
+from clickseg.methods import METHODS, load_model, save_weights
+from clickseg.methods.tis import TisRecipe
 from lib.trainers import click
 from lib.trainers.click import ClickTrainTask, publish
+from lib.weights import Weights
 
 ONE_EPOCH = {"max_epochs": 1, "device": "cpu"}
 
@@ -122,6 +124,38 @@ def test_two_processes_train_and_publish_like_one(task, labelled, weights, monke
     stats = task(ONE_EPOCH, labelled)
     assert stats["epoch"] == 1
     assert load_model(weights.current).card["steps"] == 2
+
+
+@pytest.fixture
+def tis(tmp_path, monkeypatch):
+    """A task with weights of a 3D method that knows the spleen."""
+    monkeypatch.setenv("CLICKSEG_MODEL_DIR", str(tmp_path / "model"))
+    torch.manual_seed(0)
+    small = {"spacing": 12.0, "patch": (8, 8, 8), "width": 2, "tokens": 4, "heads": 2, "layers": 1, "copies": 1}
+    recipe = TisRecipe(labels={"spleen": 1}, stage="refiner", steps_per_epoch=2, max_clicks=2, **small)
+    weights = Weights("tis_spleen.pt")
+    save_weights(weights.trained, METHODS["tis"].build(recipe), recipe)
+    return ClickTrainTask("tis_spleen", "tis", weights)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_a_3d_method_learns_from_the_datastore_too(tis, labelled, share):
+    before = load_model(tis.weights.current)
+    stats = tis({**ONE_EPOCH, "val_split": share}, labelled)
+    after = load_model(tis.weights.current)
+    assert after.recipe == before.recipe
+    changed = {name.split(".")[0] for name, value in after.segmenter.state_dict().items()
+               if not torch.equal(value, before.segmenter.state_dict()[name])}  # fmt: skip
+    assert changed == {"refiner"}
+    assert ("best_metric" in stats) == bool(share)
+
+
+def test_a_3d_method_says_which_labels_it_cannot_learn(tis, labelled):
+    names = [{"name": "tumour", "idx": 1}]
+    for name in ("a", "b"):
+        labelled.update_label_info(name, DefaultLabelTag.FINAL, {"label_info": names})
+    with pytest.raises(ValueError, match="tis_spleen knows spleen and cannot learn tumour as well"):
+        tis(ONE_EPOCH, labelled)
 
 
 def test_readers_never_see_half_a_weights_file(tmp_path):

@@ -150,7 +150,15 @@ class ClickTrainTask(TrainTask):
         return self.weights.label_values if self.weights.current.exists() else {}
 
     def _recipe(self, labels: Mapping[str, int]) -> Recipe:
-        recipe = self.weights.recipe if self.weights.current.exists() else find_method(self.method).recipe()
+        if not self.weights.current.exists():
+            return dataclasses.replace(find_method(self.method).recipe(), labels=dict(labels))
+        recipe = self.weights.recipe
+        new = sorted(set(labels) - set(recipe.labels))
+        if new and "labels" in recipe.fixed:
+            raise ValueError(
+                f"{self.name} knows {', '.join(recipe.labels)} and cannot learn {', '.join(new)} as well: "
+                "train a model of its own for that (clickseg train), or leave those labels out"
+            )
         return dataclasses.replace(recipe, labels=dict(labels))
 
     def _start(self, pretrained: bool) -> Path | None:
