@@ -85,6 +85,37 @@ def test_a_rebuilt_session_answers_as_a_warm_one(session, image, weights):
     np.testing.assert_array_equal(SessionCache().open(image, weights).predict_labels(clicks, LABELS), warm)
 
 
+def test_a_frozen_label_stays_as_it_was_bit_for_bit_and_others_are_corrected(session):
+    before = session.predict_labels({}, LABELS)
+    assert (before == 1).any()
+    within = tuple(int(index) for index in np.argwhere(before == 1)[0])
+    clicks = {"spleen": [within, (20, 24, 12)], "background": [(5, 5, 5)]}
+    free, held = session.predict_labels(clicks, LABELS), session.predict_labels(clicks, LABELS, frozen=["liver"])
+    assert not np.array_equal(free == 1, before == 1)
+    np.testing.assert_array_equal(held == 1, before == 1)
+    assert not np.array_equal(held, before)
+    with pytest.raises(ValueError, match="unknown label lung"):
+        session.predict_labels(clicks, LABELS, frozen=["lung"])
+
+
+def test_a_mask_from_outside_is_corrected_instead_of_the_automatic_one(session):
+    start = np.zeros(session.grid.shape, np.uint8)
+    start[10:20, 12:24, 4:12] = 4
+    np.testing.assert_array_equal(session.predict_labels({}, LABELS, start=start), start)
+    corrected = session.predict_labels({"liver": [(30, 40, 10)]}, LABELS, start=start)
+    assert corrected[30, 40, 10] == 1
+    assert (corrected == 4).sum() > 0
+    held = session.predict_labels({"liver": [(15, 15, 6)]}, LABELS, frozen=["spleen"], start=start)
+    np.testing.assert_array_equal(held == 4, start == 4)
+
+
+def test_a_mask_from_outside_has_to_fit(session):
+    with pytest.raises(ValueError, match=r"has shape \(3, 3, 3\), the image"):
+        session.predict_labels({}, LABELS, start=np.zeros((3, 3, 3), np.uint8))
+    with pytest.raises(ValueError, match=r"holds \[9\]; the labels are \[0, 1, 4\]"):
+        session.predict_labels({}, LABELS, start=np.full(session.grid.shape, 9, np.uint8))
+
+
 @pytest.mark.parametrize("axes", list(itertools.permutations(range(3)))[::2])
 @pytest.mark.parametrize("flips", [(1, 1, 1), (-1, 1, -1), (-1, -1, 1)])
 def test_a_turned_copy_of_a_volume_gets_the_turned_label_map(weights, axes, flips, image):

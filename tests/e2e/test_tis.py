@@ -62,6 +62,17 @@ def test_ohif_gets_all_labels_at_once_as_the_library_computes_them(ask, url, ses
             assert mask[tuple(position)] == SERVED.get(name, 0)
 
 
+def test_a_frozen_label_is_kept_whatever_is_clicked(ask, url, session, mask_in):
+    clicks = {"posterior": [INSIDE], "background": [OTHER]}
+    wish = {"result_extension": ".nrrd", "result_dtype": "uint8", "frozen": ["anterior"]}
+    mask, _ = mask_in(ask(url, "tis_brain", "brain", **clicks, **wish))
+    np.testing.assert_array_equal(mask == 1, session.predict_labels({}, SERVED) == 1)
+    assert not np.array_equal(mask, session.predict_labels({}, SERVED))
+    refused = ask(url, "tis_brain", "brain", **clicks, frozen=["spleen"])
+    assert refused.status_code == 400
+    assert "frozen: unknown label spleen" in refused.json()["detail"]
+
+
 def test_the_stock_client_gets_the_volume_of_every_label_without_a_click(url, tmp_path):
     _, params = MONAILabelClient(url, str(tmp_path)).infer("tis_brain", "brain", {})
     assert set(params["volume_ml"]) == set(SERVED)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
 import threading
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -65,14 +67,27 @@ class VolumeSession:
             named.setdefault(names[click.label], []).append(click.position)
         return self.predict_labels(named, self.recipe.labels)
 
-    def predict_labels(self, clicks: Mapping[str, Sequence[Position]], labels: Mapping[str, int]) -> NDArray[np.uint8]:
+    def predict_labels(
+        self,
+        clicks: Mapping[str, Sequence[Position]],
+        labels: Mapping[str, int],
+        frozen: Collection[str] = (),
+        start: NDArray[np.integer] | None = None,
+    ) -> NDArray[np.uint8]:
         """Clicks by label name, and under "background" -> uint8 label map (X, Y, Z) with the values of `labels`.
 
-        Without clicks it is the automatic segmentation. A clicked voxel has the label of its last click, the labels
-        taken in their order. Raises ValueError for an unknown name or a click outside the image.
+        Without clicks it is the automatic segmentation, or `start`. A clicked voxel has the label of its last click,
+        the labels taken in their order.
+
+        Args:
+            frozen: names of labels that stay, voxel by voxel, as they are without clicks.
+            start: a label map (X, Y, Z) with the values of `labels` that is to be corrected.
+
+        Raises:
+            ValueError: an unknown name, a click outside the image, or a start of another shape or with other values.
         """
         names = self._names
-        unknown = sorted(set(clicks) - set(names) - {"background"})
+        unknown = sorted((set(clicks) | set(frozen)) - set(names) - {"background"})
         if unknown:
             raise ValueError(f"unknown label {', '.join(unknown)}; known: {', '.join(names)}")
         classes = {"background": 0, **{name: number for number, name in enumerate(names, start=1)}}
@@ -84,20 +99,55 @@ class VolumeSession:
                 given.append(Click(self.upright.locate(position), classes[name]))
         values = np.zeros(len(names) + 1, np.uint8)
         values[[classes[name] for name in labels]] = list(labels.values())
+        begin = None if start is None else self._upright_classes(start, values)
+        found = self._classes(given, begin, frozenset(classes[name] for name in frozen))
         mask = np.zeros(self.grid.shape, np.uint8, order="F")
-        self.upright.view(mask)[:] = values[self._classes(given)]
+        self.upright.view(mask)[:] = values[found]
         return mask
 
-    def _classes(self, clicks: Sequence[Click]) -> NDArray[np.uint8]:
+    def _upright_classes(self, start: NDArray[np.integer], values: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """A label map with `values` as numbers of classes, upright."""
+        if start.shape != self.grid.shape:
+            raise ValueError(f"the mask to start from has shape {start.shape}, the image {self.grid.shape}")
+        strange = np.setdiff1d(start, values).tolist()
+        if strange:
+            raise ValueError(f"the mask to start from holds {strange}; the labels are {values.tolist()}")
+        numbers = np.zeros(256, np.uint8)
+        numbers[values[::-1]] = np.arange(len(values))[::-1]
+        return numbers[np.ascontiguousarray(self.upright.view(start))]
+
+    def _classes(
+        self, clicks: Sequence[Click], start: NDArray[np.uint8] | None, frozen: Collection[int]
+    ) -> NDArray[np.uint8]:
         """The number of the most probable class of each voxel, upright."""
-        key = tuple(clicks)
+        digest = None if start is None else hashlib.sha256(start.tobytes()).digest()
+        key = (tuple(clicks), digest, frozenset(frozen))
         with self._lock:
             if key not in self._answers:
                 with torch.inference_mode(), half_precision(self._device):
                     if self._code is None:
                         plain = np.ascontiguousarray(self.upright.view(self._volume), dtype=np.float32)
                         self._code = self._segmenter.encode(torch.from_numpy(plain)[None, None].to(self._device))
-                    rows = stack_clicks([clicks], dimension=3).to(self._device)
-                    logits = self._segmenter.decode(self._code, rows)
-                self._answers[key] = logits.argmax(1)[0].to(torch.uint8).cpu().numpy()
+                    self._answers[key] = self._decode(self._code, clicks, start, frozen).to(torch.uint8).cpu().numpy()
             return self._answers[key]
+
+    def _decode(
+        self, code: Tensor, clicks: Sequence[Click], start: NDArray[np.uint8] | None, frozen: Collection[int]
+    ) -> Tensor:
+        rows = stack_clicks([clicks], dimension=3).to(self._device)
+        if start is None and not frozen:
+            return self._segmenter.decode(code, rows).argmax(1)[0]
+        given = None if start is None else torch.from_numpy(start).to(self._device)
+        previous = None if given is None else self._as_previous(given)
+        nothing, answer = (self._segmenter.decode(code, clicked, previous) for clicked in (rows[:, :0], rows))
+        before = nothing.argmax(1)[0] if given is None else given.long()
+        for number in frozen:  # neither lost nor won
+            for logits in (nothing, answer):
+                logits[0, number] = torch.where(before == number, math.inf, -math.inf)
+        # The model's grid is not the image's: what no click has changed stays as it was given.
+        found = answer.argmax(1)[0]
+        return torch.where(found == nothing.argmax(1)[0], before, found)
+
+    def _as_previous(self, numbers: Tensor) -> Tensor:
+        """Class numbers, upright, as `decode` takes a mask: (1, C - 1, X, Y, Z) of 0 and 1."""
+        return torch.stack([numbers == number for number in range(1, len(self._names) + 1)])[None].float()

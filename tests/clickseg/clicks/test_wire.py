@@ -131,3 +131,27 @@ def test_the_reply_is_a_compressed_nifti_of_bytes_unless_the_client_wishes_other
 def test_a_reply_that_we_do_not_write_is_refused(wish):
     with pytest.raises(ValueError, match="not written here"):
         wire.parse_reply(wish)
+
+
+@pytest.mark.parametrize("value", [["liver"], ("liver",), '["liver"]'])
+def test_frozen_labels_are_a_list_or_its_json(value):
+    assert wire.parse_frozen({"frozen": value}, ["spleen", "liver"]) == ["liver"]
+
+
+@pytest.mark.parametrize("request_", [{}, {"frozen": None}, {"frozen": []}, {"frozen": ""}])
+def test_nothing_is_frozen_unless_it_is_said(request_):
+    assert wire.parse_frozen(request_, ["spleen"]) == []
+
+
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [
+        ("[liver", "not JSON"),
+        ({"liver": 1}, "must be a list"),
+        ([3], "must be a list"),
+        (["lung"], "unknown label lung"),
+    ],
+)
+def test_what_cannot_be_frozen_is_refused(value, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        wire.parse_frozen({"frozen": value}, ["spleen", "liver"])

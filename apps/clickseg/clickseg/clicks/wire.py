@@ -76,6 +76,22 @@ def dump_labels(clicks: Mapping[str, Sequence[Sequence[int]]]) -> dict[str, list
     return {BACKGROUND: [], **{name: [list(position) for position in positions] for name, positions in clicks.items()}}
 
 
+def parse_frozen(request: Mapping[str, Any], labels: Sequence[str]) -> list[str]:
+    """The names under `frozen` of labels that must not change: a list, or as text, JSON. ValueError for others."""
+    value = request.get("frozen") or []
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError as error:
+            raise ValueError(f"frozen is not JSON: {value[:80]!r}") from error
+    if not isinstance(value, list | tuple) or not all(isinstance(name, str) for name in value):
+        raise ValueError(f"frozen must be a list of label names, got {str(value)[:80]!r}")
+    unknown = sorted(set(value) - set(labels))
+    if unknown:
+        raise ValueError(f"frozen: unknown label {', '.join(unknown)}; this model knows {', '.join(labels)}")
+    return list(value)
+
+
 def structure_name(request: Mapping[str, Any]) -> str:
     """What the user calls the structure of a one-structure request (3D Slicer says so); "foreground" if unsaid."""
     name = request.get(LABEL)

@@ -18,6 +18,7 @@ from ..networks.encoder3d import LEAST_SIDE, Encoder3d, plan_strides
 from .protocol import Method, Recipe, Segmenter
 
 SURE = 50.0  # a logit
+DOUBT = 1e-3  # of a mask from outside: its logits are then as large as those of an encoder
 STAGES = ("encoder", "refiner")
 SCALARS = ("balance", "log_reach", "gain", "share")  # of the refiner, by name
 
@@ -139,7 +140,7 @@ class Tis(Segmenter):
 
     The code is the encoder's features and the logits of the automatic segmentation, (B, F + C, X, Y, Z). The label of
     a click is the number of its class in that order. Without clicks the automatic segmentation is the answer; a
-    clicked voxel always has the label of its last click.
+    clicked voxel always has the label of its last click. With `previous` that mask is corrected instead.
     """
 
     dimension = 3
@@ -180,14 +181,13 @@ class Tis(Segmenter):
         return code[:, self.recipe.width :].float()
 
     def decode(self, code: Tensor, clicks: Tensor, previous: Tensor | None = None) -> Tensor:
-        if previous is not None:
-            raise ValueError("tis has no input for an initial mask yet")
         clicks = clicks.to(code.device)
-        logits = self.automatic(code)
+        logits = self.automatic(code) if previous is None else as_logits(previous.to(code.device))
         if not bool((clicks[..., -1] != PADDING).any()):
             return logits
         chosen = [self.refinable(own, rows) for own, rows in zip(logits, clicks, strict=True)]
-        tokens, given = self.gather(code, clicks, chosen)
+        start = torch.cat([code[:, : self.recipe.width].float(), logits], dim=1)
+        tokens, given = self.gather(start, clicks, chosen)
         refined = self.refiner(tokens, given)
         answer = logits.flatten(2).clone()
         for item, index in enumerate(chosen):
@@ -233,6 +233,11 @@ class Tis(Segmenter):
         for item, own in enumerate(chosen):
             where[item] = torch.searchsorted(own, flat[item]).clamp_max(len(own) - 1)
         return tokens, ClickTokens(where, torch.where(clicks[..., -1] == PADDING, -1, clicks[..., -1]))
+
+
+def as_logits(mask: Tensor) -> Tensor:
+    """Probabilities of all classes but the background, (B, C - 1, *S), as logits (B, C, *S), with some doubt."""
+    return torch.cat([1 - mask.sum(1, keepdim=True), mask], dim=1).clamp_min(DOUBT).log()
 
 
 def cross_entropy(logits: Tensor, label: Tensor) -> Tensor:

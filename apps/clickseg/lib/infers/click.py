@@ -13,6 +13,7 @@ from monailabel.utils.others.generic import device_list, name_to_device
 from clickseg.clicks import wire
 from clickseg.machine import pick_device
 from clickseg.sessions import SessionCache
+from clickseg.volume_session import VolumeSession
 from lib.weights import Weights
 
 from .measure import measure
@@ -76,7 +77,12 @@ class ClickInfer(InferTask):
             identity=request.get("identity"),
         )
         clock.lap("open")
-        mask = session.predict_labels(named, values) if self.type == InferType.DEEPEDIT else session.predict(clicks)
+        if isinstance(session, VolumeSession):
+            mask = session.predict_labels(named, values, wire.parse_frozen(request, list(values)))
+        elif self.type == InferType.DEEPEDIT:
+            mask = session.predict_labels(named, values)
+        else:
+            mask = session.predict(clicks)
         clock.lap("predict")
         measures = measure(mask, session.grid, clicked, positions)
         clock.lap("measure")
