@@ -22,7 +22,7 @@ from clickseg.interaction import interact
 from clickseg.methods import UNet2dRecipe, load_model, save_weights
 from clickseg.methods.unet2d import UNet2d, dice_loss
 from clickseg.phantom import LABELS, write_phantoms
-from clickseg.training import Clock, Interact, Plan, build_trainer, click_schedule, learning_rate_factor
+from clickseg.training import Clock, Interact, Plan, build_trainer, click_schedule
 
 TINY = UNet2dRecipe(
     labels=LABELS, width=4, size=32, spacing=16.0, batch=4, steps_per_epoch=3, max_clicks=3, learning_rate=1e-2
@@ -236,13 +236,14 @@ def test_the_loss_falls_when_one_sample_is_seen_again_and_again():
 
 
 def test_the_learning_rate_warms_up_holds_and_falls_to_zero():
-    assert learning_rate_factor(0, 0.0, decay=0.3, warmup=50) == pytest.approx(1 / 50)
-    assert learning_rate_factor(24, 0.1, decay=0.3, warmup=50) == pytest.approx(0.5)
-    assert learning_rate_factor(500, 0.69, decay=0.3, warmup=50) == 1
-    assert learning_rate_factor(500, 0.85, decay=0.3, warmup=50) == pytest.approx(0.5)
-    assert learning_rate_factor(500, 1.0, decay=0.3, warmup=50) == 0
-    assert learning_rate_factor(500, 1.0, decay=0, warmup=50) == 1
-    assert learning_rate_factor(0, 0.0, decay=0, warmup=0) == 1
+    recipe = dataclasses.replace(TINY, decay=0.3, warmup=50)
+    assert recipe.rate(0, 0.0) == pytest.approx(1 / 50)
+    assert recipe.rate(24, 0.1) == pytest.approx(0.5)
+    assert recipe.rate(500, 0.69) == 1
+    assert recipe.rate(500, 0.85) == pytest.approx(0.5)
+    assert recipe.rate(500, 1.0) == 0
+    assert dataclasses.replace(recipe, decay=0.0).rate(500, 1.0) == 1
+    assert dataclasses.replace(recipe, decay=0.0, warmup=0).rate(0, 0.0) == 1
 
 
 def test_minutes_before_a_resumption_count(tmp_path):
