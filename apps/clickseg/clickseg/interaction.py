@@ -8,7 +8,7 @@ from functools import cached_property, partial
 import torch
 from torch import Tensor
 
-from .clicks import PADDING, SimulateClickd
+from .clicks import PADDING, SimulateClickd, stack_clicks
 from .methods import Segmenter
 
 SURE = 50.0  # a logit
@@ -57,7 +57,7 @@ def interact(
     clicks: Tensor | None = None
     logits: Tensor | None = None
     if segmenter.answers_first:
-        nothing = torch.empty(len(label), 0, label.ndim - 1, dtype=torch.int64, device=label.device)
+        nothing = stack_clicks([[] for _ in label], label.ndim - 2).to(label.device)
         with torch.no_grad():
             logits = segmenter.decode(code, nothing)
     for number in range(turns):

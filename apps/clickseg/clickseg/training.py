@@ -23,7 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from .clicks import PADDING, SimulateClickd
+from .clicks import PADDING, SimulateClickd, stack_clicks
 from .datasets import Case, CaseFolder, GlobalOrder, SliceStore, StructureDataset
 from .interaction import interact, probabilities
 from .machine import half_precision, pick_device
@@ -94,7 +94,7 @@ class Interact:
 
         The answer (B, C - 1, *S) is None for a network that does not read it.
         """
-        clicks = torch.empty(len(image), 0, image.ndim - 1, dtype=torch.int64, device=image.device)
+        clicks = stack_clicks([[] for _ in image], image.ndim - 2).to(image.device)
         if self.max_clicks == 0:
             return clicks, None
         draws = torch.stack(

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ..clicks import Click, SimulateClickd, unstack_clicks
+from ..clicks import Click, SimulateClickd, stack_clicks, unstack_clicks
 from ..datasets import Case
 from ..geometry import AxialSlices, resized_shape
 from ..images import read_volume
@@ -23,7 +23,6 @@ from ..machine import half_precision, keep_freed_memory
 from ..methods import Model, Segmenter
 from ..methods.rescaled import Rescaled
 from ..methods.unet2d import INSIDE
-from ..metrics import dice, iou, surface_distances_mm
 from .obedience import contained, obeyed
 from .tasks import USERS, Protocol, Result, Task
 from .volume_game import VolumeGame
@@ -67,7 +66,7 @@ class Game:
         with torch.inference_mode(), half_precision(device):
             code = self.segmenter.encode(images.to(device))
             if 0 in protocol.clicks:
-                nothing = torch.empty(len(tasks), 0, images.ndim - 1, dtype=torch.int64, device=code.device)
+                nothing = stack_clicks([[] for _ in tasks], dimension=2).to(code.device)
                 masks = self.segmenter.decode(code, nothing).argmax(1).cpu().numpy() == INSIDE
                 yield GameTurn(0, masks, truths[:, 0].numpy(), [[] for _ in tasks])
             turns = interact(self.segmenter, code, truths.to(device), user, seeds, turns=max(protocol.clicks))
@@ -88,23 +87,12 @@ class Game:
     def measure(self, task: Task, index: int, turn: GameTurn, earlier: GameTurn | None) -> Result:
         """The figures of one task of a turn. earlier: the turn one click before, if that was measured."""
         mask, truth = turn.masks[index], turn.truths[index]
-        distances = np.concatenate(surface_distances_mm(mask, truth, self.slices.spacing))
         obedience = {}
         if earlier is not None and earlier.number > 0 and len(turn.clicks[index]) > len(earlier.clicks[index]):
             click, before = turn.clicks[index][-1], earlier.masks[index]
             obedience["obeyed"] = obeyed(click, before, mask, truth)
             obedience["contained"] = contained(click, before, mask, self.slices.spacing)
-        return Result(
-            task,
-            turn.number,
-            dice=dice(mask, truth),
-            iou=iou(mask, truth),
-            hd_mm=float(distances.max()) if distances.size else math.nan,
-            mad_mm=float(distances.mean()) if distances.size else math.nan,
-            overlap=int((mask & truth).sum()),
-            total=int(mask.sum() + truth.sum()),
-            **obedience,
-        )
+        return Result.of(task, turn.number, (mask, truth), self.slices.spacing, **obedience)
 
 
 def play_case(

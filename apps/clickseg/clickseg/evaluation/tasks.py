@@ -21,6 +21,7 @@ from ..clicks import (
 from ..datasets import Case
 from ..geometry import AxialSlices
 from ..images import read_volume
+from ..metrics import Mask, dice, iou, surface_distances_mm
 
 # How each user clicks on a grid of a given in-plane spacing (mm). The same for every model: they are the examiners.
 USERS: dict[str, Callable[[float], SimulatedUser]] = {
@@ -90,6 +91,25 @@ class Result:
     total: int
     obeyed: float = math.nan
     contained: float = math.nan
+
+    @classmethod
+    def of(
+        cls, task: Task, clicks: int, masks: tuple[Mask, Mask], spacing: Sequence[float], **obedience: float
+    ) -> Result:
+        """Measured on a mask and the truth, (prediction, truth), with this spacing in mm."""
+        mask, truth = masks
+        distances = np.concatenate(surface_distances_mm(mask, truth, spacing))
+        return cls(
+            task,
+            clicks,
+            dice=dice(mask, truth),
+            iou=iou(mask, truth),
+            hd_mm=float(distances.max()) if distances.size else math.nan,
+            mad_mm=float(distances.mean()) if distances.size else math.nan,
+            overlap=int((mask & truth).sum()),
+            total=int(mask.sum() + truth.sum()),
+            **obedience,
+        )
 
 
 def find_tasks(cases: Sequence[Case], labels: Mapping[str, int], protocol: Protocol, dimension: int = 2) -> list[Task]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 
-from ..clicks import SimulateClickd
+from ..clicks import SimulateClickd, stack_clicks
 from ..datasets import Case
 from ..geometry import UprightVolume, resized_shape
 from ..images import read_volume
@@ -15,7 +15,6 @@ from ..interaction import interact
 from ..machine import half_precision
 from ..methods import Segmenter
 from ..methods.rescaled import Rescaled
-from ..metrics import dice, iou, surface_distances_mm
 from .tasks import USERS, Protocol, Result, Task
 
 
@@ -48,7 +47,7 @@ class VolumeGame:
         with torch.inference_mode(), half_precision(device):
             code = self.segmenter.encode(image)
             if 0 in protocol.clicks:
-                nothing = torch.empty(1, 0, 4, dtype=torch.int64, device=code.device)
+                nothing = stack_clicks([[]], dimension=3).to(code.device)
                 yield from self.measure(tasks, 0, self.segmenter.decode(code, nothing))
             turns = interact(self.segmenter, code, truth, user, seeds, turns=max(protocol.clicks))
             for number, turn in enumerate(turns, start=1):
@@ -60,14 +59,4 @@ class VolumeGame:
         for task in tasks:
             wanted = self.labels.index(task.value) + 1
             mask, truth = found == wanted, self.truth == wanted
-            distances = np.concatenate(surface_distances_mm(mask, truth, self.upright.spacing))
-            yield Result(
-                task,
-                number,
-                dice=dice(mask, truth),
-                iou=iou(mask, truth),
-                hd_mm=float(distances.max()) if distances.size else float("nan"),
-                mad_mm=float(distances.mean()) if distances.size else float("nan"),
-                overlap=int((mask & truth).sum()),
-                total=int(mask.sum() + truth.sum()),
-            )
+            yield Result.of(task, number, (mask, truth), self.upright.spacing)
