@@ -69,70 +69,6 @@ class Grid:
 
 
 @dataclass(frozen=True)
-class AxialSlices:
-    """A source grid seen as slices along the axis nearest to the patient's long axis, each in (R, A) order.
-
-    Turning the axes moves whole voxels, so nothing is interpolated and oblique grids keep their own planes.
-    """
-
-    grid: Grid
-
-    @cached_property
-    def _turn(self) -> NDArray[np.float64]:
-        return orientations.io_orientation(self.grid.affine)
-
-    @cached_property
-    def _axes(self) -> tuple[int, int, int]:
-        """The source axis that runs nearest to R/L, A/P and S/I."""
-        x, y, z = (int(np.flatnonzero(self._turn[:, 0] == anatomical)[0]) for anatomical in range(3))
-        return x, y, z
-
-    def _flipped(self, axis: int) -> bool:
-        return bool(self._turn[axis, 1] < 0)
-
-    @property
-    def axis(self) -> int:
-        """The source axis that numbers the slices."""
-        return self._axes[2]
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Voxels of one slice, (R, A) order."""
-        return self.grid.shape[self._axes[0]], self.grid.shape[self._axes[1]]
-
-    @property
-    def spacing(self) -> tuple[float, float]:
-        """mm per voxel step in plane, (R, A) order."""
-        spacing = self.grid.spacing
-        return spacing[self._axes[0]], spacing[self._axes[1]]
-
-    @property
-    def slice_spacing(self) -> float:
-        """mm from slice to slice."""
-        return self.grid.spacing[self.axis]
-
-    def view(self, volume: NDArray[np.generic], index: int) -> NDArray[np.generic]:
-        """Slice `index` (along `axis`) of a volume on the source grid, as a writable (R, A) view."""
-        plane = volume[(slice(None),) * self.axis + (index,)]
-        if self._axes[0] > self._axes[1]:
-            plane = plane.T
-        return plane[:: -1 if self._flipped(self._axes[0]) else 1, :: -1 if self._flipped(self._axes[1]) else 1]
-
-    def locate(self, position: Sequence[int]) -> tuple[int, tuple[int, int]]:
-        """A voxel of the source grid -> (slice number, (R, A) index in that slice)."""
-        in_plane = [
-            self.grid.shape[axis] - 1 - position[axis] if self._flipped(axis) else position[axis]
-            for axis in self._axes[:2]
-        ]
-        return position[self.axis], (in_plane[0], in_plane[1])
-
-
-def resized_shape(shape: Sequence[int], spacing: Sequence[float], target_spacing: float) -> tuple[int, ...]:
-    """The shape that covers the same extent with voxels nearest to `target_spacing` mm on each axis."""
-    return tuple(max(1, round(count * step / target_spacing)) for count, step in zip(shape, spacing, strict=True))
-
-
-@dataclass(frozen=True)
 class UprightVolume:
     """A source grid with its axes turned towards R, A and S, whole axes only: nothing is interpolated.
 
@@ -142,34 +78,90 @@ class UprightVolume:
     grid: Grid
 
     @cached_property
-    def _axes(self) -> tuple[list[int], list[bool]]:
-        """For R, A and S: the source axis that runs nearest to it, and whether backwards."""
-        turn = orientations.io_orientation(self.grid.affine)
-        axes = [int(np.flatnonzero(turn[:, 0] == anatomical)[0]) for anatomical in range(3)]
-        return axes, [bool(turn[axis, 1] < 0) for axis in axes]
+    def _turn(self) -> NDArray[np.float64]:
+        return orientations.io_orientation(self.grid.affine)
+
+    @cached_property
+    def axes(self) -> tuple[int, int, int]:
+        """The source axis that runs nearest to R/L, A/P and S/I."""
+        x, y, z = (int(np.flatnonzero(self._turn[:, 0] == anatomical)[0]) for anatomical in range(3))
+        return x, y, z
+
+    @cached_property
+    def _flipped(self) -> list[bool]:
+        """Whether that axis runs backwards."""
+        return [bool(self._turn[axis, 1] < 0) for axis in self.axes]
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Voxels along R, A, S."""
-        return tuple(self.grid.shape[axis] for axis in self._axes[0])
+        return tuple(self.grid.shape[axis] for axis in self.axes)
 
     @property
     def spacing(self) -> tuple[float, ...]:
         """mm per voxel step along R, A, S."""
-        return tuple(self.grid.spacing[axis] for axis in self._axes[0])
+        return tuple(self.grid.spacing[axis] for axis in self.axes)
 
     def view(self, volume: NDArray[np.generic]) -> NDArray[np.generic]:
         """A volume on the source grid as a writable upright view."""
-        axes, flipped = self._axes
-        return volume.transpose(axes)[tuple(slice(None, None, -1 if flip else 1) for flip in flipped)]
+        return volume.transpose(self.axes)[tuple(slice(None, None, -1 if flip else 1) for flip in self._flipped)]
 
     def locate(self, position: Sequence[int]) -> tuple[int, ...]:
         """A voxel of the source grid -> its upright index."""
-        axes, flipped = self._axes
         return tuple(
             self.grid.shape[axis] - 1 - position[axis] if flip else position[axis]
-            for axis, flip in zip(axes, flipped, strict=True)
+            for axis, flip in zip(self.axes, self._flipped, strict=True)
         )
+
+
+@dataclass(frozen=True)
+class AxialSlices:
+    """A source grid seen as slices along the axis nearest to the patient's long axis, each in (R, A) order.
+
+    Turning the axes moves whole voxels, so nothing is interpolated and oblique grids keep their own planes.
+    """
+
+    grid: Grid
+
+    @cached_property
+    def _upright(self) -> UprightVolume:
+        return UprightVolume(self.grid)
+
+    @property
+    def axis(self) -> int:
+        """The source axis that numbers the slices."""
+        return self._upright.axes[2]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Voxels of one slice, (R, A) order."""
+        right, front, _ = self._upright.shape
+        return right, front
+
+    @property
+    def spacing(self) -> tuple[float, float]:
+        """mm per voxel step in plane, (R, A) order."""
+        right, front, _ = self._upright.spacing
+        return right, front
+
+    @property
+    def slice_spacing(self) -> float:
+        """mm from slice to slice."""
+        return self.grid.spacing[self.axis]
+
+    def view(self, volume: NDArray[np.generic], index: int) -> NDArray[np.generic]:
+        """Slice `index` (along `axis`) of a volume on the source grid, as a writable (R, A) view."""
+        return self._upright.view(volume[(slice(None),) * self.axis + (index, None)])[..., 0]
+
+    def locate(self, position: Sequence[int]) -> tuple[int, tuple[int, int]]:
+        """A voxel of the source grid -> (slice number, (R, A) index in that slice)."""
+        right, front, _ = self._upright.locate(position)
+        return position[self.axis], (right, front)
+
+
+def resized_shape(shape: Sequence[int], spacing: Sequence[float], target_spacing: float) -> tuple[int, ...]:
+    """The shape that covers the same extent with voxels nearest to `target_spacing` mm on each axis."""
+    return tuple(max(1, round(count * step / target_spacing)) for count, step in zip(shape, spacing, strict=True))
 
 
 def resize(image: Tensor, shape: Sequence[int]) -> Tensor:
