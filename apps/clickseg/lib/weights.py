@@ -63,7 +63,7 @@ class Weights:
     @property
     def answers_first(self) -> bool:
         """Whether the method segments by itself, before the first click."""
-        return find_method(self.recipe.method).answers_first
+        return find_method(self.recipe.method).build.answers_first
 
     @property
     def label_values(self) -> dict[str, int]:

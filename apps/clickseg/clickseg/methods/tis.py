@@ -256,4 +256,4 @@ def optimizer(recipe: TisRecipe, segmenter: Tis) -> torch.optim.Optimizer:
     return torch.optim.AdamW(groups)
 
 
-METHOD = Method(recipe=TisRecipe, build=Tis, loss=cross_entropy, optimizer=optimizer, answers_first=True)
+METHOD = Method(recipe=TisRecipe, build=Tis, loss=cross_entropy, optimizer=optimizer)
