@@ -10,12 +10,11 @@ from ignite.engine import Events
 from monai.networks.nets import BasicUNet
 
 from clickseg.clicks import Click, stack_clicks
-from clickseg.datasets import CaseFolder
 from clickseg.evaluation import Protocol, evaluate
 from clickseg.methods import METHODS, RIVALS, find_method, load_model
 from clickseg.methods.automatic import Automatic2d, AutomaticRecipe
 from clickseg.methods.deepgrow import Deepgrow2d, DeepgrowRecipe
-from clickseg.phantom import LABELS, write_phantoms
+from clickseg.phantom import LABELS
 from clickseg.training import Plan, build_trainer
 from clickseg.transforms import CropAroundLabeld, PickSliced
 
@@ -26,17 +25,10 @@ RECIPES = {
 }
 
 
-@pytest.fixture(scope="module")
-def study(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("study")
-    write_phantoms(folder, cases=2, seed=0, shape=(24, 24, 12))
-    return folder
-
-
-def train(study, output, recipe, epochs=2, **options):
+def train(cases, output, recipe, epochs=2, **options):
     losses = []
     plan = Plan(output, epochs=epochs, progress=False, **options)
-    trainer = build_trainer(recipe.method, recipe, CaseFolder.read(study).cases, plan)
+    trainer = build_trainer(recipe.method, recipe, cases, plan)
     trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: losses.append(engine.state.output["loss"]))
     trainer.run()
     return losses
@@ -50,8 +42,8 @@ def test_every_rival_is_found_by_its_name_and_never_served():
 
 
 @pytest.mark.parametrize("name", RIVALS)
-def test_a_rival_learns_and_its_weights_play_the_same_game(study, tmp_path, name):
-    losses = train(study, tmp_path / "run", RECIPES[name], epochs=6)
+def test_a_rival_learns_and_its_weights_play_the_same_game(study, cases, tmp_path, name):
+    losses = train(cases, tmp_path / "run", RECIPES[name], epochs=6)
     assert np.mean(losses[-8:]) < np.mean(losses[:8])
     weights = tmp_path / "run" / "weights.pt"
     assert load_model(weights).recipe == RECIPES[name]
@@ -62,17 +54,17 @@ def test_a_rival_learns_and_its_weights_play_the_same_game(study, tmp_path, name
 
 
 @pytest.mark.parametrize("name", RIVALS)
-def test_a_rival_that_was_interrupted_ends_with_the_same_weights(study, tmp_path, name):
-    train(study, tmp_path / "whole", RECIPES[name])
-    train(study, tmp_path / "halves", RECIPES[name], epochs=1)
-    train(study, tmp_path / "halves", RECIPES[name], resume=True)
+def test_a_rival_that_was_interrupted_ends_with_the_same_weights(cases, tmp_path, name):
+    train(cases, tmp_path / "whole", RECIPES[name])
+    train(cases, tmp_path / "halves", RECIPES[name], epochs=1)
+    train(cases, tmp_path / "halves", RECIPES[name], resume=True)
     whole, halves = (torch.load(tmp_path / run / "weights.pt")["state"] for run in ("whole", "halves"))
     for key, tensor in whole.items():
         assert torch.equal(tensor, halves[key]), key
 
 
-def test_weights_of_a_rival_are_not_taken_for_those_of_another_method(study, tmp_path):
-    train(study, tmp_path / "run", RECIPES["automatic"], epochs=1)
+def test_weights_of_a_rival_are_not_taken_for_those_of_another_method(study, cases, tmp_path):
+    train(cases, tmp_path / "run", RECIPES["automatic"], epochs=1)
     with pytest.raises(ValueError, match="holds automatic weights, not deepgrow"):
         evaluate("deepgrow", tmp_path / "run/weights.pt", study, tmp_path / "report", Protocol())
 

@@ -17,29 +17,17 @@ from torch import nn
 
 from clickseg import cli
 from clickseg.clicks import PADDING, SakinisUser, SimulateClickd
-from clickseg.datasets import CaseFolder, GlobalOrder, SliceStore, StructureDataset
+from clickseg.datasets import GlobalOrder, StructureDataset, open_slices
 from clickseg.interaction import interact
 from clickseg.methods import UNet2dRecipe, load_model, save_weights
-from clickseg.methods.unet2d import UNet2d, dice_loss
-from clickseg.phantom import LABELS, write_phantoms
+from clickseg.methods.unet2d import ENTRY, UNet2d, dice_loss
+from clickseg.phantom import LABELS
 from clickseg.training import Clock, Interact, Plan, build_trainer, click_schedule
 
 TINY = UNet2dRecipe(
     labels=LABELS, width=4, size=32, spacing=16.0, batch=4, steps_per_epoch=3, max_clicks=3, learning_rate=1e-2
 )
 EPOCHS = 4
-
-
-@pytest.fixture(scope="module")
-def study(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("study")
-    write_phantoms(folder, cases=2, seed=0, shape=(24, 24, 12))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def cases(study):
-    return CaseFolder.read(study).cases
 
 
 @pytest.fixture(scope="module")
@@ -264,7 +252,7 @@ def test_a_plan_has_one_length_and_that_is_positive(tmp_path, lengths):
 
 @pytest.fixture(scope="module")
 def dataset(cases, tmp_path_factory):
-    return StructureDataset(SliceStore(cases, TINY, tmp_path_factory.mktemp("cache"), progress=False), TINY)
+    return StructureDataset(open_slices(cases, TINY, tmp_path_factory.mktemp("cache"), progress=False), TINY)
 
 
 def test_a_sample_is_a_function_of_its_number_alone(dataset):
@@ -628,7 +616,7 @@ def test_such_a_network_can_start_from_weights_that_never_read_an_answer(cases, 
     trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: losses.append(engine.state.output["loss"]))
     trainer.run()
     assert np.isfinite(losses).all()
-    learned = state_of(trained / "weights.pt")[UNet2d.entry]
+    learned = state_of(trained / "weights.pt")[ENTRY]
     assert learned[:, 3].any(), "and it learns to read it"
     with pytest.raises(ValueError, match="another feedback"):
         build_trainer("unet2d", TINY, cases, Plan(tmp_path / "back", epochs=1, init=trained / "weights.pt"))

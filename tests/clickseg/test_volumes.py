@@ -3,19 +3,20 @@
 import dataclasses
 import json
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
 from ignite.engine import Events
 
 from clickseg.cli import main
-from clickseg.datasets import CaseFolder
 from clickseg.evaluation import Protocol, evaluate
+from clickseg.images import read_volume
 from clickseg.methods import load_model
 from clickseg.methods.tis import Tis, TisRecipe
-from clickseg.phantom import LABELS, write_phantoms
+from clickseg.phantom import LABELS
 from clickseg.training import Plan, build_trainer, click_schedule
-from clickseg.volumes import CodeDataset, PatchDataset, VolumeStore, collate
+from clickseg.volumes import CodeDataset, PatchDataset, collate, read_case, store_volumes
 
 RECIPE = TisRecipe(
     labels=LABELS, spacing=16.0, patch=(16, 16, 8), width=4, tokens=8, heads=2, layers=2, steps_per_epoch=4, copies=2,
@@ -24,20 +25,8 @@ RECIPE = TisRecipe(
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("study")
-    write_phantoms(folder, cases=2, seed=0, shape=(24, 24, 12))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def cases(study):
-    return CaseFolder.read(study).cases
-
-
-@pytest.fixture(scope="module")
 def store(cases, tmp_path_factory):
-    return VolumeStore(cases, RECIPE, tmp_path_factory.mktemp("store"), progress=False)
+    return store_volumes(cases, RECIPE, tmp_path_factory.mktemp("store"), progress=False)
 
 
 def train(cases, output, recipe, epochs=2, **options):
@@ -73,6 +62,17 @@ def test_a_patch_is_made_from_its_number_alone_and_has_the_size_of_the_recipe(st
     labels = torch.stack([first[number]["label"] for number in range(8)])
     assert set(labels.unique().tolist()) <= set(range(len(LABELS) + 1))
     assert len(labels.unique()) > 2
+
+
+@pytest.mark.parametrize(("value", "dtype"), [(261, np.int16), (1.5, np.float32), (np.nan, np.float32)])
+def test_a_label_map_whose_values_would_wrap_is_refused_by_name(cases, tmp_path, value, dtype):
+    case = cases[0]
+    label, grid = read_volume(case.label)
+    changed = label.astype(dtype)
+    changed[0, 0, 0] = value
+    nib.save(nib.Nifti1Image(changed, grid.affine), tmp_path / "label.nii.gz")
+    with pytest.raises(ValueError, match=r"label label.nii.gz has values outside 0..255, or that are not whole"):
+        read_case(dataclasses.replace(case, label=tmp_path / "label.nii.gz"), RECIPE)
 
 
 def test_codes_are_kept_on_disk_and_made_again_for_another_encoder(store):

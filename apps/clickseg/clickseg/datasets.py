@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,11 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset, Sampler
 from tqdm import tqdm
 
-from .images import read_volume
+from .images import file_identity, read_volume
 from .methods import UNet2dRecipe
 from .transforms import augment, preprocess
+
+Arrays = dict[str, NDArray[Any]]
 
 SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")
 
@@ -144,37 +146,59 @@ def read_ids(text: str | None) -> list[str] | None:
     return ids
 
 
-class SliceStore:
-    """Cases on the model grid, a pair of arrays each, kept on disk and mapped: memory does not grow with cases."""
+class CaseStore:
+    """Cases made ready for training, {name: array} each, kept on disk and mapped: memory does not grow with cases.
 
-    def __init__(self, cases: Sequence[Case], recipe: UNet2dRecipe, folder: Path, progress: bool = True) -> None:
+    prepare: what makes a case ready. depends_on: the numbers that its arrays depend on, beside the case's files.
+    """
+
+    def __init__(
+        self,
+        cases: Sequence[Case],
+        prepare: Callable[[Case], Arrays],
+        depends_on: object,
+        folder: Path,
+        progress: bool = True,
+    ) -> None:
         self.cases = tuple(cases)
         self.folder = folder
-        self._recipe = recipe
         folder.mkdir(parents=True, exist_ok=True)
-        self._arrays = [
-            self._open(case) for case in tqdm(self.cases, desc="preparing cases", unit="case", disable=not progress)
-        ]
+        bar = tqdm(self.cases, desc="preparing cases", unit="case", disable=not progress)
+        self._arrays = [self._open(case, prepare, depends_on) for case in bar]
 
-    def _open(self, case: Case) -> dict[str, NDArray[np.generic]]:
-        stats = [path.stat() for path in (case.image, case.label)]
-        identity = [*(str(p.resolve()) for p in (case.image, case.label)), *((s.st_mtime_ns, s.st_size) for s in stats)]
-        key = hashlib.sha256(repr((identity, self._recipe.spacing)).encode()).hexdigest()[:16]
-        paths = {name: self.folder / f"{case.id}-{key}.{name}.npy" for name in ("image", "label")}
-        if not all(path.exists() for path in paths.values()):
-            ready: dict[str, Any] = {"image": case.image, "label": case.label}
-            for transform in preprocess(self._recipe):  # not Compose, which hides a ValueError in a RuntimeError
-                ready = transform(ready)
-            for name, path in paths.items():
-                save_atomically(path, ready[name])
-        return {name: np.load(path, mmap_mode="r") for name, path in paths.items()}
+    def _open(self, case: Case, prepare: Callable[[Case], Arrays], depends_on: object) -> Arrays:
+        files = [file_identity(path) for path in (case.image, case.label)]
+        key = hashlib.sha256(repr((files, depends_on)).encode()).hexdigest()[:16]
+        return kept_arrays(self.folder, f"{case.id}-{key}", ("image", "label"), lambda: prepare(case))
 
-    def __getitem__(self, index: int) -> dict[str, NDArray[np.generic]]:
-        """image (Z, H, W) int16 and label (Z, H, W) uint8 of one case."""
+    def __getitem__(self, index: int) -> Arrays:
+        """image and label of one case."""
         return self._arrays[index]
 
     def __len__(self) -> int:
         return len(self.cases)
+
+
+def kept_arrays(folder: Path, stem: str, names: Sequence[str], make: Callable[[], Arrays]) -> Arrays:
+    """Arrays of these names from files `<stem>.<name>.npy`, mapped; made and written if one is missing."""
+    paths = {name: folder / f"{stem}.{name}.npy" for name in names}
+    if not all(path.exists() for path in paths.values()):
+        made = make()
+        for name, path in paths.items():
+            save_atomically(path, made[name])
+    return {name: np.load(path, mmap_mode="r") for name, path in paths.items()}
+
+
+def open_slices(cases: Sequence[Case], recipe: UNet2dRecipe, folder: Path, progress: bool = True) -> CaseStore:
+    """Cases as slices on the model grid: image (Z, H, W) int16 and label (Z, H, W) uint8."""
+
+    def prepare(case: Case) -> Arrays:
+        ready: dict[str, Any] = {"image": case.image, "label": case.label}
+        for transform in preprocess(recipe):  # not Compose, which hides a ValueError in a RuntimeError
+            ready = transform(ready)
+        return ready
+
+    return CaseStore(cases, prepare, recipe.spacing, folder, progress)
 
 
 def save_atomically(path: Path, array: NDArray[np.generic]) -> None:
@@ -191,7 +215,7 @@ class StructureDataset(Dataset):
     {"image": (1, H, W), "label": (1, H, W) of 0 and 1, "seed": int, what the clicks grow from}
     """
 
-    def __init__(self, store: SliceStore, recipe: UNet2dRecipe) -> None:
+    def __init__(self, store: CaseStore, recipe: UNet2dRecipe) -> None:
         self.store = store
         self.seed = recipe.seed
         self.transforms = Compose(augment(recipe))

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 import nibabel as nib
 import numpy as np
@@ -14,6 +15,8 @@ from nibabel import orientations
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torch.nn import functional
+
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -102,7 +105,7 @@ class UprightVolume:
         """mm per voxel step along R, A, S."""
         return tuple(self.grid.spacing[axis] for axis in self.axes)
 
-    def view(self, volume: NDArray[np.generic]) -> NDArray[np.generic]:
+    def view(self, volume: NDArray[Scalar]) -> NDArray[Scalar]:
         """A volume on the source grid as a writable upright view."""
         return volume.transpose(self.axes)[tuple(slice(None, None, -1 if flip else 1) for flip in self._flipped)]
 
@@ -149,7 +152,7 @@ class AxialSlices:
         """mm from slice to slice."""
         return self.grid.spacing[self.axis]
 
-    def view(self, volume: NDArray[np.generic], index: int) -> NDArray[np.generic]:
+    def view(self, volume: NDArray[Scalar], index: int) -> NDArray[Scalar]:
         """Slice `index` (along `axis`) of a volume on the source grid, as a writable (R, A) view."""
         return self._upright.view(volume[(slice(None),) * self.axis + (index, None)])[..., 0]
 
@@ -162,6 +165,12 @@ class AxialSlices:
 def resized_shape(shape: Sequence[int], spacing: Sequence[float], target_spacing: float) -> tuple[int, ...]:
     """The shape that covers the same extent with voxels nearest to `target_spacing` mm on each axis."""
     return tuple(max(1, round(count * step / target_spacing)) for count, step in zip(shape, spacing, strict=True))
+
+
+def pad_far(image: Tensor, shape: Sequence[int]) -> Tensor:
+    """(..., *S) with zeros after the end of each axis, up to `shape`; axes that are longer stay."""
+    missing = [max(new - old, 0) for new, old in zip(shape, image.shape[-len(shape) :], strict=True)]
+    return functional.pad(image, [amount for count in reversed(missing) for amount in (0, count)])
 
 
 def resize(image: Tensor, shape: Sequence[int]) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,15 @@ from .geometry import LPS_TO_RAS, Grid
 def is_nifti(path: Path | str) -> bool:
     """Whether a file is NIfTI by its name."""
     return str(path).endswith((".nii", ".nii.gz"))
+
+
+def file_identity(path: Path | str) -> tuple[str, int, int]:
+    """(absolute path, modification time in ns, size); ValueError if there is no such file."""
+    try:
+        stats = Path(path).stat()
+    except OSError as error:
+        raise ValueError(f"no file at {path}") from error
+    return str(Path(path).resolve()), stats.st_mtime_ns, stats.st_size
 
 
 def read_volume(path: Path | str) -> tuple[NDArray[np.generic], Grid]:
@@ -37,6 +47,34 @@ def read_volume(path: Path | str) -> tuple[NDArray[np.generic], Grid]:
         raise ValueError(f"{path.name} holds {array.dtype} values; a scalar image is needed")
     x, y, z = array.shape
     return array, Grid(shape=(x, y, z), affine=affine)
+
+
+def read_labelled(image: Path | str, label: Path | str) -> tuple[NDArray[np.generic], NDArray[np.uint8], Grid]:
+    """An image, its label map and the Grid that they share.
+
+    Raises ValueError naming the label file if it does not lie on the image's grid, or holds other values than the
+    whole numbers from 0 to 255; and as `read_volume`.
+    """
+    name = Path(label).name
+    array, grid = read_volume(image)
+    values, label_grid = read_volume(label)
+    if label_grid.shape != grid.shape:
+        raise ValueError(f"label {name} has shape {label_grid.shape}, but its image {grid.shape}")
+    if not label_grid.coincides(grid):
+        raise ValueError(f"label {name} lies elsewhere in the patient than its image")
+    with np.errstate(invalid="ignore"):
+        numbers = values.astype(np.uint8)
+    if not np.array_equal(numbers, values):
+        raise ValueError(f"label {name} has values outside 0..255, or that are not whole")
+    return array, numbers, grid
+
+
+def class_numbers(label: NDArray[np.uint8], values: Sequence[int]) -> NDArray[np.uint8]:
+    """A label map with `values` -> that of their places among them, 1, 2, ...; 0 for the background and all others."""
+    table = np.zeros(256, np.uint8)
+    table[list(values)] = range(1, len(values) + 1)
+    table[0] = 0
+    return table[label]
 
 
 def _read_nifti(path: Path) -> tuple[NDArray[np.generic], NDArray[np.float64]]:

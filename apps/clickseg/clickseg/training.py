@@ -24,12 +24,11 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from .clicks import PADDING, SimulateClickd, stack_clicks
-from .datasets import Case, CaseFolder, GlobalOrder, SliceStore, StructureDataset
+from .datasets import Case, CaseFolder, GlobalOrder, StructureDataset, open_slices
 from .interaction import interact, probabilities
 from .machine import half_precision, pick_device
 from .methods import Recipe, Segmenter, UNet2dRecipe, find_method, save_weights
 from .methods.tis import Tis
-from .methods.unet2d import UNet2d
 from .methods.weights import FORMAT, read_file, to_device, write_atomically
 from .volumes import collate, open_volumes
 
@@ -206,7 +205,7 @@ def build_trainer(
     made = find_method(method)
     segmenter = made.build(recipe)
     if plan.init is not None:
-        segmenter.load_state_dict(_fitting_state(plan.init, recipe))
+        _start_from(plan.init, segmenter, recipe)
     to_device(segmenter, device)
     optimizer = (
         made.optimizer(recipe, segmenter)
@@ -277,7 +276,7 @@ def _open_samples(
     folder = plan.output / "cache"
     samples: Dataset
     if recipe.dimension == 2:
-        samples = StructureDataset(SliceStore(cases, recipe, folder, progress), recipe)
+        samples = StructureDataset(open_slices(cases, recipe, folder, progress), recipe)
     else:
         samples = open_volumes(cases, recipe, cast(Tis, segmenter), folder, progress)
     if dist.is_initialized() and rank == 0:
@@ -285,22 +284,17 @@ def _open_samples(
     return samples
 
 
-def _fitting_state(path: Path, recipe: UNet2dRecipe) -> dict[str, Tensor]:
-    """The state in a weights file, in full precision. ValueError if its recipe computes something else."""
+def _start_from(path: Path, segmenter: Segmenter, recipe: Recipe) -> None:
+    """Give a segmenter the weights in a file. ValueError if its recipe computes something else."""
     content = read_file(path)
     theirs = type(recipe).from_dict(content["recipe"])
-    differing = [name for name in recipe.fixed if getattr(theirs, name) != getattr(recipe, name)]
-    if getattr(theirs, "feedback", False) and not recipe.feedback:  # the other way round there is a start
-        differing.append("feedback")
+    differing = recipe.unlike(theirs)
     if differing:
         raise ValueError(f"weights {path} were made with another {', '.join(differing)} than the recipe asks for")
     state = {
         name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in content["state"].items()
     }
-    if getattr(recipe, "feedback", False) and not theirs.feedback:
-        entry = state[UNet2d.entry]
-        state[UNet2d.entry] = torch.cat([entry, torch.zeros_like(entry[:, :1])], dim=1)  # blind to it at first
-    return state
+    segmenter.load_state_dict(segmenter.adopt(state))
 
 
 def _read_checkpoint(plan: Plan, recipe: Recipe) -> dict[str, Any]:

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ from monai.transforms import (
 
 from .clicks import SimulateClickd
 from .geometry import AxialSlices, resize, resize_labels, resized_shape
-from .images import read_volume
+from .images import class_numbers, read_labelled
 from .methods import UNet2dRecipe, find_method
 
 __all__ = ["CropAroundLabeld", "PickSliced", "SimulateClickd", "SlicesOnModelGridd", "augment", "preprocess"]
@@ -32,23 +31,14 @@ class SlicesOnModelGridd(Transform):
     """Read `image` and `label` files and lay their axial slices on the model grid.
 
     image: path -> (Z, H, W) int16 in the image's own units; label: path -> (Z, H, W) uint8.
-    Raises ValueError naming the file if the label does not lie on the image's grid.
+    Raises ValueError as `read_labelled`.
     """
 
     def __init__(self, spacing: float) -> None:
         self.spacing = spacing
 
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        image, grid = read_volume(data["image"])
-        label, label_grid = read_volume(data["label"])
-        if label_grid.shape != grid.shape:
-            raise ValueError(
-                f"label {Path(data['label']).name} has shape {label_grid.shape}, but its image {grid.shape}"
-            )
-        if not label_grid.coincides(grid):
-            raise ValueError(f"label {Path(data['label']).name} lies elsewhere in the patient than its image")
-        if label.min() < 0 or label.max() > 255:
-            raise ValueError(f"label {Path(data['label']).name} has values outside 0..255")
+        image, label, grid = read_labelled(data["image"], data["label"])
         slices = AxialSlices(grid)
         shape = resized_shape(slices.shape, slices.spacing, self.spacing)
         numbers = range(grid.shape[slices.axis])
@@ -81,9 +71,7 @@ class PickSliced(Transform):
         number, value = data["slice"], data["value"]
         image = torch.from_numpy(np.asarray(data["image"][number], dtype=np.float32))[None]
         values = self.classes or (value,)
-        numbers = np.zeros(256, np.float32)  # a label image is uint8 here
-        numbers[list(values)] = range(1, len(values) + 1)
-        label = torch.from_numpy(numbers[data["label"][number]])[None]
+        label = torch.from_numpy(class_numbers(data["label"][number], values)).float()[None]
         return {"image": image, "label": label, "class": values.index(value) + 1, "seed": data["seed"]}
 
 

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from ..clicks import Click, SimulateClickd, stack_clicks, unstack_clicks
 from ..datasets import Case
 from ..geometry import AxialSlices, resized_shape
-from ..images import read_volume
+from ..images import read_labelled
 from ..interaction import interact
 from ..machine import half_precision, keep_freed_memory
 from ..methods import Model, Segmenter
@@ -42,12 +42,7 @@ class Game:
     """A case opened for the benchmark: slices and truth on the source grid, the segmenter seen from there."""
 
     def __init__(self, segmenter: Segmenter, spacing: float, case: Case) -> None:
-        self.image, grid = read_volume(case.image)
-        self.label, label_grid = read_volume(case.label)
-        if label_grid.shape != grid.shape:
-            raise ValueError(f"case {case.id}: label of shape {label_grid.shape} on an image of shape {grid.shape}")
-        if not label_grid.coincides(grid):
-            raise ValueError(f"case {case.id}: the label lies elsewhere in the patient than the image")
+        self.image, self.label, grid = read_labelled(case.image, case.label)
         self.slices = AxialSlices(grid)
         model_shape = resized_shape(self.slices.shape, self.slices.spacing, spacing)
         self.segmenter = Rescaled(segmenter, self.slices.shape, model_shape).eval()

@@ -10,7 +10,7 @@ import torch
 from ..clicks import SimulateClickd, stack_clicks
 from ..datasets import Case
 from ..geometry import UprightVolume, resized_shape
-from ..images import read_volume
+from ..images import class_numbers, read_labelled
 from ..interaction import interact
 from ..machine import half_precision
 from ..methods import Segmenter
@@ -21,21 +21,15 @@ from .tasks import USERS, Protocol, Result, Task
 class VolumeGame:
     """A case opened for a multi-class 3D segmenter: upright, on its own grid. Clicks are counted over all classes.
 
-    labels: the values in the label image of classes 1, 2, ... Raises ValueError for a label that is not on its image.
+    labels: the values in the label image of classes 1, 2, ... Raises ValueError as `read_labelled`.
     """
 
     def __init__(self, segmenter: Segmenter, spacing: float, case: Case, labels: Sequence[int]) -> None:
-        image, grid = read_volume(case.image)
-        label, label_grid = read_volume(case.label)
-        if label_grid.shape != grid.shape or not label_grid.coincides(grid):
-            raise ValueError(f"case {case.id}: the label does not lie on the grid of the image")
+        image, label, grid = read_labelled(case.image, case.label)
         self.labels = tuple(labels)
         self.upright = UprightVolume(grid)
         self.image = np.ascontiguousarray(self.upright.view(image), dtype=np.float32)
-        values = np.ascontiguousarray(self.upright.view(label))
-        self.truth = np.zeros(values.shape, np.int64)
-        for number, value in enumerate(self.labels, start=1):
-            self.truth[values == value] = number
+        self.truth = class_numbers(self.upright.view(label), self.labels)
         model_shape = resized_shape(self.upright.shape, self.upright.spacing, spacing)
         self.segmenter = Rescaled(segmenter, self.upright.shape, model_shape).eval()
 

@@ -44,6 +44,10 @@ class Recipe:
         """This recipe, for one stage of a training that has several. ValueError for a method that has none."""
         raise ValueError(f"the method {self.method} is trained in one go, without stages")
 
+    def unlike(self, theirs: Self) -> list[str]:
+        """The fields in which weights of `theirs` do not fit this recipe."""
+        return [name for name in self.fixed if getattr(theirs, name) != getattr(self, name)]
+
     def rate(self, step: int, progress: float) -> float:
         """The factor of the learning rate at a step, `progress` of the training being done, in [0, 1]."""
         raise NotImplementedError
@@ -113,6 +117,10 @@ class Segmenter(nn.Module):
         previous: (B, C - 1, *S), the probability of each class but the background in the answer before the last click.
         """
         raise NotImplementedError
+
+    def adopt(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The state of weights that a training starts from, as this segmenter holds it."""
+        return state
 
     def forward(self, image: Tensor, clicks: Tensor, previous: Tensor | None = None) -> Tensor:
         return self.decode(self.encode(image), clicks, previous)

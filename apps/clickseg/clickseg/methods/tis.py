@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..clicks import PADDING, LiuUser
+from ..geometry import pad_far
 from ..networks import ClickTokens, Refiner, RefinerDesign, Tokens
 from ..networks.encoder3d import LEAST_SIDE, Encoder3d, plan_strides
 from .protocol import Method, Recipe, Segmenter
@@ -163,10 +164,7 @@ class Tis(Segmenter):
         return image if image.shape[1] > 1 else self.encode_standardised(standardise(image, self.recipe))
 
     def encode_standardised(self, image: Tensor) -> Tensor:
-        sides = [max(side, count) for side, count in zip(image.shape[2:], self.recipe.patch, strict=True)]
-        missing = [side - count for side, count in zip(sides, image.shape[2:], strict=True)]
-        padding = [amount for count in reversed(missing) for amount in (0, count)]
-        whole = functional.pad(image, padding) if any(padding) else image
+        whole = pad_far(image, self.recipe.patch)
         slide = SlidingWindowInferer(self.recipe.patch, overlap=self.recipe.overlap, mode="gaussian")
         width, height, depth = image.shape[2:]
         return cast(Tensor, slide(whole, self.encode_patch))[..., :width, :height, :depth]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
@@ -16,6 +16,8 @@ from ..networks import UNet
 from .protocol import Method, Recipe, Segmenter
 
 INSIDE, OUTSIDE = 1, 0
+
+ENTRY = "network.down.0.0.weight"  # of the state: the weights that read the channels
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,10 @@ class UNet2dRecipe(Recipe):
         """The most clicks of a sample of the training."""
         return self.max_clicks
 
+    def unlike(self, theirs: Self) -> list[str]:
+        """Weights without feedback can learn to read it, the other way round there is no start."""
+        return super().unlike(theirs) + (["feedback"] if theirs.feedback and not self.feedback else [])
+
     def rate(self, step: int, progress: float) -> float:
         """Linear warm-up over `warmup` steps, constant, then linear to zero over the last share `decay` of the run.
 
@@ -110,7 +116,6 @@ class UNet2d(Segmenter):
     """
 
     dimension = 2
-    entry = "network.down.0.0.weight"  # of its state: the weights that read the channels
 
     def __init__(self, recipe: UNet2dRecipe) -> None:
         super().__init__()
@@ -151,6 +156,13 @@ class UNet2d(Segmenter):
                 logits = self.decode(code[asked], clicks[asked, : number + 1], answer[asked])
                 answer = answer.index_copy(0, asked, logits.softmax(1)[:, INSIDE:].to(answer))
         return answer
+
+    def adopt(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Weights that were made without feedback are blind to it at first."""
+        entry = state[ENTRY]
+        if not self.feedback or entry.shape[1] == self.state_dict()[ENTRY].shape[1]:
+            return state
+        return {**state, ENTRY: torch.cat([entry, torch.zeros_like(entry[:, :1])], dim=1)}
 
     def run_network(self, x: Tensor) -> Tensor:
         """The network on an input (B, C, H, W) of any size: padded at the far ends to what it can halve."""

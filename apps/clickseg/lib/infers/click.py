@@ -12,8 +12,7 @@ from monailabel.utils.others.generic import device_list, name_to_device
 
 from clickseg.clicks import wire
 from clickseg.machine import pick_device
-from clickseg.sessions import SessionCache
-from clickseg.volume_session import VolumeSession
+from clickseg.sessions import SessionCache, VolumeSession
 from lib.weights import Weights
 
 from .measure import measure

@@ -11,8 +11,7 @@ from clickseg.geometry import Grid, UprightVolume
 from clickseg.images import read_volume
 from clickseg.methods import METHODS, load_model, save_weights
 from clickseg.methods.tis import TisRecipe
-from clickseg.sessions import SessionCache
-from clickseg.volume_session import VolumeSession
+from clickseg.sessions import SessionCache, VolumeSession
 
 LABELS = {"liver": 1, "spleen": 4}
 RECIPE = TisRecipe(labels=LABELS, spacing=16.0, patch=(8, 8, 8), width=2, tokens=4, heads=2, layers=1)

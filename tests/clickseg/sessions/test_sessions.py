@@ -13,13 +13,13 @@ from nibabel import orientations
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from clickseg import sessions
 from clickseg.clicks import Click
 from clickseg.geometry import Grid
-from clickseg.images import read_volume
+from clickseg.images import file_identity, read_volume
 from clickseg.methods import Model, Segmenter, UNet2dRecipe
 from clickseg.metrics import dice
 from clickseg.sessions import Session, SessionCache
+from clickseg.sessions import cache as caches
 
 LABELS = {"liver": 1, "spleen": 2, "aorta": 5}
 CLICKS = [Click((20, 24, 12), 1), Click((30, 10, 12), 0), Click((24, 24, 6), 1), Click((5, 40, 3), 0)]
@@ -93,7 +93,7 @@ def reads(monkeypatch):
         time.sleep(0.05)  # for others to come by meanwhile
         return read_volume(path)
 
-    monkeypatch.setattr(sessions, "read_volume", reading)
+    monkeypatch.setattr(caches, "read_volume", reading)
     return read
 
 
@@ -327,8 +327,8 @@ class Clockwork:
 def clock(monkeypatch):
     """What the caches go by."""
     clock = Clockwork()
-    original = sessions.TTLCache
-    monkeypatch.setattr(sessions, "TTLCache", lambda *args, **options: original(*args, timer=clock, **options))
+    original = caches.TTLCache
+    monkeypatch.setattr(caches, "TTLCache", lambda *args, **options: original(*args, timer=clock, **options))
     return clock
 
 
@@ -464,12 +464,12 @@ def test_named_labels_land_on_their_structures_in_a_flipped_volume():
 def test_file_identity_tells_files_apart_by_path_time_and_size(tmp_path):
     path = tmp_path / "file"
     path.write_text("one")
-    first = sessions.file_identity(path)
-    assert sessions.file_identity(str(path)) == first
+    first = file_identity(path)
+    assert file_identity(str(path)) == first
     os.utime(path, ns=(first[1], first[1] + 1000))
-    assert sessions.file_identity(path) != first
+    assert file_identity(path) != first
     with pytest.raises(ValueError, match="no file at"):
-        sessions.file_identity(tmp_path / "nowhere")
+        file_identity(tmp_path / "nowhere")
 
 
 # Weights that read their answer before the last click

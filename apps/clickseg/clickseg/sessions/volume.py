@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import threading
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from typing import Any, cast
 
@@ -14,16 +13,16 @@ from cachetools import LRUCache
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .clicks import Click, stack_clicks
-from .geometry import Grid, UprightVolume, resized_shape
-from .machine import half_precision
-from .methods import Model
-from .methods.rescaled import Rescaled
+from ..clicks import Click, stack_clicks
+from ..geometry import Grid, UprightVolume, resized_shape
+from ..images import class_numbers
+from ..machine import half_precision
+from ..methods import Model
+from ..methods.rescaled import Rescaled
+from .open_image import OpenImage, Position
 
-Position = Sequence[int]
 
-
-class VolumeSession:
+class VolumeSession(OpenImage):
     """One image opened with one multi-class 3D model: clicks in, label maps out, on the source grid.
 
     It holds only what can be recomputed, so an evicted and reopened session answers the same. Safe to share among
@@ -33,17 +32,12 @@ class VolumeSession:
     remembered_answers = 8
 
     def __init__(self, volume: NDArray[np.generic], grid: Grid, model: Model, device: torch.device | str) -> None:
-        self.grid = grid
-        self.recipe: Any = model.recipe
-        self.card: Mapping[str, Any] = model.card
+        super().__init__(volume, grid, model, device)
         self.upright = UprightVolume(grid)
-        self._volume = volume
-        self._device = torch.device(device)
         model_shape = resized_shape(self.upright.shape, self.upright.spacing, model.recipe.spacing)
         self._segmenter = Rescaled(model.segmenter, self.upright.shape, model_shape)
         self._code: Tensor | None = None
         self._answers: LRUCache[Hashable, NDArray[np.uint8]] = LRUCache(self.remembered_answers)
-        self._lock = threading.Lock()
         voxels, model_voxels = int(np.prod(grid.shape)), int(np.prod(model_shape))
         channels = 1 + cast(Any, model.recipe).width + len(model.recipe.labels)
         self.bytes = volume.nbytes + 4 * channels * model_voxels + self.remembered_answers * voxels
@@ -94,14 +88,13 @@ class VolumeSession:
         given: list[Click] = []
         for name, positions in clicks.items():
             for position in positions:
-                if not self.grid.contains(position):
-                    raise ValueError(f"click {tuple(position)} is outside the image, whose shape is {self.grid.shape}")
+                self.check(position)
                 given.append(Click(self.upright.locate(position), classes[name]))
         values = np.zeros(len(names) + 1, np.uint8)
         values[[classes[name] for name in labels]] = list(labels.values())
         begin = None if start is None else self._upright_classes(start, values)
         found = self._classes(given, begin, frozenset(classes[name] for name in frozen))
-        mask = np.zeros(self.grid.shape, np.uint8, order="F")
+        mask = self.empty_mask()
         self.upright.view(mask)[:] = values[found]
         return mask
 
@@ -112,9 +105,7 @@ class VolumeSession:
         strange = np.setdiff1d(start, values).tolist()
         if strange:
             raise ValueError(f"the mask to start from holds {strange}; the labels are {values.tolist()}")
-        numbers = np.zeros(256, np.uint8)
-        numbers[values[::-1]] = np.arange(len(values))[::-1]
-        return numbers[np.ascontiguousarray(self.upright.view(start))]
+        return class_numbers(self.upright.view(start.astype(np.uint8)), values[1:].tolist())
 
     def _classes(
         self, clicks: Sequence[Click], start: NDArray[np.uint8] | None, frozen: Collection[int]

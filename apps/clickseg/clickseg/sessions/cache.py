@@ -1,0 +1,109 @@
+"""Images and models are opened once, whoever asks first, and forgotten by size and age."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import numpy as np
+import torch
+from cachetools import TTLCache
+from numpy.typing import NDArray
+
+from ..geometry import Grid
+from ..images import file_identity, read_volume
+from ..methods import Model, Recipe, load_model
+from .slices import Session
+from .volume import VolumeSession
+
+Value = TypeVar("Value")
+
+
+class _SharedCache(Generic[Value]):
+    """Least recently used, by bytes, with a time to live since last use; a value is made once, whoever asks first."""
+
+    def __init__(self, max_bytes: float, ttl_s: float, size: Callable[[Value], int]) -> None:
+        self._entries: TTLCache[Hashable, Value] = TTLCache(max_bytes, ttl_s, getsizeof=size)
+        self._making: dict[Hashable, threading.Lock] = {}
+        self._lock = threading.Lock()
+
+    def get(self, key: Hashable, make: Callable[[], Value]) -> Value:
+        with self._lock:
+            turn = self._making.setdefault(key, threading.Lock())
+        with turn:
+            try:
+                with self._lock:
+                    if key in self._entries:
+                        value = self._entries.pop(key)
+                        self._entries[key] = value  # renews its time to live
+                        return value
+                value = make()
+                with self._lock:
+                    if self._entries.getsizeof(value) <= self._entries.maxsize:
+                        self._entries[key] = value
+                return value
+            finally:
+                with self._lock:
+                    self._making.pop(key, None)
+
+    def clear(self) -> None:
+        with self._lock:
+            self._entries.clear()
+
+    def __len__(self) -> int:
+        with self._lock:
+            return len(self._entries)
+
+
+@dataclass(frozen=True)
+class _Image:
+    volume: NDArray[np.generic]
+    grid: Grid
+
+
+class SessionCache:
+    """Open images, ready to click. One per server process; safe to share among threads.
+
+    max_bytes: for images and for sessions, each. ttl_s: seconds that an unused one is kept.
+    """
+
+    def __init__(self, max_bytes: int = 2 * 2**30, ttl_s: float = 3600.0, models: int = 8) -> None:
+        self._images: _SharedCache[_Image] = _SharedCache(max_bytes, ttl_s, lambda image: image.volume.nbytes)
+        self._sessions: _SharedCache[Session | VolumeSession] = _SharedCache(
+            max_bytes, ttl_s, lambda session: session.bytes
+        )
+        self._models: _SharedCache[Model] = _SharedCache(models, ttl_s, lambda model: 1)
+
+    def open(
+        self, image: Path | str, weights: Path | str, device: torch.device | str = "cpu", identity: str | None = None
+    ) -> Session | VolumeSession:
+        """The session of an image with some weights, made or found again.
+
+        identity: what names the image where its path does not (a DICOM series UID, whose files move); else path, time
+        and size of the file. New weights in the same place, or a changed image, make a new session.
+        Raises ValueError for an image or weights that cannot be read (`read_volume`, `load_model`).
+        """
+        image_key = identity if identity is not None else file_identity(image)
+        weights_key = (file_identity(weights), str(device))
+        return self._sessions.get((image_key, *weights_key), lambda: self._open(image, weights, device, image_key))
+
+    def _open(
+        self, image: Path | str, weights: Path | str, device: torch.device | str, image_key: Hashable
+    ) -> Session | VolumeSession:
+        model = self._models.get((file_identity(weights), str(device)), lambda: load_model(weights, device))
+        opened = self._images.get(image_key, lambda: _Image(*read_volume(image)))
+        kind = Session if model.segmenter.dimension == 2 else VolumeSession
+        return kind(opened.volume, opened.grid, model, device)
+
+    def recipe(self, weights: Path | str, device: torch.device | str = "cpu") -> Recipe:
+        """The recipe of a weights file (the model is kept for the clicks that will follow)."""
+        key = (file_identity(weights), str(device))
+        return self._models.get(key, lambda: load_model(weights, device)).recipe
+
+    def clear(self) -> None:
+        """Forget everything; the next click reads again."""
+        for cache in (self._images, self._sessions, self._models):
+            cache.clear()

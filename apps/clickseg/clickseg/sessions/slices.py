@@ -1,0 +1,125 @@
+"""A session of a 2D method: slice by slice, each encoded when it is first clicked."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+
+import numpy as np
+import torch
+from cachetools import LRUCache
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..clicks import Click, stack_clicks
+from ..geometry import AxialSlices, Grid, resized_shape
+from ..machine import half_precision
+from ..methods import Model
+from ..methods.rescaled import Rescaled
+from ..methods.unet2d import INSIDE, OUTSIDE
+from .open_image import OpenImage, Position
+
+
+class Session(OpenImage):
+    """One image opened with one model: clicks in, masks out, on the source grid.
+
+    It holds only what can be recomputed, so an evicted and reopened session answers the same. Safe to share among
+    threads. `unet2d` works slice by slice: a slice is encoded when it is first clicked.
+    """
+
+    remembered_answers = 64
+
+    def __init__(self, volume: NDArray[np.generic], grid: Grid, model: Model, device: torch.device | str) -> None:
+        super().__init__(volume, grid, model, device)
+        self.slices = AxialSlices(grid)
+        model_shape = resized_shape(self.slices.shape, self.slices.spacing, self.recipe.spacing)
+        self._segmenter = Rescaled(model.segmenter, self.slices.shape, model_shape)
+        self._codes: dict[int, Tensor] = {}
+        self._answers: LRUCache[Hashable, NDArray[np.float32]] = LRUCache(self.remembered_answers)
+        pixels, model_pixels = int(np.prod(self.slices.shape)), int(np.prod(model_shape))
+        codes, answers = grid.shape[self.slices.axis] * model_pixels, self.remembered_answers * pixels
+        self.bytes = volume.nbytes + 4 * (codes + answers)  # float32; what it may come to hold
+
+    def predict(self, clicks: Sequence[Click]) -> NDArray[np.uint8]:
+        """Clicks of one structure (label 1 inside, 0 outside; source voxels) -> uint8 mask (X, Y, Z) of 0 and 1.
+
+        Every slice with a click inside is predicted from its own clicks; all the others are 0.
+        Raises ValueError for a click outside the image or with another label.
+        """
+        for click in clicks:
+            self.check(click.position)
+            if click.label not in (INSIDE, OUTSIDE):
+                raise ValueError(f"click {click.position}: the label is 1 (inside) or 0 (outside), not {click.label}")
+        mask = self.empty_mask()
+        for number, in_slice in self._by_slice(clicks).items():
+            if any(click.label == INSIDE for click in in_slice):
+                self.slices.view(mask, number)[:] = self._inside(number, in_slice) > 0.5
+        return mask
+
+    def predict_labels(self, clicks: Mapping[str, Sequence[Position]], labels: Mapping[str, int]) -> NDArray[np.uint8]:
+        """Clicks by label name, and under "background" -> uint8 label map (X, Y, Z) with the values of `labels`.
+
+        A label's clicks are inside for it; every other label's and the background's are outside. Where two labels
+        claim a voxel the more probable one has it. Raises ValueError for an unknown name or a click outside the image.
+        """
+        unknown = sorted(set(clicks) - set(labels) - {"background"})
+        if unknown:
+            raise ValueError(f"unknown label {', '.join(unknown)}; known: {', '.join(labels)}")
+        for positions in clicks.values():
+            for position in positions:
+                self.check(position)
+        mask = self.empty_mask()
+        best: dict[int, NDArray[np.float32]] = {}
+        for name, value in labels.items():
+            if name == "background" or not clicks.get(name):
+                continue
+            signed = [
+                Click(tuple(position), INSIDE if other == name else OUTSIDE)
+                for other, positions in clicks.items()
+                for position in positions
+            ]
+            for number, in_slice in self._by_slice(signed).items():
+                if all(click.label == OUTSIDE for click in in_slice):
+                    continue
+                inside = self._inside(number, in_slice)
+                rival = best.setdefault(number, np.full(self.slices.shape, 0.5, np.float32))
+                self.slices.view(mask, number)[inside > rival] = value
+                best[number] = np.maximum(rival, inside)
+        return mask
+
+    def _by_slice(self, clicks: Sequence[Click]) -> dict[int, list[Click]]:
+        """Slice number -> its clicks, in (R, A) index of that slice."""
+        grouped: dict[int, list[Click]] = {}
+        for click in clicks:
+            number, position = self.slices.locate(click.position)
+            grouped.setdefault(number, []).append(Click(position, click.label))
+        return grouped
+
+    def _inside(self, number: int, clicks: Sequence[Click]) -> NDArray[np.float32]:
+        """Probability (R, A) of being inside, for one slice on the source grid.
+
+        One slice at a time: a batch of several would round differently, and answers must not depend on history.
+        """
+        previous = None
+        if self._segmenter.feedback:
+            before = np.zeros(self.slices.shape, np.float32)
+            for count in range(1, len(clicks)):  # those that are remembered cost nothing
+                before = self._answer(number, clicks[:count], torch.from_numpy(before)[None, None])
+            previous = torch.from_numpy(before)[None, None]
+        return self._answer(number, clicks, previous)
+
+    def _answer(self, number: int, clicks: Sequence[Click], previous: Tensor | None) -> NDArray[np.float32]:
+        key = (number, tuple(clicks))
+        with self._lock:
+            if key not in self._answers:
+                tensor = stack_clicks([clicks], dimension=2).to(self._device)
+                previous = None if previous is None else previous.to(self._device)
+                with torch.inference_mode(), half_precision(self._device):
+                    logits = self._segmenter.decode(self._code(number), tensor, previous)
+                self._answers[key] = logits.float().softmax(1)[0, INSIDE].cpu().numpy()
+            return self._answers[key]
+
+    def _code(self, number: int) -> Tensor:
+        if number not in self._codes:
+            plane = np.ascontiguousarray(self.slices.view(self._volume, number), dtype=np.float32)
+            self._codes[number] = self._segmenter.encode(torch.from_numpy(plane)[None, None].to(self._device))
+        return self._codes[number]
