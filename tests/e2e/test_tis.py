@@ -3,6 +3,7 @@
 import nibabel as nib
 import numpy as np
 import pytest
+import requests
 import torch
 from monailabel.client import MONAILabelClient
 
@@ -71,6 +72,52 @@ def test_a_frozen_label_is_kept_whatever_is_clicked(ask, url, session, mask_in):
     refused = ask(url, "tis_brain", "brain", **clicks, frozen=["spleen"])
     assert refused.status_code == 400
     assert "frozen: unknown label spleen" in refused.json()["detail"]
+
+
+def write_mask_file(path, array, shift=0.0):
+    affine = np.diag([-1.0, 1.0, 1.5, 1.0])
+    affine[0, 3] = shift
+    nib.save(nib.Nifti1Image(array, affine), path)
+    return path
+
+
+def test_a_mask_that_is_sent_along_is_corrected_by_the_stock_client(url, session, tmp_path):
+    start = np.zeros((20, 24, 16), np.uint8)
+    start[2:8, 3:9, 4:9], start[10:15, 12:20, 4:12] = 1, 2
+    client = MONAILabelClient(url, str(tmp_path))
+    label = write_mask_file(tmp_path / "start.nii.gz", start)
+    wish = {"result_extension": ".nii.gz", "result_dtype": "uint8"}
+    unchanged, _ = client.infer("tis_brain", "brain", wish, label_in=str(label))
+    np.testing.assert_array_equal(nib.load(unchanged).get_fdata(), start)
+    corrected, params = client.infer("tis_brain", "brain", {**wish, "anterior": [INSIDE]}, label_in=str(label))
+    mask = nib.load(corrected).get_fdata()
+    np.testing.assert_array_equal(mask, session.predict_labels({"anterior": [INSIDE]}, SERVED, start=start))
+    assert mask[tuple(INSIDE)] == 1
+    assert set(params["volume_ml"]) == set(SERVED)
+
+
+@pytest.mark.parametrize(
+    ("shape", "value", "shift", "name", "sentence"),
+    [
+        ((20, 24, 15), 1, 0.0, "start.nii.gz", "has shape (20, 24, 15), but its image (20, 24, 16)"),
+        ((20, 24, 16), 7, 0.0, "start.nii.gz", "the mask to start from holds [7]; the labels are [0, 1, 2]"),
+        ((20, 24, 16), 1, 9.0, "start.nii.gz", "lies elsewhere in the patient than its image"),
+        ((20, 24, 16), 1, 0.0, "start.txt.nii.gz.png", "a file ending in .nii.gz or .nii or .nrrd is needed"),
+    ],
+)
+def test_a_mask_that_does_not_fit_is_refused(url, tmp_path, shape, value, shift, name, sentence):
+    path = write_mask_file(tmp_path / "start.nii.gz", np.full(shape, value, np.uint8), shift)
+    with path.open("rb") as file:
+        response = requests.post(f"{url}/infer/tis_brain?image=brain", files={"label": (name, file)}, timeout=300)
+    assert response.status_code == 400, response.text
+    assert sentence in response.json()["detail"]
+
+
+def test_a_file_of_the_server_cannot_be_named_as_the_mask_to_start_from(ask, url, folder, tmp_path, session, mask_in):
+    secret = write_mask_file(tmp_path / "secret.nii.gz", np.ones((20, 24, 16), np.uint8))
+    wish = {"result_extension": ".nrrd", "result_dtype": "uint8", "start": str(secret), "label": str(secret)}
+    mask, _ = mask_in(ask(url, "tis_brain", "brain", **wish))
+    np.testing.assert_array_equal(mask, session.predict_labels({}, SERVED))
 
 
 def test_the_stock_client_gets_the_volume_of_every_label_without_a_click(url, tmp_path):

@@ -50,23 +50,27 @@ def read_volume(path: Path | str) -> tuple[NDArray[np.generic], Grid]:
 
 
 def read_labelled(image: Path | str, label: Path | str) -> tuple[NDArray[np.generic], NDArray[np.uint8], Grid]:
-    """An image, its label map and the Grid that they share.
-
-    Raises ValueError naming the label file if it does not lie on the image's grid, or holds other values than the
-    whole numbers from 0 to 255; and as `read_volume`.
-    """
-    name = Path(label).name
+    """An image, its label map and the Grid that they share. Raises ValueError as `read_volume` and `read_label`."""
     array, grid = read_volume(image)
-    values, label_grid = read_volume(label)
-    if label_grid.shape != grid.shape:
-        raise ValueError(f"label {name} has shape {label_grid.shape}, but its image {grid.shape}")
-    if not label_grid.coincides(grid):
+    return array, read_label(label, grid), grid
+
+
+def read_label(path: Path | str, grid: Grid) -> NDArray[np.uint8]:
+    """A label map on the grid of its image.
+
+    Raises ValueError naming the file if it lies elsewhere or holds other values than the whole numbers from 0 to 255.
+    """
+    name = Path(path).name
+    values, own = read_volume(path)
+    if own.shape != grid.shape:
+        raise ValueError(f"label {name} has shape {own.shape}, but its image {grid.shape}")
+    if not own.coincides(grid):
         raise ValueError(f"label {name} lies elsewhere in the patient than its image")
     with np.errstate(invalid="ignore"):
         numbers = values.astype(np.uint8)
     if not np.array_equal(numbers, values):
         raise ValueError(f"label {name} has values outside 0..255, or that are not whole")
-    return array, numbers, grid
+    return numbers
 
 
 def class_numbers(label: NDArray[np.uint8], values: Sequence[int]) -> NDArray[np.uint8]:

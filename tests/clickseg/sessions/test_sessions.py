@@ -461,6 +461,49 @@ def test_named_labels_land_on_their_structures_in_a_flipped_volume():
     assert set(np.unique(mask)) == {0, 1, 5}
 
 
+@pytest.fixture
+def started(image, weights):
+    """A session, and label maps to start from: a box of each of two labels through all slices."""
+    session = SessionCache().open(image, weights)
+    start = np.zeros(session.grid.shape, np.uint8)
+    start[2:8, 2:8], start[20:26, 20:30] = LABELS["liver"], LABELS["spleen"]
+    return session, start
+
+
+def test_slices_that_are_not_clicked_keep_the_mask_that_was_given(started):
+    session, start = started
+    fresh = session.predict_labels({"liver": [(20, 24, 12)]}, LABELS)
+    mask = session.predict_labels({"liver": [(20, 24, 12)]}, LABELS, start=start)
+    others = [k for k in range(start.shape[2]) if k != 12]
+    np.testing.assert_array_equal(mask[..., others], start[..., others])
+    liver = LABELS["liver"]
+    np.testing.assert_array_equal(mask[..., 12] == liver, fresh[..., 12] == liver)
+    untouched = fresh[..., 12] != liver
+    np.testing.assert_array_equal((mask[..., 12] == 2)[untouched], (start[..., 12] == 2)[untouched])
+    one = session.predict([Click((20, 24, 12), 1)], start=(start == liver).astype(np.uint8))
+    np.testing.assert_array_equal(one[..., others], (start == liver)[..., others])
+    np.testing.assert_array_equal(one[..., 12], session.predict([Click((20, 24, 12), 1)])[..., 12])
+
+
+def test_a_frozen_label_of_a_slice_is_neither_lost_nor_won(started):
+    session, start = started
+    clicks = {"liver": [(22, 24, 12)], "spleen": [(22, 25, 12)]}
+    free = session.predict_labels(clicks, LABELS, start=start)
+    held = session.predict_labels(clicks, LABELS, frozen=["spleen"], start=start)
+    np.testing.assert_array_equal(held == LABELS["spleen"], start == LABELS["spleen"])
+    assert not np.array_equal(free == LABELS["spleen"], start == LABELS["spleen"])
+    with pytest.raises(ValueError, match="unknown label lung"):
+        session.predict_labels(clicks, LABELS, frozen=["lung"])
+
+
+def test_a_mask_to_start_from_must_fit(started):
+    session, start = started
+    with pytest.raises(ValueError, match=r"has shape \(3, 3, 3\), the image"):
+        session.predict([Click((20, 24, 12), 1)], start=start[:3, :3, :3])
+    with pytest.raises(ValueError, match=r"holds \[2\]; the labels are \[0, 1\]"):
+        session.predict([Click((20, 24, 12), 1)], start=start)
+
+
 def test_file_identity_tells_files_apart_by_path_time_and_size(tmp_path):
     path = tmp_path / "file"
     path.write_text("one")

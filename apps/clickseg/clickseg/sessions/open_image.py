@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,30 @@ class OpenImage:
         """A mask of zeros, first axis fastest: as image files store it, so that no writer has to turn it round."""
         return np.zeros(self.grid.shape, np.uint8, order="F")
 
+    def new_mask(self, start: NDArray[np.uint8] | None, values: Iterable[int]) -> NDArray[np.uint8]:
+        """An empty mask, or a copy of the one to start from; ValueError as `check_start`."""
+        mask = self.empty_mask()
+        if start is not None:
+            self.check_start(start, values)
+            mask[:] = start
+        return mask
+
     def check(self, position: Position) -> None:
         """ValueError for a click outside the image."""
         if not self.grid.contains(position):
             raise ValueError(f"click {tuple(position)} is outside the image, whose shape is {self.grid.shape}")
+
+    def check_names(self, clicked: Iterable[str], frozen: Iterable[str], labels: Iterable[str]) -> None:
+        """ValueError for a name that is none of the labels; clicks may stand under "background", too."""
+        unknown = sorted((set(clicked) - {"background"} | set(frozen)) - set(labels))
+        if unknown:
+            raise ValueError(f"unknown label {', '.join(unknown)}; known: {', '.join(labels)}")
+
+    def check_start(self, start: NDArray[np.integer], values: Iterable[int]) -> None:
+        """ValueError for a label map to start from that has another shape or other values than 0 and these."""
+        if start.shape != self.grid.shape:
+            raise ValueError(f"the mask to start from has shape {start.shape}, the image {self.grid.shape}")
+        known = sorted({0, *values})
+        strange = np.setdiff1d(start, known).tolist()
+        if strange:
+            raise ValueError(f"the mask to start from holds {strange}; the labels are {known}")

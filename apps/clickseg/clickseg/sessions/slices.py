@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -39,38 +39,51 @@ class Session(OpenImage):
         codes, answers = grid.shape[self.slices.axis] * model_pixels, self.remembered_answers * pixels
         self.bytes = volume.nbytes + 4 * (codes + answers)  # float32; what it may come to hold
 
-    def predict(self, clicks: Sequence[Click]) -> NDArray[np.uint8]:
+    def predict(self, clicks: Sequence[Click], start: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
         """Clicks of one structure (label 1 inside, 0 outside; source voxels) -> uint8 mask (X, Y, Z) of 0 and 1.
 
-        Every slice with a click inside is predicted from its own clicks; all the others are 0.
-        Raises ValueError for a click outside the image or with another label.
+        Every slice with a click inside is predicted from its own clicks. All others are 0, or as in `start`, a mask
+        (X, Y, Z) of 0 and 1. Raises ValueError for a click outside the image or with another label, or a bad start.
         """
         for click in clicks:
             self.check(click.position)
             if click.label not in (INSIDE, OUTSIDE):
                 raise ValueError(f"click {click.position}: the label is 1 (inside) or 0 (outside), not {click.label}")
-        mask = self.empty_mask()
+        mask = self.new_mask(start, [INSIDE])
         for number, in_slice in self._by_slice(clicks).items():
             if any(click.label == INSIDE for click in in_slice):
                 self.slices.view(mask, number)[:] = self._inside(number, in_slice) > 0.5
         return mask
 
-    def predict_labels(self, clicks: Mapping[str, Sequence[Position]], labels: Mapping[str, int]) -> NDArray[np.uint8]:
+    def predict_labels(
+        self,
+        clicks: Mapping[str, Sequence[Position]],
+        labels: Mapping[str, int],
+        frozen: Collection[str] = (),
+        start: NDArray[np.uint8] | None = None,
+    ) -> NDArray[np.uint8]:
         """Clicks by label name, and under "background" -> uint8 label map (X, Y, Z) with the values of `labels`.
 
-        A label's clicks are inside for it; every other label's and the background's are outside. Where two labels
-        claim a voxel the more probable one has it. Raises ValueError for an unknown name or a click outside the image.
+        A label's clicks are inside for it; every other label's and the background's are outside. In a slice with a
+        click inside it, a label is where the network says; where two labels claim a voxel the more probable one has
+        it. Everywhere else the answer is 0, or that of `start`.
+
+        Args:
+            frozen: names of labels that stay, voxel by voxel, as they are in `start`.
+            start: a label map (X, Y, Z) with the values of `labels` that is to be corrected.
+
+        Raises:
+            ValueError: an unknown name, a click outside the image, or a start of another shape or with other values.
         """
-        unknown = sorted(set(clicks) - set(labels) - {"background"})
-        if unknown:
-            raise ValueError(f"unknown label {', '.join(unknown)}; known: {', '.join(labels)}")
+        self.check_names(clicks, frozen, labels)
         for positions in clicks.values():
             for position in positions:
                 self.check(position)
-        mask = self.empty_mask()
+        mask = self.new_mask(start, labels.values())
+        kept_values = [labels[name] for name in frozen]
         best: dict[int, NDArray[np.float32]] = {}
         for name, value in labels.items():
-            if name == "background" or not clicks.get(name):
+            if name == "background" or name in frozen or not clicks.get(name):
                 continue
             signed = [
                 Click(tuple(position), INSIDE if other == name else OUTSIDE)
@@ -82,7 +95,9 @@ class Session(OpenImage):
                     continue
                 inside = self._inside(number, in_slice)
                 rival = best.setdefault(number, np.full(self.slices.shape, 0.5, np.float32))
-                self.slices.view(mask, number)[inside > rival] = value
+                plane = self.slices.view(mask, number)
+                plane[plane == value] = 0
+                plane[(inside > rival) & ~np.isin(plane, kept_values)] = value
                 best[number] = np.maximum(rival, inside)
         return mask
 

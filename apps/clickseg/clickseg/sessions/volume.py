@@ -81,9 +81,7 @@ class VolumeSession(OpenImage):
             ValueError: an unknown name, a click outside the image, or a start of another shape or with other values.
         """
         names = self._names
-        unknown = sorted((set(clicks) | set(frozen)) - set(names) - {"background"})
-        if unknown:
-            raise ValueError(f"unknown label {', '.join(unknown)}; known: {', '.join(names)}")
+        self.check_names(clicks, frozen, names)
         classes = {"background": 0, **{name: number for number, name in enumerate(names, start=1)}}
         given: list[Click] = []
         for name, positions in clicks.items():
@@ -100,11 +98,7 @@ class VolumeSession(OpenImage):
 
     def _upright_classes(self, start: NDArray[np.integer], values: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """A label map with `values` as numbers of classes, upright."""
-        if start.shape != self.grid.shape:
-            raise ValueError(f"the mask to start from has shape {start.shape}, the image {self.grid.shape}")
-        strange = np.setdiff1d(start, values).tolist()
-        if strange:
-            raise ValueError(f"the mask to start from holds {strange}; the labels are {values.tolist()}")
+        self.check_start(start, values.tolist())
         return class_numbers(self.upright.view(start.astype(np.uint8)), values[1:].tolist())
 
     def _classes(

@@ -11,8 +11,9 @@ from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 from monailabel.utils.others.generic import device_list, name_to_device
 
 from clickseg.clicks import wire
+from clickseg.images import read_label
 from clickseg.machine import pick_device
-from clickseg.sessions import SessionCache, VolumeSession
+from clickseg.sessions import SessionCache
 from lib.weights import Weights
 
 from .measure import measure
@@ -54,7 +55,8 @@ class ClickInfer(InferTask):
     def __call__(self, request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         """Path of the mask (the caller deletes it) and the reply's params. Raises ValueError for bad input.
 
-        request: the client's JSON, with `image` a path, and `identity` what names it if its path may change.
+        request: the client's JSON, with `image` a path, `identity` what names it if its path may change, and `start`
+        the path of a label map that is to be corrected, if there is one.
         """
         clock = Clock()
         reply = wire.parse_reply(request)
@@ -63,25 +65,25 @@ class ClickInfer(InferTask):
             values = known
             named = wire.parse_labels(request, list(values), needed=not self.weights.answers_first)
             positions = [position for group in named.values() for position in group]
-            everything = self.weights.answers_first
+            everything = self.weights.answers_first or request.get("start")
             clicked = {name: value for name, value in values.items() if everything or name in named}
         else:
             clicks = wire.parse_structure(request)
             positions = [click.position for click in clicks]
             values = clicked = {wire.structure_name(request): 1}
+        frozen = wire.parse_frozen(request, list(values))
         session = self.cache.open(
             request["image"],
             self.weights.current,
             device=pick_device(name_to_device(request.get("device"))),
             identity=request.get("identity"),
         )
+        start = read_label(request["start"], session.grid) if request.get("start") else None
         clock.lap("open")
-        if isinstance(session, VolumeSession):
-            mask = session.predict_labels(named, values, wire.parse_frozen(request, list(values)))
-        elif self.type == InferType.DEEPEDIT:
-            mask = session.predict_labels(named, values)
+        if self.type == InferType.DEEPEDIT:
+            mask = session.predict_labels(named, values, frozen, start)
         else:
-            mask = session.predict(clicks)
+            mask = session.predict(clicks, start)
         clock.lap("predict")
         measures = measure(mask, session.grid, clicked, positions)
         clock.lap("measure")

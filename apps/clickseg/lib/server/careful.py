@@ -6,6 +6,7 @@ import contextlib
 import logging
 import re
 from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,9 @@ from monailabel.utils.async_tasks.task import AsyncTask
 from .datastore import only_plain_names
 
 logger = logging.getLogger(__name__)
+
+# The label map that came with the request of this thread. A path in the request itself would be the client's word.
+START: ContextVar[str | None] = ContextVar("start", default=None)
 
 SERIES_UID = re.compile(r"\d+(\.\d+)*")
 UPLOAD = "send it to the datastore (PUT /datastore/image) or open a session with it (PUT /session/)"
@@ -48,7 +52,7 @@ class CarefulRequests:
         datastore = datastore or self.datastore()
         task = self._known(self._infers, "model", request.get("model"))
         image_id = request.get("image")
-        request = {**request, "image": self._image_path(request, datastore), "identity": None}
+        request = {**request, "image": self._image_path(request, datastore), "identity": None, "start": START.get()}
         if isinstance(datastore, DICOMWebDatastore) and not request.get("session"):
             request["identity"] = image_id  # the first request sees the series at another path than later ones
         with refusing():

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import shutil
 import sys
+import tempfile
+from collections.abc import Iterator
 
 from fastapi import APIRouter, BackgroundTasks, Depends, Form, HTTPException, Response, UploadFile
 from fastapi.responses import FileResponse, JSONResponse
@@ -14,6 +18,8 @@ from monailabel.endpoints import train as stock_train
 from monailabel.endpoints.user.auth import RBAC
 from monailabel.interfaces.utils.app import app_instance
 
+from .careful import START
+
 infer_router = APIRouter(
     prefix="/infer", tags=["Infer"], dependencies=[Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))]
 )
@@ -22,6 +28,8 @@ train_router = APIRouter(
     tags=["Train"],
     dependencies=[Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ADMIN))],
 )
+
+LABEL_FILES = (".nii.gz", ".nii", ".nrrd")
 
 REPLY_CHUNK = 2**20  # bytes; each is a trip to the thread pool, and a raw mask took 400 of the stock size (60 ms)
 
@@ -39,18 +47,42 @@ def infer(
 ) -> Response | dict:
     """As the stock route, but in the thread pool: that one computes in the event loop, and nobody else is answered.
 
-    What the stock route answers with a 500 although the request is to blame is a 400 with a sentence.
+    What the stock route answers with a 500 although the request is to blame is a 400 with a sentence. `label` is a
+    label map on the image's grid, with the values of the model's labels, that is to be corrected.
     """
     if not (image or session_id or file):
         raise HTTPException(400, "no image is named: give image=<id> or session_id=<id>")
     if output == "dicom_seg" and not isinstance(app_instance().datastore(), DICOMWebDatastore):
         raise HTTPException(400, "output=dicom_seg needs studies from a DICOMweb server; this server has a folder")
     _check_params(params)
-    answer = stock_infer.run_inference(background_tasks, model, image, session_id, params, file, label, output)
+    with _start_from(label):
+        answer = stock_infer.run_inference(background_tasks, model, image, session_id, params, file, None, output)
     if isinstance(answer, FileResponse) and not answer.path:
         detail = "the mask of these clicks is empty, and a DICOM segmentation needs a voxel at least"
         return JSONResponse({"detail": detail}, 400)  # raised, it would leave the request's files behind
     return answer
+
+
+@contextlib.contextmanager
+def _start_from(label: UploadFile | None) -> Iterator[None]:
+    """The label map that a client sends along is, for as long as this lasts, the one that is to be corrected.
+
+    The stock route leaves it in `params` under a name that 3D Slicer uses for the name of the label.
+    """
+    if label is None:
+        yield
+        return
+    suffix = next((end for end in LABEL_FILES if (label.filename or "").endswith(end)), None)
+    if suffix is None:
+        raise HTTPException(400, f"label {label.filename!r}: a file ending in {' or '.join(LABEL_FILES)} is needed")
+    with tempfile.NamedTemporaryFile(suffix=suffix) as file:
+        shutil.copyfileobj(label.file, file)
+        file.flush()
+        token = START.set(file.name)
+        try:
+            yield
+        finally:
+            START.reset(token)
 
 
 def _check_params(params: str) -> None:
