@@ -1,13 +1,15 @@
 """The method tis as a segmenter: image and clicks in, classes out."""
 
+import copy
 import dataclasses
 
 import pytest
 import torch
 from torch import nn
 
+from clickseg.geometry import axes_order
 from clickseg.methods.tis import Tis, TisRecipe, standardise
-from clickseg.networks.encoder3d import Encoder3d, plan_strides
+from clickseg.networks.encoder3d import Encoder3d, described_unet, plain_unet, plan_strides
 
 RECIPE = TisRecipe(labels={"anterior": 1, "posterior": 2}, patch=(16, 16, 8), width=4, tokens=8, heads=2, layers=2)
 
@@ -37,11 +39,45 @@ def test_a_plan_halves_every_axis_while_four_voxels_remain():
 
 
 def test_the_encoder_gives_features_on_the_grid_of_the_patch():
-    encoder = Encoder3d(3, 4, plan_strides((16, 16, 8)))
+    encoder = Encoder3d(plain_unet(4, plan_strides((16, 16, 8))), classes=3)
     features = encoder(torch.randn(2, 1, 16, 16, 8))
     assert features.shape == (2, 4, 16, 16, 8)
     assert encoder.head(features).shape == (2, 3, 16, 16, 8)
     assert all(parameter.requires_grad for parameter in encoder.parameters())
+
+
+@pytest.mark.parametrize("axes", [("S", "P", "L"), ("A", "S", "L"), ("L", "P", "I")])
+def test_an_encoder_that_reads_other_axes_gets_the_volume_turned_and_its_features_come_back(axes):
+    torch.manual_seed(0)
+    network = plain_unet(4, [(1, 1, 1), (2, 2, 2)])
+    upright, turned = Encoder3d(copy.deepcopy(network), 3), Encoder3d(network, 3, axes)
+    order, flipped = axes_order(axes)
+    image = torch.randn(1, 1, 8, 12, 16)
+    read = image.permute(0, 1, *(2 + axis for axis in order)).flip([2 + axis for axis in range(3) if flipped[axis]])
+    expected = upright(read).flip([2 + axis for axis in range(3) if flipped[axis]])
+    torch.testing.assert_close(turned(image).permute(0, 1, *(2 + axis for axis in order)), expected)
+
+
+@pytest.mark.parametrize(
+    ("description", "sentence"),
+    [
+        ({"class": "os.system"}, "'os.system' is nothing of dynamic_network_architectures"),
+        ({"class": "dynamic_network_architectures.architectures.unet.Nothing"}, "Nothing' is nothing of"),
+        (
+            {"class": "dynamic_network_architectures.architectures.unet.PlainConvUNet", "arguments": {"norm_op": "os"}},
+            "'os' is nothing of torch.nn",
+        ),
+    ],
+)
+def test_a_described_network_can_only_be_one_of_the_named_packages(description, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        described_unet(description)
+
+
+@pytest.mark.parametrize("value", [0.0, (1.0, 2.0), (1.0, 2.0, -1.0), "1"])
+def test_a_spacing_is_one_or_three_numbers(value):
+    with pytest.raises(ValueError, match="recipe field spacing must be one or three numbers"):
+        dataclasses.replace(RECIPE, spacing=value)
 
 
 @pytest.mark.parametrize("shape", [(16, 16, 8), (11, 16, 5), (20, 17, 9)])

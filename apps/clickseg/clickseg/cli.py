@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import math
 import os
 import sys
@@ -19,6 +20,7 @@ if TYPE_CHECKING:  # torch and monai take seconds to import: help and mistakes a
     from .geometry import Grid
 
 
+RECIPE_HELP = "one of the method's (paper, practical), or a JSON file with its fields; default: that of --init, if any"
 DOWNLOAD_HELP = "fetch --data first: DIR/Task09_Spleen, or another task of the Medical Segmentation Decathlon"
 
 
@@ -33,8 +35,7 @@ def _train(arguments: argparse.Namespace) -> None:
     if arguments.download:
         download_task(arguments.data)
     folder = CaseFolder.read(arguments.data, read_ids(arguments.cases))
-    recipe: Any = method.recipe.find(arguments.recipe) if arguments.recipe else method.recipe()
-    recipe = recipe.with_labels(folder.labels or folder.found_labels())
+    recipe: Any = _recipe(method, arguments).with_labels(folder.labels or folder.found_labels())
     if arguments.stage:
         recipe = recipe.of_stage(arguments.stage)
     neither = arguments.epochs is None and arguments.minutes is None
@@ -53,6 +54,17 @@ def _train(arguments: argparse.Namespace) -> None:
         },
     )
     build_trainer(arguments.method, recipe, folder.cases, plan).run()
+
+
+def _recipe(method: Any, arguments: argparse.Namespace) -> Any:
+    """The recipe that is named, else that of the weights to start from, else the method's own."""
+    from .methods.weights import read_file
+
+    if arguments.recipe:
+        return method.recipe.find(arguments.recipe)
+    stored = read_file(arguments.init)["recipe"] if arguments.init else {}
+    kept = method.recipe.from_dict(stored)
+    return kept if "labels" in kept.fixed else dataclasses.replace(kept, labels={})
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
@@ -234,6 +246,14 @@ def app_folder() -> Path:
     return app
 
 
+def _import_nnunet(arguments: argparse.Namespace) -> None:
+    from .nnunet import import_nnunet
+
+    options = {name: getattr(arguments, name) for name in ("fold", "checkpoint", "orientation")}
+    recipe = import_nnunet(arguments.folder, arguments.output, **options)
+    print(f"{arguments.output}: {', '.join(recipe.labels)}; patches of {recipe.patch} voxels of {recipe.spacing} mm")
+
+
 def _numbers(text: str, option: str) -> tuple[int, ...]:
     try:
         return tuple(int(number) for number in text.split(","))
@@ -249,7 +269,7 @@ def _add_train(commands: Any) -> None:
     train.add_argument("--download", action="store_true", help=DOWNLOAD_HELP)
     train.add_argument("--output", required=True, help="folder for checkpoint, weights, log and curves")
     train.add_argument("--cases", help="ids to train on: a,b,c or a file with one per line (default: all)")
-    train.add_argument("--recipe", help="one of the method's (paper, practical), or a JSON file with recipe fields")
+    train.add_argument("--recipe", help=RECIPE_HELP)
     train.add_argument("--stage", help="of tis: encoder, then refiner with --init")
     train.add_argument("--epochs", type=int)
     train.add_argument("--minutes", type=float)
@@ -345,6 +365,18 @@ def _add_phantom(commands: Any) -> None:
     phantom.add_argument("--seed", type=int, default=0)
 
 
+def _add_import_nnunet(commands: Any) -> None:
+    importing = commands.add_parser("import-nnunet", help="what nnU-Net has trained, as weights of tis")
+    importing.set_defaults(run=_import_nnunet)
+    importing.add_argument("folder", metavar="RESULT_DIR", help="nnUNetTrainer__nnUNetPlans__3d_fullres")
+    importing.add_argument("--output", required=True, help="a weights file, to be served: tis_<name>.pt")
+    importing.add_argument("--fold", default="0", help="a number, or all")
+    importing.add_argument("--checkpoint", default="checkpoint_final.pth")
+    importing.add_argument(
+        "--orientation", default="LPS", help="how the axes of the training's image files run: LPS, RAS, LAS, ..."
+    )
+
+
 def _add_serve(commands: Any) -> None:
     serve = commands.add_parser("serve", help="start the server for OHIF and 3D Slicer")
     serve.set_defaults(run=_serve)
@@ -358,7 +390,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="clickseg", description="Click-based segmentation of medical images.")
     parser.add_argument("--version", action="version", version=f"clickseg {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_add_train, _add_evaluate, _add_experiment, _add_predict, _add_phantom, _add_serve):
+    for add in (_add_train, _add_evaluate, _add_experiment, _add_predict, _add_phantom, _add_import_nnunet, _add_serve):
         add(commands)
     return parser
 

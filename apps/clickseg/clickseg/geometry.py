@@ -162,9 +162,28 @@ class AxialSlices:
         return position[self.axis], (right, front)
 
 
-def resized_shape(shape: Sequence[int], spacing: Sequence[float], target_spacing: float) -> tuple[int, ...]:
-    """The shape that covers the same extent with voxels nearest to `target_spacing` mm on each axis."""
-    return tuple(max(1, round(count * step / target_spacing)) for count, step in zip(shape, spacing, strict=True))
+def axes_order(axes: Sequence[str]) -> tuple[tuple[int, ...], tuple[bool, ...]]:
+    """For axes that run as these codes say, such as ("S", "P", "L"): which upright axis each is, and if it is reversed.
+
+    Raises ValueError for codes that do not name three different axes.
+    """
+    try:
+        turn = orientations.axcodes2ornt(tuple(axes))
+    except (ValueError, TypeError):
+        turn = np.full((3, 2), np.nan)
+    if turn.shape != (3, 2) or np.isnan(turn).any() or len(set(turn[:, 0])) != 3:
+        raise ValueError(f"axes are three of R/L, A/P and S/I in some order, not {tuple(axes)!r}")
+    return tuple(int(axis) for axis in turn[:, 0]), tuple(bool(sign < 0) for sign in turn[:, 1])
+
+
+def resized_shape(
+    shape: Sequence[int], spacing: Sequence[float], target_spacing: float | Sequence[float]
+) -> tuple[int, ...]:
+    """The shape that covers the same extent with voxels nearest to `target_spacing` mm (of each axis, or of all)."""
+    targets = [target_spacing] * len(shape) if isinstance(target_spacing, int | float) else target_spacing
+    return tuple(
+        max(1, round(count * step / target)) for count, step, target in zip(shape, spacing, targets, strict=True)
+    )
 
 
 def pad_far(image: Tensor, shape: Sequence[int]) -> Tensor:

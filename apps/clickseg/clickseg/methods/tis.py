@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import ClassVar, Literal, Self, cast
+from typing import Any, ClassVar, Literal, Self, cast
 
 import torch
 from monai.inferers import SlidingWindowInferer
@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..clicks import PADDING, LiuUser
-from ..geometry import pad_far
+from ..geometry import axes_order, pad_far
 from ..networks import ClickTokens, Refiner, RefinerDesign, Tokens
-from ..networks.encoder3d import LEAST_SIDE, Encoder3d, plan_strides
+from ..networks.encoder3d import LEAST_SIDE, Encoder3d, described_unet, plain_unet, plan_strides
 from .protocol import Method, Recipe, Segmenter
 
 SURE = 50.0  # a logit
@@ -35,13 +35,19 @@ class TisRecipe(Recipe):
 
     method: ClassVar[str] = "tis"
     dimension: ClassVar[int] = 3
-    fixed: ClassVar[tuple[str, ...]] = ("labels", "spacing", "patch", "window", "mean", "deviation", "width")
+    fixed: ClassVar[tuple[str, ...]] = (
+        "labels", "spacing", "patch", "window", "mean", "deviation", "width", "architecture", "axes"
+    )  # fmt: skip
+
+    spacing: float | tuple[float, float, float] = 1.25  # type: ignore[assignment]  # of all axes, or along R, A and S
 
     patch: tuple[int, int, int] = (40, 48, 40)
     window: tuple[float, float] | None = None
     mean: float = 0.0
     deviation: float = 1.0
     width: int = 16  # channels of the encoder's first stage, and of the features
+    architecture: Mapping[str, Any] | None = None  # of an encoder that nnU-Net trained (`networks.described_unet`)
+    axes: tuple[str, ...] = ("R", "A", "S")  # the order and directions of the axes that the encoder reads
     overlap: float = 0.5  # of sliding patches
 
     tokens: int = 32  # width of the refiner
@@ -88,7 +94,11 @@ class TisRecipe(Recipe):
             "batch",
             "steps_per_epoch",
         )
-        for name in (*whole, "spacing", "deviation", "learning_rate", "quick"):
+        spacings = self.spacing if isinstance(self.spacing, tuple) else (self.spacing,) * 3
+        if len(spacings) != 3 or not all(isinstance(step, int | float) and step > 0 for step in spacings):
+            raise ValueError(f"recipe field spacing must be one or three numbers of mm above 0, got {self.spacing!r}")
+        axes_order(self.axes)
+        for name in (*whole, "deviation", "learning_rate", "quick"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"recipe field {name} must be positive, got {getattr(self, name)!r}")
         for name in ("margin", "disturbance", "weight_decay"):
@@ -153,8 +163,11 @@ class Tis(Segmenter):
         super().__init__()
         self.recipe = recipe
         self.classes = 1 + len(recipe.labels)
-        self.strides = plan_strides(recipe.patch)
-        self.encoder = Encoder3d(self.classes, recipe.width, self.strides)
+        if recipe.architecture is None:
+            unet = plain_unet(recipe.width, plan_strides(recipe.patch))
+        else:
+            unet = described_unet(recipe.architecture)
+        self.encoder = Encoder3d(unet, self.classes, recipe.axes)
         self.refiner = Refiner(recipe.width, self.classes, recipe.design)
         for part in ("encoder", "refiner"):
             getattr(self, part).requires_grad_(part == recipe.stage)
@@ -223,7 +236,8 @@ class Tis(Segmenter):
         for item, own in enumerate(chosen):
             index[item, : len(own)], real[item, : len(own)] = own, True
         rows = code.flatten(2).gather(2, index[:, None].expand(-1, code.shape[1], -1)).transpose(1, 2).float()
-        places = torch.stack(torch.unravel_index(index, tuple(shape)), dim=-1) * self.recipe.spacing
+        steps_mm = torch.tensor(self.recipe.spacing, device=code.device).expand(3)
+        places = torch.stack(torch.unravel_index(index, tuple(shape)), dim=-1) * steps_mm
         tokens = Tokens(rows[..., : self.recipe.width], places, rows[..., self.recipe.width :], real)
         strides = torch.tensor([math.prod(shape[axis + 1 :]) for axis in range(len(shape))], device=code.device)
         flat = (clicks[..., :-1] * strides).sum(-1)
