@@ -141,6 +141,27 @@ def _ablation(arguments: argparse.Namespace) -> int:
     return _run_experiment(arguments, jobs, partial(write_ablation_report, design))
 
 
+def _tis(arguments: argparse.Namespace) -> int:
+    from .datasets import CaseFolder, read_ids
+    from .experiments import TisDesign, plan_tis, write_tis_report
+
+    cases, budget = _cases_and_budget(arguments)
+    ids = [case.id for case in CaseFolder.read(arguments.data, cases).cases]
+    test = tuple(read_ids(arguments.test) or ())
+    design = TisDesign(
+        data=Path(arguments.data),
+        train=tuple(name for name in ids if name not in test),
+        test=test,
+        budget=dataclasses.replace(budget, limit=None),
+        recipe=arguments.recipe,
+        seeds=_numbers(arguments.seeds, "--seeds"),
+        arms=not arguments.no_arms,
+        encoder=arguments.encoder and Path(arguments.encoder),
+    )
+    jobs = plan_tis(design, Path(arguments.output))
+    return _run_experiment(arguments, jobs, partial(write_tis_report, design))
+
+
 def _cases_and_budget(arguments: argparse.Namespace) -> tuple[tuple[str, ...] | None, Budget]:
     from .datasets import download_task, read_ids
     from .experiments import Budget
@@ -316,6 +337,14 @@ def _add_experiment(commands: Any) -> None:
         help="train the U-Net without clicks, and MONAI's DeepGrow, as long",
     )
     sakinis.add_argument("--no-baselines", action="store_true", help="leave out the methods that need no training")
+
+    tis = kinds.add_parser("tis", help="section 4 of Liu et al. 2022, its figures beside ours")
+    tis.set_defaults(run=_tis)
+    _add_experiment_options(tis)
+    tis.add_argument("--test", required=True, help="ids to test on: a,b,c or a file; the others are trained on")
+    tis.add_argument("--seeds", default="0,1,2,3,4", help="of the simulated user")
+    tis.add_argument("--encoder", metavar="WEIGHTS", help="weights of tis whose encoder is taken as it is")
+    tis.add_argument("--no-arms", action="store_true", help="leave out the ablation (Table 2)")
 
     ablation = kinds.add_parser("ablation", help="what each choice of a recipe is worth")
     ablation.set_defaults(run=_ablation)

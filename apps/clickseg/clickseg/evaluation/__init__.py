@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 from ..datasets import CaseFolder
 from ..machine import pick_device
-from ..methods import BASELINES, METHODS, RIVALS, Model, Recipe, Segmenter, load_model, shipped_weights
+from ..methods import BASELINES, METHODS, RIVALS, TIS_BASELINES, Model, Recipe, Segmenter, load_model, shipped_weights
+from ..methods.tis import TisRecipe
 from .game import Game, by_case, play_all, play_all_parallel, play_case
 from .report import Table, make_report, tabulate, tabulate_effort, write_report
 from .tasks import USERS, Protocol, Result, Task, find_tasks
@@ -47,7 +48,7 @@ class Evaluation:
 
 
 def open_player(method: str, weights: Path | str | None, device: torch.device | str = "cpu") -> Model:
-    """What plays: a method with its weights, or a baseline, which has none.
+    """What plays: a method with its weights, a baseline, which has none, or one of `tis`, which has its encoder.
 
     Raises ValueError for an unknown name, and for weights that are missing, another method's or too many.
     """
@@ -56,14 +57,20 @@ def open_player(method: str, weights: Path | str | None, device: torch.device | 
             raise ValueError(f"the baseline {method} has no weights")
         recipe = Recipe()
         return Model(BASELINES[method](recipe.spacing), recipe)
-    if method not in METHODS | RIVALS:
-        raise ValueError(f"unknown method {method!r}; known: {', '.join([*METHODS, *RIVALS, *BASELINES])}")
+    if method not in METHODS | RIVALS | TIS_BASELINES:
+        known = [*METHODS, *RIVALS, *BASELINES, *TIS_BASELINES]
+        raise ValueError(f"unknown method {method!r}; known: {', '.join(known)}")
     if weights is None:
         raise ValueError(f"the method {method} needs weights")
     model = load_model(weights, device)
-    if model.recipe.method != method:
-        raise ValueError(f"{weights} holds {model.recipe.method} weights, not {method}")
-    return model
+    wanted = "tis" if method in TIS_BASELINES else method
+    if model.recipe.method != wanted:
+        raise ValueError(f"{weights} holds {model.recipe.method} weights, not {wanted}")
+    if method not in TIS_BASELINES:
+        return model
+    player = TIS_BASELINES[method](cast(TisRecipe, model.recipe)).to(device).eval()
+    player.load_state_dict(model.segmenter.state_dict())
+    return replace(model, segmenter=player)
 
 
 def evaluate(

@@ -5,6 +5,8 @@ from .commands import Budget
 from .jobs import ExperimentError, Job, run_jobs
 from .sakinis import Design, plan_jobs
 from .sakinis_report import write_sakinis_report
+from .tis import TisDesign, plan_tis
+from .tis_report import write_tis_report
 
 __all__ = [
     "Ablation",
@@ -12,10 +14,13 @@ __all__ = [
     "Design",
     "ExperimentError",
     "Job",
+    "TisDesign",
     "parse_choice",
     "plan_ablation",
     "plan_jobs",
+    "plan_tis",
     "run_jobs",
     "write_ablation_report",
     "write_sakinis_report",
+    "write_tis_report",
 ]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..datasets import CaseFolder
-from ..methods import UNet2dRecipe
+from ..methods import Recipe, UNet2dRecipe
 from .jobs import Job
 
 CLICKS = (1, 2, 5, 10, 15)  # at test time (Sakinis 2019, IV-A)
@@ -46,15 +46,21 @@ class Commands:
     folder: Path
     data: Path
     budget: Budget
+    clicks: Sequence[int] = CLICKS
+    user: str = "sakinis"
 
-    def training(self, name: str, recipe: UNet2dRecipe, cases: Sequence[str]) -> Job:
-        """Train `recipe` on these cases of the data; writes the recipe."""
+    def training(self, name: str, recipe: Recipe, cases: Sequence[str], init: str | Path | None = None) -> Job:
+        """Train `recipe` on these cases of the data, from a weights file or those of a model; writes the recipe."""
         path = self.folder / "recipes" / f"{name}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(recipe.to_dict(), indent=1) + "\n")
         length = ("--epochs", self.budget.epochs) if self.budget.minutes is None else ("--minutes", self.budget.minutes)
         command = ["train", "--method", recipe.method, "--data", self.data, "--cases", ",".join(cases)]
         command += ["--recipe", path, "--output", self.folder / "models" / name, "--resume", *length]
+        if isinstance(init, str):
+            command += ["--init", self.folder / "models" / init / "weights.pt"]
+            return Job(f"train {name}", tuple(map(str, command)), (f"train {init}",))
+        command += ["--init", init] if init else []
         return Job(f"train {name}", tuple(map(str, command)))
 
     def test(
@@ -65,21 +71,22 @@ class Commands:
         data: Path | None = None,
         organ: str | None = None,
         method: str = "unet2d",
+        seed: int = 0,
     ) -> Job:
         """Test a model of this folder on some cases, or all, of the data or of another folder."""
         player = ["--method", method, "--weights", self.folder / "models" / model / "weights.pt"]
         player += ["--labels", organ] if organ else []
-        return self._evaluation(name, player, cases, data, (f"train {model}",))
+        return self._evaluation(name, [*player, "--seed", seed], cases, data, (f"train {model}",))
 
     def baseline(self, name: str, baseline: str, cases: Sequence[str] = (), data: Path | None = None) -> Job:
         """Test a method that needs no training."""
-        return self._evaluation(name, ["--method", baseline], cases, data, ())
+        return self._evaluation(name, ["--method", baseline, "--seed", 0], cases, data, ())
 
     def _evaluation(
         self, name: str, player: Sequence[object], cases: Sequence[str], data: Path | None, needs: tuple[str, ...]
     ) -> Job:
         command = ["evaluate", *player, "--data", data or self.data, "--output", self.folder / "reports" / name]
-        command += ["--clicks", ",".join(map(str, CLICKS)), "--user", "sakinis", "--seed", 0]
+        command += ["--clicks", ",".join(map(str, self.clicks)), "--user", self.user]
         command += ["--cases", ",".join(cases)] if cases else []
         command += ["--limit", self.budget.limit] if self.budget.limit is not None else []
         command += ["--workers", self.budget.workers] if self.budget.workers > 1 else []

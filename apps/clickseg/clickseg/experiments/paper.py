@@ -1,6 +1,6 @@
-"""What Sakinis et al. 2019 print: Tables II, III and IV, as an indication beside our figures.
+"""What the papers print, as an indication beside our figures: Sakinis et al. 2019, and at the end Liu et al. 2022.
 
-Their test cases of Table III and IV are withheld by the challenge, and their grid is finer than most of ours.
+The test cases in Tables III and IV of the first are withheld by the challenge, and its grid is finer than most of ours.
 """
 
 # Table II, our Dices: MSD spleen (a known structure on another data set), MSD colon cancer (unknown), by test clicks.
@@ -34,4 +34,21 @@ TABLE_4: dict[str, tuple[float, float | None, float | None]] = {
     "pancreas": (0.922, 10.180, 0.351),
     "right adrenal": (0.876, 3.539, 0.215),
     "left adrenal": (0.882, 5.512, 0.234),
+}
+
+# Liu et al. 2022, Table 1: Dice (%) after 10 clicks, mean and deviation; MSD lung, colon, pancreas (L1 and L2).
+LIU_TABLE_1: dict[str, tuple[str, str, str, str]] = {
+    "Automatic (nnU-Net)": ("64.99", "44.84", "82.16", "49.34"),
+    "InterCNN 2018": ("80.07±2.65", "69.58±2.97", "82.31±3.28", "74.17±2.91"),
+    "DeepIGeoS 2019": ("81.74±1.72", "70.61±2.46", "82.77±1.51", "75.36±2.60"),
+    "BS-IRIS 2020": ("81.67±2.14", "71.27±1.82", "85.16±1.34", "76.49±2.48"),
+    "MIDeepSeg 2021": ("82.31±3.58", "71.89±3.09", "84.69±4.03", "70.34±4.36"),
+    "TIS 2022": ("85.07±1.55", "73.03±1.68", "87.72±1.28", "77.91±2.07"),
+}
+
+# Liu et al. 2022, Table 2: MSD pancreas and its tumours, Dice (%) after 5 clicks, then after 10.
+LIU_TABLE_2 = {
+    "no click encoding": ("82.74", "66.74", "83.32", "71.52"),
+    "no label assignment": ("81.23", "70.54", "80.78", "69.82"),
+    "both": ("86.15", "72.82", "87.72", "77.91"),
 }

@@ -3,6 +3,7 @@
 from .baselines import BASELINES
 from .protocol import Method, Recipe, Segmenter
 from .registry import METHODS, RIVALS, find_method
+from .tis_baselines import TIS_BASELINES
 from .unet2d import UNet2dRecipe
 from .weights import Model, load_model, load_segmenter, save_weights, shipped_weights
 
@@ -10,6 +11,7 @@ __all__ = [
     "BASELINES",
     "METHODS",
     "RIVALS",
+    "TIS_BASELINES",
     "Method",
     "Model",
     "Recipe",

@@ -176,6 +176,14 @@ class Tis(Segmenter):
         """A code is its own code, so that a training may keep them."""
         return image if image.shape[1] > 1 else self.encode_standardised(standardise(image, self.recipe))
 
+    def adopt(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Weights whose refiner is of another design give their encoder alone."""
+        own, refiners = self.state_dict(), [name for name in state if name.startswith("refiner.")]
+        shapes = {name: tensor.shape for name, tensor in own.items() if name.startswith("refiner.")}
+        if shapes == {name: state[name].shape for name in refiners}:
+            return state
+        return {**own, **{name: tensor for name, tensor in state.items() if name.startswith("encoder.")}}
+
     def encode_standardised(self, image: Tensor) -> Tensor:
         whole = pad_far(image, self.recipe.patch)
         slide = SlidingWindowInferer(self.recipe.patch, overlap=self.recipe.overlap, mode="gaussian")

@@ -1,0 +1,88 @@
+"""The experiments of Liu et al. 2022, section 4, as jobs: one encoder, and refiners that are trained on its codes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ..datasets import CaseFolder
+from ..methods import TIS_BASELINES
+from ..methods.tis import TisRecipe
+from .commands import Budget, Commands
+from .jobs import Job
+
+CLICKS = tuple(range(21))  # Figure 2
+OURS = "tis"
+
+# Table 2, and the two readings that the text allows (docs/adr/0008). name -> the recipe fields that it changes.
+ARMS: dict[str, dict[str, Any]] = {
+    "no click encoding": {"encode_clicks": False},
+    "no label assignment": {"assign_labels": False},
+    "read literally": {"balance": "scalar", "copy": False, "distance": False},
+}
+
+
+@dataclass(frozen=True)
+class TisDesign:
+    """What is asked for.
+
+    data: folder with imagesTr/ and labelsTr/. train, test: ids; the encoder is fixed before anything is tested. seeds:
+    of the simulated users (Table 1: the spread over five). arms: whether Table 2 is run. encoder: weights whose encoder
+    is taken as it is, instead of training one.
+    """
+
+    data: Path
+    train: tuple[str, ...]
+    test: tuple[str, ...]
+    budget: Budget = field(default_factory=lambda: Budget(limit=None))
+    recipe: str | None = None
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    arms: bool = True
+    encoder: Path | None = None
+
+    def __post_init__(self) -> None:
+        both = sorted(set(self.train) & set(self.test))
+        if both:
+            raise ValueError(f"{', '.join(both)}: cases to train on cannot be tested on")
+        if not self.train or not self.test:
+            raise ValueError("cases to train on and cases to test on are needed")
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds must be different numbers, got {self.seeds}")
+
+    @property
+    def variants(self) -> Mapping[str, Mapping[str, Any]]:
+        """Refiner -> the recipe fields that it changes; ours first."""
+        return {OURS: {}, **(ARMS if self.arms else {})}
+
+    @property
+    def players(self) -> dict[str, tuple[str, str]]:
+        """Who is tested: name -> (method, refiner whose weights it has)."""
+        refiners = {name: ("tis", name) for name in self.variants}
+        return refiners | {baseline: (baseline, OURS) for baseline in TIS_BASELINES}
+
+
+def report_name(player: str, seed: int | str) -> str:
+    """Where the report of a player lies; "*" for those of all seeds."""
+    return f"{player.replace(' ', '_')}_seed{seed}"
+
+
+def plan_tis(design: TisDesign, output: Path) -> list[Job]:
+    """All jobs, models before their tests; writes the recipe of every training into `output`/recipes."""
+    folder = CaseFolder.read(design.data, (*design.train, *design.test))
+    recipe = TisRecipe.find(design.recipe) if design.recipe else TisRecipe()
+    recipe = recipe.with_labels(folder.labels or folder.found_labels())
+    make = Commands(output, design.data, design.budget, CLICKS, user="liu")
+    jobs: list[Job] = []
+    encoder: str | Path = design.encoder or "encoder"
+    if isinstance(encoder, str):
+        jobs.append(make.training(encoder, replace(recipe, stage="encoder"), design.train))
+    for name, changes in design.variants.items():
+        refiner = replace(recipe, stage="refiner", **changes)
+        jobs.append(make.training(name.replace(" ", "_"), refiner, design.train, init=encoder))
+    for seed in design.seeds:
+        for player, (method, weights) in design.players.items():
+            model = weights.replace(" ", "_")
+            jobs.append(make.test(report_name(player, seed), model, design.test, method=method, seed=seed))
+    return jobs

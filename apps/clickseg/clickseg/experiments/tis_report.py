@@ -1,0 +1,137 @@
+"""The report of the TIS experiment: Tables 1 and 2 and Figure 2 of Liu et al. 2022, redrawn from our reports."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from .figures import curves
+from .jobs import Job
+from .paper import LIU_TABLE_1, LIU_TABLE_2
+from .summary import Report, compare, label_means, patient_means, read_reports, table, write_markdown
+from .tis import ARMS, CLICKS, OURS, TisDesign, report_name
+
+NAMES = {
+    OURS: "**tis**",
+    "tis_ball": "a ball painted at each click",
+    "tis_rule": "untrained rule (near and alike)",
+}
+AT_LAST = 10  # clicks of Table 1
+TABLE_2_CLICKS = (5, 10)
+
+Played = Mapping[str, Sequence[Report]]
+
+
+def write_tis_report(design: TisDesign, jobs: Sequence[Job], output: Path) -> Path:
+    """`output`/report.md with its figure, from whatever has been run so far. Returns its path."""
+    played = {name: read_reports(output / "reports", report_name(name, "*")) for name in design.players}
+    played = {name: reports for name, reports in played.items() if reports}
+    parts = [_head(design), _table_1(played), _figure_2(played, output), _against_baselines(played), _table_2(played)]
+    return write_markdown(parts, jobs, output)
+
+
+def _head(design: TisDesign) -> str:
+    length = f"{design.budget.minutes:g} minutes" if design.budget.minutes else f"{design.budget.epochs} epochs"
+    return (
+        "# Liu et al. 2022 (TIS), section 4, on our data\n\n"
+        f"{len(design.train)} cases trained on, {length} per training, {len(design.test)} other cases tested on; user "
+        f"`liu`, seeds {', '.join(map(str, design.seeds))}, clicks counted over all structures of a volume, Dice of "
+        "whole volumes. The encoder is the same for all. The paper's figures are of other data: an indication."
+    )
+
+
+def _mean_and_spread(reports: Sequence[Report], clicks: int) -> dict[str, str]:
+    """label -> "mean ± deviation" over the seeds; the mean over labels under "mean"."""
+    seeds = [label_means([report], clicks, "dice") for report in reports]
+    values = {label: [seed[label] for seed in seeds] for label in seeds[0]}
+    values["mean"] = [float(np.mean(list(seed.values()))) for seed in seeds]
+    return {label: f"{np.mean(found):.3f} ± {np.std(found):.3f}" for label, found in values.items()}
+
+
+def _table_1(played: Played) -> str:
+    if OURS not in played:
+        return ""
+    labels = list(label_means(played[OURS], AT_LAST, "dice"))
+    rows = [["automatic, no clicks", *(f"{label_means(played[OURS], 0, 'dice')[label]:.3f}" for label in labels)]]
+    rows[0].append(f"{np.mean(list(label_means(played[OURS], 0, 'dice').values())):.3f}")
+    for name, reports in played.items():
+        if name not in ARMS:
+            found = _mean_and_spread(reports, AT_LAST)
+            rows.append([NAMES[name], *(found[label] for label in [*labels, "mean"])])
+    paper = [[name, *values] for name, values in LIU_TABLE_1.items()]
+    return "\n\n".join(
+        [
+            f"## After {AT_LAST} clicks (Table 1)",
+            table(["Dice, mean ± deviation over seeds", *labels, "mean"], rows),
+            "The paper's, in per cent, trained and tested on data of the Medical Segmentation Decathlon:",
+            table(["", "lung", "colon", "pancreas", "pancreatic tumour"], paper),
+        ]
+    )
+
+
+def _figure_2(played: Played, output: Path) -> str:
+    if not played:
+        return ""
+    lines = {
+        NAMES.get(name, name).strip("*"): {
+            clicks: [float(np.mean(list(label_means([report], clicks, "dice").values()))) for report in reports]
+            for clicks in CLICKS
+        }
+        for name, reports in played.items()
+    }
+    curves(lines, "Dice over clicks (Liu 2022, Figure 2)", output / "figure2.png")
+    falls = []
+    for name, line in lines.items():
+        means = [float(np.mean(line[clicks])) for clicks in CLICKS]
+        steps = [after for after, before, now in zip(CLICKS[1:], means, means[1:], strict=False) if now < before]
+        falls.append(f"{name}: {'never' if not steps else 'after click ' + ', '.join(map(str, steps))}")
+    heading = "## Dice over clicks (Figure 2)\n\n![Dice over clicks](figure2.png)"
+    return f"{heading}\n\nWhere the mean falls: {'; '.join(falls)}."
+
+
+def _over_seeds(reports: Sequence[Report], clicks: int) -> dict[str, float]:
+    """Each patient's mean over labels and seeds."""
+    seeds = [patient_means([report], clicks) for report in reports]
+    return {case: float(np.mean([seed[case] for seed in seeds])) for case in seeds[0]}
+
+
+def _against_baselines(played: Played) -> str:
+    rows = []
+    for name, reports in played.items():
+        if OURS in played and name not in (OURS, *ARMS):
+            for clicks in (1, 3, 5, AT_LAST):
+                pair = compare(_over_seeds(played[OURS], clicks), _over_seeds(reports, clicks))
+                rows.append(
+                    [
+                        NAMES[name],
+                        str(clicks),
+                        f"{pair.difference:+.4f}",
+                        f"{pair.low:+.4f} to {pair.high:+.4f}",
+                        f"{pair.won} of {pair.patients}",
+                    ]
+                )
+    if not rows:
+        return ""
+    header = ["tis minus", "clicks", "Dice", "95 % interval, paired by patient", "patients won"]
+    return "## Against the baselines\n\n" + table(header, rows)
+
+
+def _table_2(played: Played) -> str:
+    if OURS not in played or not set(ARMS) & set(played):
+        return ""
+    rows = []
+    for name in (*ARMS, OURS):
+        if name in played:
+            cells = [_mean_and_spread(played[name], clicks)["mean"] for clicks in TABLE_2_CLICKS]
+            rows.append([NAMES.get(name, name), *cells])
+    paper = [[name, *values] for name, values in LIU_TABLE_2.items()]
+    return "\n\n".join(
+        [
+            "## What the parts are worth (Table 2)",
+            table(["Dice, mean ± deviation over seeds", *(f"{clicks} clicks" for clicks in TABLE_2_CLICKS)], rows),
+            "The paper's, in per cent, on MSD pancreas:",
+            table(["", "5 clicks: pancreas", "tumour", "10 clicks: pancreas", "tumour"], paper),
+        ]
+    )

@@ -1,0 +1,65 @@
+"""What `tis` is compared with: other ways to put clicks to an automatic segmentation that is the same for all."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ..clicks import PADDING
+from .tis import Tis
+
+BALL = 2.0  # voxels: the radius of what a click paints
+
+# Of the untrained rule: how much a click adds to its class's logit where it is, how far that reaches (mm), and how fast
+# it fades with the angle between the features of a voxel and those of the click.
+GAIN, REACH_MM, ANGLE = 10.0, 4.0, 0.3
+
+
+class PaintBall(Tis):
+    """The automatic segmentation, with a ball of the clicked class painted at each click, the last one on top.
+
+    A refiner that does not beat it has learnt nothing.
+    """
+
+    def decode(self, code: Tensor, clicks: Tensor, previous: Tensor | None = None) -> Tensor:
+        logits = self.automatic(code).clone()
+        for item, rows in enumerate(clicks):
+            for *position, label in rows[rows[:, -1] != PADDING].tolist():
+                ball = _squared_mm(logits.shape[2:], position, [1.0] * 3, logits.device) <= BALL**2
+                logits[item, :, ball] = logits.min()
+                logits[item, label, ball] = logits.max()
+        return logits
+
+
+class FeatureRule(Tis):
+    """A rule with three constants in place of the refiner: voxels near a click and like it take on its class."""
+
+    def decode(self, code: Tensor, clicks: Tensor, previous: Tensor | None = None) -> Tensor:
+        logits = self.automatic(code).clone()
+        features = functional.normalize(code[:, : self.recipe.width].float(), dim=1)
+        steps_mm = torch.tensor(self.recipe.spacing).expand(3).tolist()
+        for item, rows in enumerate(clicks):
+            given = rows[rows[:, -1] != PADDING].tolist()
+            for i, j, k, label in given:
+                position = [i, j, k]
+                near = (-_squared_mm(logits.shape[2:], position, steps_mm, logits.device) / (2 * REACH_MM**2)).exp()
+                alike = ((features[item] * features[item, :, i, j, k, None, None, None]).sum(0) - 1).div(ANGLE).exp()
+                logits[item, label] += GAIN * near * alike
+            low, high = logits[item].min(), logits[item].max()
+            for i, j, k, label in given:
+                logits[item, :, i, j, k] = low
+                logits[item, label, i, j, k] = high
+        return logits
+
+
+def _squared_mm(shape: tuple[int, ...], position: list[int], steps_mm: list[float], device: torch.device) -> Tensor:
+    """(X, Y, Z) squared distances from a voxel."""
+    x, y, z = (
+        ((torch.arange(count, device=device) - index) * step).square()
+        for count, index, step in zip(shape, position, steps_mm, strict=True)
+    )
+    return x[:, None, None] + y[:, None] + z
+
+
+TIS_BASELINES: dict[str, type[Tis]] = {"tis_ball": PaintBall, "tis_rule": FeatureRule}

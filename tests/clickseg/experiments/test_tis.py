@@ -1,0 +1,153 @@
+"""The experiment of Liu et al. 2022: its jobs, its players and its report."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from clickseg.cli import main
+from clickseg.clicks import Click, stack_clicks
+from clickseg.evaluation import open_player
+from clickseg.experiments import Budget, TisDesign, plan_tis, write_tis_report
+from clickseg.experiments.tis import ARMS
+from clickseg.methods import METHODS, TIS_BASELINES, save_weights
+from clickseg.methods.tis import Tis, TisRecipe
+from clickseg.phantom import LABELS
+
+RECIPE = TisRecipe(
+    labels=LABELS, spacing=16.0, patch=(16, 16, 8), width=4, tokens=8, heads=2, layers=2, steps_per_epoch=2, copies=1,
+    max_clicks=2,
+)  # fmt: skip
+
+
+@pytest.fixture
+def recipe_file(tmp_path):
+    path = tmp_path / "recipe.json"
+    path.write_text(json.dumps(RECIPE.to_dict()))
+    return str(path)
+
+
+@pytest.fixture
+def design(study, recipe_file):
+    budget = Budget(epochs=1, limit=None)
+    return TisDesign(study, ("phantom_000",), ("phantom_001",), budget, recipe_file, seeds=(0, 1))
+
+
+def option(job, name):
+    return job.command[job.command.index(name) + 1]
+
+
+def test_every_refiner_is_trained_on_the_same_encoder_and_all_play_on_other_cases(design, tmp_path):
+    jobs = {job.name: job for job in plan_tis(design, tmp_path / "out")}
+    trained = [job for name, job in jobs.items() if name.startswith("train") and name != "train encoder"]
+    assert len(trained) == 1 + len(ARMS)
+    assert {option(job, "--init") for job in trained} == {str(tmp_path / "out/models/encoder/weights.pt")}
+    assert {job.needs for job in trained} == {("train encoder",)}
+    assert {option(job, "--cases") for job in jobs.values() if job.command[0] == "train"} == {"phantom_000"}
+    tests = [job for job in jobs.values() if job.command[0] == "evaluate"]
+    assert len(tests) == 2 * (1 + len(ARMS) + len(TIS_BASELINES))
+    assert {option(job, "--cases") for job in tests} == {"phantom_001"}
+    assert {option(job, "--user") for job in tests} == {"liu"}
+    assert {option(job, "--seed") for job in tests} == {"0", "1"}
+    for baseline in TIS_BASELINES:
+        assert "models/tis/" in option(jobs[f"test {baseline}_seed0"], "--weights")
+
+
+def test_a_given_encoder_is_not_trained_again(design, tmp_path):
+    given = TisDesign(design.data, design.train, design.test, design.budget, design.recipe, encoder=tmp_path / "e.pt")
+    jobs = {job.name: job for job in plan_tis(given, tmp_path / "out")}
+    assert "train encoder" not in jobs
+    assert option(jobs["train tis"], "--init") == str(tmp_path / "e.pt")
+    assert jobs["train tis"].needs == ()
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_the_refiner_of_an_arm_starts_afresh_on_the_encoder_it_is_given(arm):
+    torch.manual_seed(0)
+    given = Tis(RECIPE).state_dict()
+    arm = Tis(TisRecipe.from_dict({**RECIPE.to_dict(), "stage": "refiner", **ARMS[arm]}))
+    arm.load_state_dict(arm.adopt(given))
+    for name, tensor in arm.encoder.state_dict().items():
+        assert torch.equal(tensor, given[f"encoder.{name}"])
+
+
+def test_cases_that_were_trained_on_cannot_be_tested_on(study):
+    with pytest.raises(ValueError, match="phantom_000: cases to train on cannot be tested on"):
+        TisDesign(study, ("phantom_000",), ("phantom_000",))
+
+
+@pytest.fixture
+def weights(tmp_path):
+    torch.manual_seed(0)
+    path = tmp_path / "tis.pt"
+    save_weights(path, METHODS["tis"].build(RECIPE), RECIPE)
+    return path
+
+
+@pytest.mark.parametrize("name", TIS_BASELINES)
+def test_a_baseline_begins_with_the_automatic_segmentation_and_obeys_clicks(name, weights):
+    player = open_player(name, weights).segmenter
+    code = player.encode(torch.randn(2, 1, 16, 16, 8) * 50)
+    nothing = player.decode(code, stack_clicks([[], []], 3))
+    torch.testing.assert_close(nothing, player.automatic(code))
+    clicked = player.decode(code, stack_clicks([[Click((4, 5, 6), 2), Click((9, 9, 3), 0)], [Click((1, 1, 1), 3)]], 3))
+    found = clicked.argmax(1)
+    assert (found[0, 4, 5, 6], found[0, 9, 9, 3], found[1, 1, 1, 1]) == (2, 0, 3)
+    far = found[0, 12:, 12:].equal(nothing.argmax(1)[0, 12:, 12:])
+    assert far or name == "tis_rule"
+
+
+def test_a_painted_ball_has_its_radius_and_nothing_else_changes(weights):
+    player = open_player("tis_ball", weights).segmenter
+    code = player.encode(torch.randn(1, 1, 16, 16, 8) * 50)
+    before = player.automatic(code).argmax(1)[0]
+    after = player.decode(code, stack_clicks([[Click((8, 8, 4), 1)]], 3)).argmax(1)[0]
+    axes = np.ogrid[:16, :16, :8]
+    ball = torch.from_numpy((axes[0] - 8) ** 2 + (axes[1] - 8) ** 2 + (axes[2] - 4) ** 2 <= 4)
+    assert (after[ball] == 1).all()
+    assert torch.equal(after[~ball], before[~ball])
+
+
+def test_weights_of_another_method_are_not_taken_for_a_baselines(tiny_weights, tmp_path):
+    tiny_weights(tmp_path / "unet.pt", {"liver": 1})
+    with pytest.raises(ValueError, match="holds unet2d weights, not tis"):
+        open_player("tis_ball", tmp_path / "unet.pt")
+
+
+def write_made_report(folder, name, seed, at_zero, gain):
+    """As if a player had won `gain` per click on two patients with two structures."""
+    values = {str(clicks): {"dice": at_zero + gain * clicks + 0.002 * seed} for clicks in range(21)}
+    labels = {"liver": values, "spleen": values}
+    report = {"mean": values, "labels": labels, "cases": {"one": labels, "two": labels}}
+    path = folder / "reports" / f"{name}_seed{seed}" / "report.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(report))
+
+
+def test_the_report_sets_all_players_side_by_side_and_says_where_a_curve_falls(design, tmp_path):
+    for seed in (0, 1):
+        write_made_report(tmp_path, "tis", seed, 0.6, 0.01)
+        write_made_report(tmp_path, "tis_ball", seed, 0.6, 0.002)
+        write_made_report(tmp_path, "no_click_encoding", seed, 0.6, -0.001)
+    text = write_tis_report(design, plan_tis(design, tmp_path), tmp_path).read_text()
+    assert "| **tis** | 0.701 ± 0.001 | 0.701 ± 0.001 | 0.701 ± 0.001 |" in text
+    assert "| a ball painted at each click | 10 | +0.0800 | +0.0800 to +0.0800 | 2 of 2 |" in text
+    assert "tis: never" in text
+    assert "no click encoding: after click 1, 2, 3" in text
+    assert "| no click encoding | 0.596 ± 0.001 | 0.591 ± 0.001 |" in text
+    assert "85.07±1.55" in text
+    assert "- train tis" in text, "what was not run is named"
+    assert (tmp_path / "figure2.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow  # twelve processes that train and test: four minutes
+def test_the_whole_experiment_runs_and_is_resumed(study, recipe_file, tmp_path):
+    command = ["experiment", "tis", "--data", str(study), "--output", str(tmp_path / "out"), "--test", "phantom_001"]
+    options = ["--recipe", recipe_file, "--epochs-per-run", "1", "--seeds", "0"]
+    assert main([*command, *options]) == 0
+    text = (tmp_path / "out/report.md").read_text()
+    assert "Not run yet" not in text
+    assert "Table 2" in text
+    assert main([*command, *options]) == 2, "it is not run over itself"
+    assert main([*command, *options, "--resume"]) == 0
