@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from clickseg.clicks import Click, stack_clicks
 from clickseg.geometry import axes_order
 from clickseg.methods.tis import Tis, TisRecipe, standardise
 from clickseg.networks.encoder3d import Encoder3d, described_unet, plain_unet, plan_strides
@@ -72,6 +73,23 @@ def test_an_encoder_that_reads_other_axes_gets_the_volume_turned_and_its_feature
 def test_a_described_network_can_only_be_one_of_the_named_packages(description, sentence):
     with pytest.raises(ValueError, match=sentence):
         described_unet(description)
+
+
+def test_a_step_looks_at_some_voxels_and_at_all_that_are_clicked():
+    few = segmenter(dataclasses.replace(RECIPE, sampled_tokens=30, stage="refiner"))
+    torch.nn.init.normal_(few.refiner.leave[-1].weight)
+    code = few.encode(images(16, 16, 8)).detach()
+    rows = stack_clicks([[Click((3, 4, 5), 1), Click((12, 12, 2), 2)]], 3)
+    learnt, again = (few.train().decode(code, rows) for _ in range(2))
+    assert torch.equal(learnt, again), "which ones follows from the clicks"
+    whole = few.eval().decode(code, rows)
+    changed = (learnt != few.automatic(code)).any(1)[0]
+    assert 2 < changed.sum() <= 32 < (whole != few.automatic(code)).any(1).sum()
+    assert learnt.argmax(1)[0, 3, 4, 5] == 1
+    assert learnt.argmax(1)[0, 12, 12, 2] == 2
+    with torch.enable_grad():
+        few.train().decode(code, rows).sum().backward()
+    assert few.refiner.enter.weight.grad.abs().sum() > 0
 
 
 @pytest.mark.parametrize("value", [0.0, (1.0, 2.0), (1.0, 2.0, -1.0), "1"])

@@ -92,6 +92,22 @@ def test_codes_are_kept_on_disk_and_made_again_for_another_encoder(store):
     assert len({path.name for path in store.folder.glob("*.code.npy")} - before) == 8
 
 
+def test_codes_that_do_not_fit_on_the_disk_are_made_when_they_are_drawn(cases, tmp_path):
+    recipe = dataclasses.replace(RECIPE, stage="refiner")
+    store = store_volumes(cases, RECIPE, tmp_path, progress=False)
+    torch.manual_seed(0)
+    network = Tis(recipe)
+    whole = CodeDataset(store, recipe, network, progress=False)
+    paths = sorted(tmp_path.glob("*.code.npy"))
+    most = sum(path.stat().st_size for path in [*paths[:2], *tmp_path.glob("*-0-*.label.npy")])
+    for path in paths:
+        path.unlink()
+    bounded = CodeDataset(store, recipe, network, progress=False, most_bytes=most)
+    assert len(list(tmp_path.glob("*.code.npy"))) == 2
+    for number in range(8):
+        assert torch.equal(bounded[number]["image"], whole[number]["image"])
+
+
 def test_volumes_of_unlike_sizes_make_a_batch():
     samples = [
         {"image": torch.ones(3, *shape), "label": torch.ones(1, *shape, dtype=torch.int64), "seed": seed}

@@ -47,6 +47,7 @@ def _train(arguments: argparse.Namespace) -> None:
         init=arguments.init,
         device=arguments.device,
         workers=arguments.workers,
+        cache_gb=arguments.cache_gb,
         card={
             "method": arguments.method,
             "data": Path(arguments.data).resolve().name,
@@ -298,6 +299,9 @@ def _add_train(commands: Any) -> None:
     train.add_argument("--resume", action="store_true", help="continue from the checkpoint in --output")
     train.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     train.add_argument("--workers", type=int, default=0, help="data loader processes")
+    train.add_argument(
+        "--cache-gb", type=float, default=50.0, help="of tis: the most that the encoder's codes may take"
+    )
 
 
 def _add_evaluate(commands: Any) -> None:

@@ -121,7 +121,8 @@ def mean_over_processes(values: Tensor) -> Tensor:
 class Plan:
     """How long, where and from what a training runs; what it learns is in the Recipe.
 
-    Exactly one of epochs and minutes. init: weights to start from. validate: called on the bare segmenter every
+    Exactly one of epochs and minutes. init: weights to start from. cache_gb: the most that an encoder's codes may take
+    on disk (10^9 bytes). validate: called on the bare segmenter every
     `validate_every` epochs on the first process; returns numbers to log.
     """
 
@@ -132,6 +133,7 @@ class Plan:
     init: Path | None = None
     device: str = "auto"
     workers: int = 0
+    cache_gb: float = 50.0
     validate: Callable[[Segmenter], dict[str, float]] | None = None
     validate_every: int = 5
     card: dict[str, Any] = field(default_factory=dict)
@@ -278,7 +280,7 @@ def _open_samples(
     if recipe.dimension == 2:
         samples = StructureDataset(open_slices(cases, recipe, folder, progress), recipe)
     else:
-        samples = open_volumes(cases, recipe, cast(Tis, segmenter), folder, progress)
+        samples = open_volumes(cases, recipe, cast(Tis, segmenter), folder, progress, plan.cache_gb * 1e9)
     if dist.is_initialized() and rank == 0:
         dist.barrier()
     return samples

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -110,26 +111,30 @@ class CodeDataset(Dataset):
     """Sample number n, for any n: what an encoder makes of an augmented copy of a volume, chosen by (seed, n) alone.
 
     {"image": the code (F + C, X, Y, Z) float32, "label": (1, X, Y, Z) int64, "seed": int}. The encoder's errors on the
-    volumes that it learnt from are rosier than on new ones, on augmented copies less so. All codes lie on disk.
+    volumes that it learnt from are rosier than on new ones, on augmented copies less so. As many codes as fit into
+    `most_bytes` lie on disk; what does not is encoded again each time that it is drawn.
     """
 
-    def __init__(self, store: CaseStore, recipe: TisRecipe, segmenter: Tis, progress: bool = True) -> None:
+    def __init__(
+        self, store: CaseStore, recipe: TisRecipe, segmenter: Tis, progress: bool = True, most_bytes: float = math.inf
+    ) -> None:
         self.recipe = recipe
         state = hashlib.sha256()
         for tensor in segmenter.encoder.state_dict().values():
             state.update(tensor.cpu().numpy().tobytes())
         key = state.hexdigest()[:16]
-        self.codes: list[Arrays] = []
-        numbers = [(case, copy) for case in range(len(store)) for copy in range(recipe.copies)]
+        channels = recipe.width + 1 + len(recipe.labels)
+        self.codes: list[Callable[[], Arrays]] = []
+        taken = 0
+        numbers = [(case, copy) for copy in range(recipe.copies) for case in range(len(store))]
         for case, copy in tqdm(numbers, desc="encoding copies", unit="volume", disable=not progress):
-            self.codes.append(
-                kept_arrays(
-                    store.folder,
-                    f"{store.cases[case].id}-{copy}-{key}",
-                    ("code", "label"),
-                    partial(self._encode, store[case], segmenter, [case, copy]),
-                )
-            )
+            make = partial(self._encode, store[case], segmenter, [case, copy])
+            taken += store[case]["label"].size * (2 * channels + 1)
+            if taken <= most_bytes:
+                stem = f"{store.cases[case].id}-{copy}-{key}"
+                kept = kept_arrays(store.folder, stem, ("code", "label"), make)
+                make = partial(dict, kept)
+            self.codes.append(make)
 
     def _encode(self, volume: Arrays, segmenter: Tis, key: Sequence[int]) -> Arrays:
         sample: Any = {name: torch.from_numpy(array.astype(np.float32))[None] for name, array in volume.items()}
@@ -145,7 +150,7 @@ class CodeDataset(Dataset):
 
     def __getitem__(self, number: int) -> dict[str, Any]:
         generator = np.random.default_rng([self.recipe.seed, number])
-        kept = self.codes[int(generator.integers(len(self.codes)))]
+        kept = self.codes[int(generator.integers(len(self.codes)))]()
         seed = int(generator.integers(2**31))
         return {
             "image": torch.from_numpy(kept["code"].astype(np.float32)),
@@ -165,8 +170,10 @@ def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def open_volumes(
-    cases: Sequence[Case], recipe: TisRecipe, segmenter: Tis, folder: Path, progress: bool
+    cases: Sequence[Case], recipe: TisRecipe, segmenter: Tis, folder: Path, progress: bool, most_bytes: float = math.inf
 ) -> PatchDataset | CodeDataset:
-    """The samples of the stage that a recipe asks for."""
+    """The samples of the stage that a recipe asks for. most_bytes: on disk, of codes."""
     store = store_volumes(cases, recipe, folder, progress)
-    return PatchDataset(store, recipe) if recipe.stage == "encoder" else CodeDataset(store, recipe, segmenter, progress)
+    if recipe.stage == "encoder":
+        return PatchDataset(store, recipe)
+    return CodeDataset(store, recipe, segmenter, progress, most_bytes)

@@ -66,6 +66,7 @@ class TisRecipe(Recipe):
     max_clicks: int = 10  # in a training of the refiner (4.1)
     disturbance: float = 10.0  # voxels (4.1)
     copies: int = 4  # augmented ones of each volume that the refiner learns from
+    sampled_tokens: int = 20_000  # that a step of the training looks at, beside the clicked ones; 0 for all
     batch: int = 2
     steps_per_epoch: int = 80
     learning_rate: float = 1e-3
@@ -101,7 +102,7 @@ class TisRecipe(Recipe):
         for name in (*whole, "deviation", "learning_rate", "quick"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"recipe field {name} must be positive, got {getattr(self, name)!r}")
-        for name in ("margin", "disturbance", "weight_decay"):
+        for name in ("margin", "disturbance", "weight_decay", "sampled_tokens"):
             if getattr(self, name) < 0:
                 raise ValueError(f"recipe field {name} must not be negative, got {getattr(self, name)!r}")
         for name, allowed in {"stage": STAGES, "balance": ("slot", "scalar")}.items():
@@ -205,6 +206,9 @@ class Tis(Segmenter):
         if not bool((clicks[..., -1] != PADDING).any()):
             return logits
         chosen = [self.refinable(own, rows) for own, rows in zip(logits, clicks, strict=True)]
+        if self.training and self.recipe.sampled_tokens:
+            shape = logits.shape[2:]
+            chosen = [self.sample(own, rows, shape) for own, rows in zip(chosen, clicks, strict=True)]
         start = torch.cat([code[:, : self.recipe.width].float(), logits], dim=1)
         tokens, given = self.gather(start, clicks, chosen)
         refined = self.refiner(tokens, given)
@@ -236,6 +240,16 @@ class Tis(Segmenter):
                 mask |= apart[0][:, None, None] + apart[1][:, None] + apart[2] <= self.recipe.reach**2
         return mask.flatten().nonzero()[:, 0]
 
+    def sample(self, chosen: Tensor, clicks: Tensor, shape: Sequence[int]) -> Tensor:
+        """As many of the voxels `chosen` (T,) as the recipe says, drawn by the clicks (N, 4), and all clicked ones."""
+        most = self.recipe.sampled_tokens
+        if len(chosen) <= most:
+            return chosen
+        real = clicks[clicks[:, -1] != PADDING]
+        generator = torch.Generator().manual_seed(int((real.cpu() * torch.tensor([73, 7919, 104729, 1])).sum()))
+        drawn = chosen[torch.randperm(len(chosen), generator=generator)[:most].to(chosen.device)]
+        return torch.cat([drawn, _flat_index(real[:, :-1], shape)]).unique()
+
     def gather(self, code: Tensor, clicks: Tensor, chosen: Sequence[Tensor]) -> tuple[Tokens, ClickTokens]:
         """The voxels `chosen` (T_b,) of each image as tokens, and the clicks as places among them."""
         shape, longest = code.shape[2:], max(map(len, chosen))
@@ -247,12 +261,17 @@ class Tis(Segmenter):
         steps_mm = torch.tensor(self.recipe.spacing, device=code.device).expand(3)
         places = torch.stack(torch.unravel_index(index, tuple(shape)), dim=-1) * steps_mm
         tokens = Tokens(rows[..., : self.recipe.width], places, rows[..., self.recipe.width :], real)
-        strides = torch.tensor([math.prod(shape[axis + 1 :]) for axis in range(len(shape))], device=code.device)
-        flat = (clicks[..., :-1] * strides).sum(-1)
+        flat = _flat_index(clicks[..., :-1], shape)
         where = torch.zeros_like(flat)
         for item, own in enumerate(chosen):
             where[item] = torch.searchsorted(own, flat[item]).clamp_max(len(own) - 1)
         return tokens, ClickTokens(where, torch.where(clicks[..., -1] == PADDING, -1, clicks[..., -1]))
+
+
+def _flat_index(positions: Tensor, shape: Sequence[int]) -> Tensor:
+    """Voxels (..., D) of a volume -> their numbers (...) when it is flat."""
+    strides = torch.tensor([math.prod(shape[axis + 1 :]) for axis in range(len(shape))], device=positions.device)
+    return (positions * strides).sum(-1)
 
 
 def as_logits(mask: Tensor) -> Tensor:
