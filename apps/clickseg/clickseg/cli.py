@@ -157,6 +157,7 @@ def _tis(arguments: argparse.Namespace) -> int:
         recipe=arguments.recipe,
         seeds=_numbers(arguments.seeds, "--seeds"),
         arms=not arguments.no_arms,
+        rivals=arguments.rivals,
         encoder=arguments.encoder and Path(arguments.encoder),
     )
     jobs = plan_tis(design, Path(arguments.output))
@@ -286,7 +287,7 @@ def _numbers(text: str, option: str) -> tuple[int, ...]:
 def _add_train(commands: Any) -> None:
     train = commands.add_parser("train", help="train a method on labelled studies")
     train.set_defaults(run=_train)
-    train.add_argument("--method", default="unet2d", help="or a rival: automatic, deepgrow")
+    train.add_argument("--method", default="unet2d", help="or a rival: automatic, deepgrow, deepedit")
     train.add_argument("--data", required=True, help="folder with imagesTr/ and labelsTr/")
     train.add_argument("--download", action="store_true", help=DOWNLOAD_HELP)
     train.add_argument("--output", required=True, help="folder for checkpoint, weights, log and curves")
@@ -348,6 +349,7 @@ def _add_experiment(commands: Any) -> None:
     tis.add_argument("--test", required=True, help="ids to test on: a,b,c or a file; the others are trained on")
     tis.add_argument("--seeds", default="0,1,2,3,4", help="of the simulated user")
     tis.add_argument("--encoder", metavar="WEIGHTS", help="weights of tis whose encoder is taken as it is")
+    tis.add_argument("--rivals", action="store_true", help="train MONAI's DeepEdit, as long as both stages together")
     tis.add_argument("--no-arms", action="store_true", help="leave out the ablation (Table 2)")
 
     ablation = kinds.add_parser("ablation", help="what each choice of a recipe is worth")

@@ -12,7 +12,7 @@ from clickseg.experiments import Budget, Design, plan_jobs, write_sakinis_report
 from clickseg.experiments.commands import CLICKS
 from clickseg.experiments.sakinis import split_by_patient
 from clickseg.experiments.summary import compare
-from clickseg.methods import BASELINES, RIVALS, UNet2dRecipe
+from clickseg.methods import BASELINES, UNet2dRecipe, rivals_in
 from clickseg.phantom import write_phantoms
 
 
@@ -78,7 +78,7 @@ def test_only_networks_of_the_papers_k_meet_other_data_and_every_baseline_does(d
 def test_rivals_are_trained_and_tested_on_the_same_patients_when_they_are_asked_for(design, tmp_path):
     assert not any("automatic" in job.name for job in plan_jobs(design, tmp_path / "without"))
     jobs = {job.name: job for job in plan_jobs(dataclasses.replace(design, rivals=True), tmp_path)}
-    for rival, method in RIVALS.items():
+    for rival, method in rivals_in(2).items():
         for fold in range(2):
             train, test = jobs[f"train fold{fold}_{rival}"], jobs[f"test cv_fold{fold}_{rival}"]
             ours = jobs[f"train fold{fold}_k5"]
@@ -88,7 +88,7 @@ def test_rivals_are_trained_and_tested_on_the_same_patients_when_they_are_asked_
             assert option(test, "--method") == option(train, "--method") == rival
             recipe = method.recipe.from_json(option(train, "--recipe"))
             assert recipe.labels == UNet2dRecipe.from_json(option(ours, "--recipe")).labels
-    automatic = RIVALS["automatic"].recipe.from_json(option(jobs["train fold0_automatic"], "--recipe"))
+    automatic = rivals_in(2)["automatic"].recipe.from_json(option(jobs["train fold0_automatic"], "--recipe"))
     assert automatic.max_clicks == 0
 
 

@@ -1,6 +1,7 @@
 """The experiment of Liu et al. 2022: its jobs, its players and its report."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from clickseg.evaluation import open_player
 from clickseg.experiments import Budget, TisDesign, plan_tis, write_tis_report
 from clickseg.experiments.tis import ARMS
 from clickseg.methods import METHODS, TIS_BASELINES, save_weights
+from clickseg.methods.deepedit import DeepeditRecipe
 from clickseg.methods.tis import Tis, TisRecipe
 from clickseg.phantom import LABELS
 
@@ -52,6 +54,15 @@ def test_every_refiner_is_trained_on_the_same_encoder_and_all_play_on_other_case
     assert {option(job, "--seed") for job in tests} == {"0", "1"}
     for baseline in TIS_BASELINES:
         assert "models/tis/" in option(jobs[f"test {baseline}_seed0"], "--weights")
+
+
+def test_a_rival_is_trained_as_long_as_both_stages_together(design, tmp_path):
+    jobs = {job.name: job for job in plan_tis(replace(design, rivals=True), tmp_path / "out")}
+    assert option(jobs["train deepedit"], "--epochs") == "2"
+    assert option(jobs["train tis"], "--epochs") == option(jobs["train encoder"], "--epochs") == "1"
+    assert option(jobs["test deepedit_seed1"], "--weights").endswith("models/deepedit/weights.pt")
+    recipe = DeepeditRecipe.from_json(option(jobs["train deepedit"], "--recipe"))
+    assert (recipe.patch, recipe.labels) == (RECIPE.patch, LABELS)
 
 
 def test_a_given_encoder_is_not_trained_again(design, tmp_path):
@@ -144,7 +155,7 @@ def test_the_report_sets_all_players_side_by_side_and_says_where_a_curve_falls(d
 @pytest.mark.slow  # twelve processes that train and test: four minutes
 def test_the_whole_experiment_runs_and_is_resumed(study, recipe_file, tmp_path):
     command = ["experiment", "tis", "--data", str(study), "--output", str(tmp_path / "out"), "--test", "phantom_001"]
-    options = ["--recipe", recipe_file, "--epochs-per-run", "1", "--seeds", "0"]
+    options = ["--recipe", recipe_file, "--epochs-per-run", "1", "--seeds", "0", "--rivals"]
     assert main([*command, *options]) == 0
     text = (tmp_path / "out/report.md").read_text()
     assert "Not run yet" not in text

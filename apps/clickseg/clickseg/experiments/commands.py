@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..datasets import CaseFolder
@@ -26,6 +26,12 @@ class Budget:
     def __post_init__(self) -> None:
         if (self.epochs is None) == (self.minutes is None):
             raise ValueError("give either epochs or minutes per run")
+
+    def times(self, factor: int) -> Budget:
+        """A budget for trainings that are longer by a factor."""
+        if self.epochs is not None:
+            return replace(self, epochs=self.epochs * factor)
+        return replace(self, minutes=factor * (self.minutes or 0.0))
 
     def __str__(self) -> str:
         length = f"{self.minutes:g} minutes" if self.minutes else f"{self.epochs} epoch{'s' * (self.epochs != 1)}"

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..datasets import CaseFolder
-from ..methods import BASELINES, RIVALS
+from ..methods import BASELINES, rivals_in
 from .commands import Budget, Commands, base_recipe
 from .jobs import Job
 
@@ -79,9 +79,9 @@ def plan_jobs(design: Design, output: Path) -> list[Job]:
                 for kind, data in (("known", design.known), ("unknown", design.unknown)):
                     if data is not None:
                         jobs.append(make.test(f"{kind}_{model}", model, data=data))
-        for rival in RIVALS if design.rivals else ():
+        for rival, method in rivals_in(2).items() if design.rivals else ():
             model = f"fold{fold}_{rival}"
-            theirs: Any = RIVALS[rival].recipe
+            theirs: Any = method.recipe
             jobs.append(make.training(model, theirs.beside(base), train))
             jobs.append(make.test(f"cv_{model}", model, test, method=rival))
             if design.unknown is not None and fold == 0:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..datasets import CaseFolder
-from ..methods import TIS_BASELINES
+from ..methods import TIS_BASELINES, rivals_in
 from ..methods.tis import TisRecipe
 from .commands import Budget, Commands
 from .jobs import Job
@@ -29,8 +29,9 @@ class TisDesign:
     """What is asked for.
 
     data: folder with imagesTr/ and labelsTr/. train, test: ids; the encoder is fixed before anything is tested. seeds:
-    of the simulated users (Table 1: the spread over five). arms: whether Table 2 is run. encoder: weights whose encoder
-    is taken as it is, instead of training one.
+    of the simulated users (Table 1: the spread over five). arms: whether Table 2 is run. rivals: whether other methods
+    are trained, for as long as encoder and refiner together. encoder: weights whose encoder is taken as it is, instead
+    of training one.
     """
 
     data: Path
@@ -40,6 +41,7 @@ class TisDesign:
     recipe: str | None = None
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     arms: bool = True
+    rivals: bool = False
     encoder: Path | None = None
 
     def __post_init__(self) -> None:
@@ -58,9 +60,10 @@ class TisDesign:
 
     @property
     def players(self) -> dict[str, tuple[str, str]]:
-        """Who is tested: name -> (method, refiner whose weights it has)."""
+        """Who is tested: name -> (method, model whose weights it has)."""
         refiners = {name: ("tis", name) for name in self.variants}
-        return refiners | {baseline: (baseline, OURS) for baseline in TIS_BASELINES}
+        rivals = {name: (name, name) for name in rivals_in(3)} if self.rivals else {}
+        return refiners | rivals | {baseline: (baseline, OURS) for baseline in TIS_BASELINES}
 
 
 def report_name(player: str, seed: int | str) -> str:
@@ -81,6 +84,10 @@ def plan_tis(design: TisDesign, output: Path) -> list[Job]:
     for name, changes in design.variants.items():
         refiner = replace(recipe, stage="refiner", **changes)
         jobs.append(make.training(name.replace(" ", "_"), refiner, design.train, init=encoder))
+    longer = replace(make, budget=design.budget.times(2))
+    for name, rival in rivals_in(3).items() if design.rivals else ():
+        theirs: Any = rival.recipe
+        jobs.append(longer.training(name, theirs.beside(recipe), design.train))
     for seed in design.seeds:
         for player, (method, weights) in design.players.items():
             model = weights.replace(" ", "_")

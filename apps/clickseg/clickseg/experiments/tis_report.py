@@ -17,6 +17,7 @@ NAMES = {
     OURS: "**tis**",
     "tis_ball": "a ball painted at each click",
     "tis_rule": "untrained rule (near and alike)",
+    "deepedit": "DeepEdit (MONAI), trained as long",
 }
 AT_LAST = 10  # clicks of Table 1
 TABLE_2_CLICKS = (5, 10)

@@ -2,7 +2,7 @@
 
 from .baselines import BASELINES
 from .protocol import Method, Recipe, Segmenter
-from .registry import METHODS, RIVALS, find_method
+from .registry import METHODS, RIVALS, find_method, rivals_in
 from .tis_baselines import TIS_BASELINES
 from .unet2d import UNet2dRecipe
 from .weights import Model, load_model, load_segmenter, save_weights, shipped_weights
@@ -20,6 +20,7 @@ __all__ = [
     "find_method",
     "load_model",
     "load_segmenter",
+    "rivals_in",
     "save_weights",
     "shipped_weights",
 ]

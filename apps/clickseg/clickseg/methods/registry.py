@@ -1,12 +1,21 @@
 """The methods, by name. A new one is a module and a line here."""
 
-from . import automatic, deepgrow, tis, unet2d
+from . import automatic, deepedit, deepgrow, tis, unet2d
 from .protocol import Method
 
 METHODS: dict[str, Method] = {"unet2d": unet2d.METHOD, "tis": tis.METHOD}
 
 # Trained on the same data to be compared with; never served.
-RIVALS: dict[str, Method] = {"automatic": automatic.METHOD, "deepgrow": deepgrow.METHOD}
+RIVALS: dict[str, Method] = {
+    "automatic": automatic.METHOD,
+    "deepgrow": deepgrow.METHOD,
+    "deepedit": deepedit.METHOD,
+}
+
+
+def rivals_in(dimension: int) -> dict[str, Method]:
+    """The rivals of methods of this dimension."""
+    return {name: method for name, method in RIVALS.items() if method.recipe.dimension == dimension}
 
 
 def find_method(name: str) -> Method:
