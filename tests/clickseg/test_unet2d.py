@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from clickseg.clicks import SakinisUser, gaussian_guidance
+from clickseg.clicks import SakinisUser, disc_guidance, gaussian_guidance
 from clickseg.methods import UNet2dRecipe, load_model, save_weights, weights
 from clickseg.methods.unet2d import INSIDE, UNet2d, dice_loss
 from clickseg.methods.weights import write_atomically
@@ -165,6 +165,15 @@ def test_the_recipe_says_whether_the_gaussians_of_clicks_add_up(overlap):
     crowd = torch.tensor([[[5, 5, 1], [5, 6, 1], [20, 20, 1]]])
     network(slices(32, 32)[:1], crowd)
     torch.testing.assert_close(seen[0][:, 1:], gaussian_guidance(crowd, (1, 0), (32, 32), TINY.sigma, overlap))
+
+
+def test_the_recipe_may_ask_for_discs_instead_of_gaussians():
+    seen = []
+    network = segmenter(dataclasses.replace(TINY, encoding="disc", radius=3.0))
+    network.network.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
+    network(slices(32, 32), CLICKS)
+    torch.testing.assert_close(seen[0][:, 1:], disc_guidance(CLICKS, (1, 0), (32, 32), 3.0))
+    assert seen[0][:, 1:].unique().tolist() == [0, 1]
 
 
 FEEDBACK = dataclasses.replace(TINY, feedback=True)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from torch.overrides import TorchFunctionMode
 
-from clickseg.clicks import PADDING, Click, gaussian_guidance, stack_clicks
+from clickseg.clicks import PADDING, Click, disc_guidance, gaussian_guidance, stack_clicks
 
 some = settings(max_examples=30)
 
@@ -60,6 +60,21 @@ def test_guidance_is_the_gaussian_filter_in_three_dimensions_too(positions):
     inside, outside = drawn([Click(position, 1) for position in positions], SHAPES[3])
     np.testing.assert_allclose(inside, smoothed(positions, SHAPES[3], sigma=2), atol=1e-6)
     assert not outside.any()
+
+
+@pytest.mark.parametrize("dimension", [2, 3])
+@some
+@given(data=st.data())
+def test_a_disc_is_what_lies_within_its_radius_of_a_click(dimension, data):
+    shape = SHAPES[dimension]
+    positions = data.draw(positions_on(shape, min_size=1, max_size=4))
+    radius = data.draw(st.sampled_from([1.0, 3.0, 4.5]))
+    clicks = [Click(position, 0) for position in positions]
+    inside, outside = disc_guidance(stack_clicks([clicks], dimension), (1, 0), shape, radius)[0].numpy()
+    away = np.ones(shape, bool)
+    away[tuple(np.transpose(positions))] = False
+    np.testing.assert_array_equal(outside, ndimage.distance_transform_edt(away) <= radius)
+    assert not inside.any()
 
 
 @pytest.mark.parametrize("dimension", [2, 3])

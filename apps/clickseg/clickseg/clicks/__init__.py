@@ -1,7 +1,7 @@
 """Clicks: what they are, how they are drawn for a network, how they are simulated, how clients send them."""
 
 from .click import PADDING, Click, append_clicks, stack_clicks, unstack_clicks
-from .encode import gaussian_guidance
+from .encode import disc_guidance, gaussian_guidance
 from .simulate import SakinisUser, SimulateClickd, SimulatedUser, chamfer_distance, simulate_click
 from .users import DeterministicUser, JitteredUser, LiuUser, StaticUser, WrongUser
 
@@ -18,6 +18,7 @@ __all__ = [
     "WrongUser",
     "append_clicks",
     "chamfer_distance",
+    "disc_guidance",
     "gaussian_guidance",
     "simulate_click",
     "stack_clicks",

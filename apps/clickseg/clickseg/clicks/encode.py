@@ -35,17 +35,42 @@ def gaussian_guidance(
     Returns:
         (B, len(labels), *S) float32 on the device of `clicks`; a channel without clicks is zero.
     """
-    batch, total, columns = clicks.shape
+    radius = math.ceil(4 * sigma)
+    offsets = _offsets(radius, clicks)
+    patch = torch.exp(-0.5 * (offsets.double() / sigma).square().sum(-1)).float()
+    guidance = _draw(clicks, labels, shape, offsets, patch, overlap)
+    if overlap == "max":
+        return guidance
+    peak = guidance.flatten(2).amax(-1).clamp_min(torch.finfo(torch.float32).tiny)
+    return guidance / peak.view(*guidance.shape[:2], *([1] * len(shape)))
+
+
+def disc_guidance(clicks: Tensor, labels: Sequence[int], shape: Sequence[int], radius: float) -> Tensor:
+    """One channel per label: 1 within `radius` voxels of any of its clicks, 0 elsewhere (Sofiiuk 2021, III-A).
+
+    Arguments, result and cost as of `gaussian_guidance`.
+    """
+    offsets = _offsets(math.floor(radius), clicks)
+    offsets = offsets[offsets.square().sum(-1) <= radius**2]
+    return _draw(clicks, labels, shape, offsets, torch.ones(len(offsets), device=clicks.device), "max")
+
+
+def _offsets(radius: int, clicks: Tensor) -> Tensor:
+    """The voxels of a box round a click, (P, D), relative to it."""
+    box = itertools.product(range(-radius, radius + 1), repeat=clicks.shape[-1] - 1)
+    return torch.tensor(list(box), device=clicks.device)
+
+
+def _draw(
+    clicks: Tensor, labels: Sequence[int], shape: Sequence[int], offsets: Tensor, patch: Tensor, overlap: Overlap
+) -> Tensor:
+    """The values `patch` (P,) at `offsets` (P, D) round every click, in the channel of its label, (B, C, *S)."""
+    batch, _, columns = clicks.shape
     dimension = columns - 1
     if len(shape) != dimension:
         raise ValueError(f"clicks have {dimension} coordinates, the grid {tuple(shape)} has {len(shape)}")
     device = clicks.device
     guidance = torch.zeros(batch, len(labels), *shape, device=device)
-    if total == 0:
-        return guidance
-    radius = math.ceil(4 * sigma)
-    offsets = torch.tensor(list(itertools.product(range(-radius, radius + 1), repeat=dimension)), device=device)
-    patch = torch.exp(-0.5 * (offsets.double() / sigma).square().sum(-1)).float()
     extent = torch.tensor(shape, device=device)
     strides = torch.tensor([math.prod(shape[axis + 1 :]) for axis in range(dimension)], device=device)
     label_of_channel = torch.tensor(labels, device=device)
@@ -63,7 +88,4 @@ def gaussian_guidance(
             flat.index_put_((index[inside],), values, accumulate=True)
         else:  # each image has one patch at most, so no index comes twice
             flat[index[inside]] = torch.maximum(flat[index[inside]], values)
-    if overlap == "max":
-        return guidance
-    peak = guidance.flatten(2).amax(-1).clamp_min(torch.finfo(torch.float32).tiny)
-    return guidance / peak.view(batch, len(labels), *([1] * dimension))
+    return guidance

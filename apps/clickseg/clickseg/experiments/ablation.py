@@ -21,6 +21,7 @@ BASE = "base"
 # The readings of Sakinis 2019 that its text leaves open, and our departures from its Table I (docs/adr/0002, 0003).
 CHOICES: dict[str, dict[str, Any]] = {
     "overlap=max": {"overlap": "max"},
+    "encoding=disc": {"encoding": "disc"},
     "feedback=true": {"feedback": True},
     "reading=skip": {"reading": "skip"},
     "first_click=anywhere": {"first_click": "anywhere"},

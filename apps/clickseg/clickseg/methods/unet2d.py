@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..clicks import PADDING, SakinisUser, gaussian_guidance
+from ..clicks import PADDING, SakinisUser, disc_guidance, gaussian_guidance
 from ..clicks.encode import Overlap
 from ..clicks.simulate import Metric, check_metric
 from ..networks import UNet
@@ -30,15 +30,19 @@ class UNet2dRecipe(Recipe):
 
     method: ClassVar[str] = "unet2d"
     dimension: ClassVar[int] = 2
-    fixed: ClassVar[tuple[str, ...]] = ("spacing", "window", "mean", "deviation", "width", "sigma")
+    fixed: ClassVar[tuple[str, ...]] = (
+        "spacing", "window", "mean", "deviation", "width", "encoding", "sigma", "radius"
+    )  # fmt: skip
     least_clicks: ClassVar[int] = 1  # that K may be
 
     window: tuple[float, float] | None = (-125.0, 275.0)
     mean: float = -56.4
     deviation: float = 97.7
     width: int = 16
-    sigma: float = 2.0  # voxels of the model grid (Table I)
+    encoding: Literal["gaussian", "disc"] = "gaussian"  # of clicks
+    sigma: float = 2.0  # of the Gaussians, voxels of the model grid (Table I)
     overlap: Overlap = "sum"  # of the Gaussians of clicks near each other
+    radius: float = 5.0  # of the discs, voxels of the model grid
     feedback: bool = False  # the network also reads its answer before the last click (Sofiiuk 2021, III-B)
 
     max_clicks: int = 5  # K
@@ -61,7 +65,7 @@ class UNet2dRecipe(Recipe):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_metric(self.click_metric)
-        positive = ("spacing", "deviation", "width", "sigma", "size", "batch", "steps_per_epoch")
+        positive = ("spacing", "deviation", "width", "sigma", "radius", "size", "batch", "steps_per_epoch")
         for name in (*positive, "learning_rate"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"recipe field {name} must be positive, got {getattr(self, name)!r}")
@@ -71,6 +75,7 @@ class UNet2dRecipe(Recipe):
             if getattr(self, name) < 0:
                 raise ValueError(f"recipe field {name} must not be negative, got {getattr(self, name)!r}")
         choices = {
+            "encoding": ("gaussian", "disc"),
             "overlap": ("sum", "max"),
             "reading": ("skip", "stop"),
             "first_click": ("interior", "anywhere"),
@@ -140,9 +145,10 @@ class UNet2d(Segmenter):
 
     def guidance(self, code: Tensor, clicks: Tensor) -> Tensor:
         """(B, 2, H, W): where the clicks inside and outside are."""
-        sigma, overlap = self.recipe.sigma, self.recipe.overlap
-        drawn = gaussian_guidance(clicks.to(code.device), (INSIDE, OUTSIDE), code.shape[-2:], sigma, overlap)
-        return drawn.to(code.dtype)
+        recipe, asked = self.recipe, (clicks.to(code.device), (INSIDE, OUTSIDE), code.shape[-2:])
+        if recipe.encoding == "disc":
+            return disc_guidance(*asked, recipe.radius).to(code.dtype)
+        return gaussian_guidance(*asked, recipe.sigma, recipe.overlap).to(code.dtype)
 
     def replay(self, code: Tensor, clicks: Tensor) -> Tensor:
         """The probability of inside, (B, 1, H, W), before the last click of each image; zero before its first."""
