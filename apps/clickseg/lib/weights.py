@@ -18,6 +18,12 @@ def trained_folder() -> Path:
     return Path(os.environ.get(TRAINED_DIR) or MODEL_DIR / "trained")
 
 
+def find_weights(pattern: str) -> list[Weights]:
+    """The shipped ones whose file names fit, and those that a team has put beside the ones it trains, by name."""
+    folders = MODEL_DIR, trained_folder()
+    return [Weights(name) for name in sorted({path.name for folder in folders for path in folder.glob(pattern)})]
+
+
 @functools.lru_cache(maxsize=16)
 def _recipe(path: Path, mtime_ns: int, size: int) -> Recipe:
     return load_model(path).recipe
@@ -28,6 +34,11 @@ class Weights:
     """A weights file by name: the one that a team trained wins over the shipped one."""
 
     file: str
+
+    @property
+    def name(self) -> str:
+        """What its model is called."""
+        return self.file.removesuffix(".pt")
 
     @property
     def shipped(self) -> Path:

@@ -1,6 +1,8 @@
+import importlib
+
 import pytest
 
-from lib.configs import CONFIGS, select
+from lib.configs import CONFIGS, select, unet2d
 from lib.weights import Weights
 
 
@@ -25,6 +27,15 @@ def test_every_weights_file_is_trained_by_one_model():
 def test_names_of_served_models_are_unique():
     names = [model.name for models in CONFIGS.values() for model in models]
     assert len(set(names)) == len(names)
+
+
+def test_further_weights_are_models_of_their_own_name(monkeypatch, tmp_path, tiny_weights):
+    tiny_weights(tmp_path / "unet2d_k15.pt", {"spleen": 1})
+    with monkeypatch.context() as patched:
+        patched.setenv("CLICKSEG_MODEL_DIR", str(tmp_path))
+        names = [model.name for model in importlib.reload(unet2d).MODELS]
+    assert names == ["unet2d", "unet2d_labels", "unet2d_k15", "unet2d_k15_labels"]
+    importlib.reload(unet2d)
 
 
 def test_trained_weights_win_over_shipped_ones(weights, monkeypatch, tmp_path, tiny_weights):
