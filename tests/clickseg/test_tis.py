@@ -75,6 +75,18 @@ def test_a_described_network_can_only_be_one_of_the_named_packages(description, 
         described_unet(description)
 
 
+@pytest.mark.parametrize("margin", [0, 1, 3])
+@pytest.mark.parametrize("shape", [(5, 9, 2), (20, 3, 14)])
+def test_what_may_change_is_the_structure_grown_by_a_margin_on_every_side(shape, margin):
+    network = segmenter(dataclasses.replace(RECIPE, margin=margin))
+    logits = torch.randn(3, *shape)
+    logits[0] += 2
+    found = (logits.argmax(0) > 0).float()
+    grown = torch.nn.functional.max_pool3d(found[None, None], 2 * margin + 1, 1, margin)
+    chosen = network.refinable(logits, torch.zeros(0, 4, dtype=torch.int64))
+    assert torch.equal(chosen, grown.flatten().nonzero()[:, 0])
+
+
 def test_a_step_looks_at_some_voxels_and_at_all_that_are_clicked():
     few = segmenter(dataclasses.replace(RECIPE, sampled_tokens=30, stage="refiner"))
     torch.nn.init.normal_(few.refiner.leave[-1].weight)

@@ -230,9 +230,7 @@ class Tis(Segmenter):
 
     def refinable(self, automatic: Tensor, clicks: Tensor) -> Tensor:
         """Flat numbers (T,) of the voxels that may change: (C, X, Y, Z) and (N, 4) of one image."""
-        found = (automatic.argmax(0) > 0).float()
-        margin = self.recipe.margin
-        mask = functional.max_pool3d(found[None, None], 2 * margin + 1, 1, margin)[0, 0] > 0
+        mask = _dilate(automatic[1:].amax(0) > automatic[0], self.recipe.margin)
         axes = [torch.arange(count, device=automatic.device) for count in mask.shape]
         for *position, label in clicks.tolist():
             if label != PADDING:
@@ -266,6 +264,17 @@ class Tis(Segmenter):
         for item, own in enumerate(chosen):
             where[item] = torch.searchsorted(own, flat[item]).clamp_max(len(own) - 1)
         return tokens, ClickTokens(where, torch.where(clicks[..., -1] == PADDING, -1, clicks[..., -1]))
+
+
+def _dilate(mask: Tensor, margin: int) -> Tensor:
+    """A mask (X, Y, Z) with all voxels within `margin` of it along each axis (far faster than a max-pool)."""
+    for axis in range(mask.ndim):
+        narrow, mask = mask, mask.clone()
+        for shift in range(1, min(margin + 1, mask.shape[axis])):
+            rest = mask.shape[axis] - shift
+            mask.narrow(axis, shift, rest).logical_or_(narrow.narrow(axis, 0, rest))
+            mask.narrow(axis, 0, rest).logical_or_(narrow.narrow(axis, shift, rest))
+    return mask
 
 
 def _flat_index(positions: Tensor, shape: Sequence[int]) -> Tensor:

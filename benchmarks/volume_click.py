@@ -1,0 +1,108 @@
+"""What a click of `tis` costs once the volume is encoded, against the encoder's own forward, in the same run.
+
+    python benchmarks/volume_click.py [--output benchmarks/results]
+
+A crop with a round structure that fills a given share of it, random weights of the default recipe (time does not depend
+on them). Encoder: one forward of the whole crop. Click: the refiner over the voxels that it looks at (the structure
+dilated by 3 voxels and a ball round each click). Memory: the most that the process grew by during clicks, measured in a
+process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from clickseg.clicks import Click, stack_clicks
+from clickseg.machine import half_precision
+from clickseg.methods.tis import Tis, TisRecipe
+from publish import publish
+
+ROWS = [
+    ((64, 64, 64), 0.05, 1),
+    ((96, 96, 96), 0.05, 1),
+    ((128, 128, 96), 0.02, 1),
+    ((128, 128, 96), 0.05, 1),
+    ((128, 128, 96), 0.05, 5),
+    ((128, 128, 96), 0.05, 20),
+    ((128, 128, 96), 0.20, 1),
+]
+RECIPE = TisRecipe(labels={"organ": 1, "tumour": 2}, patch=(64, 64, 64))
+
+
+def seconds(step: Callable[[], object], rounds: int) -> float:
+    """The median of some rounds after one to warm up."""
+    times = []
+    for _ in range(rounds + 1):
+        start = time.perf_counter()
+        step()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times[1:])
+
+
+def code_with_ball(shape: tuple[int, int, int], share: float) -> torch.Tensor:
+    """(1, F + C, *shape): features of noise, and logits in which a ball of this share is class 1."""
+    radius = (share * shape[0] * shape[1] * shape[2] * 3 / (4 * torch.pi)) ** (1 / 3)
+    x, y, z = (torch.arange(count) - count // 2 for count in shape)
+    ball = x[:, None, None] ** 2 + y[:, None] ** 2 + z**2 <= radius**2
+    code = torch.randn(1, RECIPE.width + 3, *shape, generator=torch.Generator().manual_seed(0))
+    code[:, RECIPE.width :] = torch.stack([~ball, ball, torch.zeros_like(ball)]).float() * 4
+    return code
+
+
+def measure(shape: tuple[int, int, int], share: float, clicks: int, rounds: int) -> dict[str, Any]:
+    """One row, in this process."""
+    torch.manual_seed(0)
+    network = Tis(RECIPE).eval()
+    draws = torch.Generator().manual_seed(1)
+    places = [[int(torch.randint(count, (), generator=draws)) for count in shape] for _ in range(clicks)]
+    rows = stack_clicks([[Click(tuple(place), number % 3) for number, place in enumerate(places)]], 3)
+    with torch.inference_mode(), half_precision("cpu"):
+        image = torch.randn(1, 1, *shape)
+        encoder = seconds(lambda: network.encode_patch(image), max(1, rounds // 3))
+        code = code_with_ball(shape, share)
+        tokens = len(network.refinable(network.automatic(code)[0], rows[0]))
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        click = seconds(lambda: network.decode(code, rows), rounds)
+        after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    grown = max(0, after - before) / 1024  # kilobytes on Linux; the encoder's peak comes before and hides what is less
+    return {
+        "shape": shape, "share": share, "clicks": clicks, "tokens": tokens, "encoder_s": encoder, "click_s": click,
+        "memory_mb": grown,
+    }  # fmt: skip
+
+
+def main() -> None:
+    """Measure each row in a process of its own, print, and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--output", type=Path, help="folder for volume_click.json and .md")
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    context = multiprocessing.get_context("spawn")
+    found = []
+    for row in ROWS:
+        with context.Pool(1) as pool:
+            found.append(pool.apply(measure, (*row, arguments.rounds)))
+    lines = [
+        "| crop | structure | clicks | tokens | encoder, s | click, s | click / encoder | memory added, MB |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in found:
+        ratio = row["click_s"] / row["encoder_s"]
+        size = " x ".join(map(str, row["shape"]))
+        cells = [size, f"{row['share']:.0%}", row["clicks"], row["tokens"], f"{row['encoder_s']:.2f}"]
+        cells += [f"{row['click_s']:.2f}", f"{ratio:.2f}", f"{row['memory_mb']:.0f}"]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    publish("volume_click", "\n".join(lines), {"rows": found}, arguments.output)
+
+
+if __name__ == "__main__":
+    main()
