@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import math
 import os
 import sys
@@ -277,6 +278,20 @@ def _import_nnunet(arguments: argparse.Namespace) -> None:
     print(f"{arguments.output}: {', '.join(recipe.labels)}; patches of {recipe.patch} voxels of {recipe.spacing} mm")
 
 
+def _plan(arguments: argparse.Namespace) -> None:
+    from .datasets import download_task, read_ids
+    from .planning import plan_recipe
+
+    if arguments.download:
+        download_task(arguments.data)
+    recipe = plan_recipe(arguments.data, arguments.patch_voxels, read_ids(arguments.cases))
+    output = Path(arguments.output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(json.dumps(recipe.to_dict(), indent=1) + "\n")
+    for name in ("labels", "modality", "spacing", "patch", "window", "mean", "deviation"):
+        print(f"{name}: {getattr(recipe, name)}")
+
+
 def _numbers(text: str, option: str) -> tuple[int, ...]:
     try:
         return tuple(int(number) for number in text.split(","))
@@ -412,6 +427,16 @@ def _add_import_nnunet(commands: Any) -> None:
     )
 
 
+def _add_plan(commands: Any) -> None:
+    plan = commands.add_parser("plan", help="a recipe of tis from the spacing, size and intensities of a data set")
+    plan.set_defaults(run=_plan)
+    plan.add_argument("--data", required=True, help="folder with imagesTr/ and labelsTr/")
+    plan.add_argument("--download", action="store_true", help=DOWNLOAD_HELP)
+    plan.add_argument("--cases", help="ids to look at: a,b,c or a file with one per line (default: all)")
+    plan.add_argument("--patch-voxels", type=int, default=80_000, help="that a patch may have (a large GPU: 2000000)")
+    plan.add_argument("--output", required=True, help="recipe to write (.json)")
+
+
 def _add_serve(commands: Any) -> None:
     serve = commands.add_parser("serve", help="start the server for OHIF and 3D Slicer")
     serve.set_defaults(run=_serve)
@@ -425,7 +450,16 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="clickseg", description="Click-based segmentation of medical images.")
     parser.add_argument("--version", action="version", version=f"clickseg {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_add_train, _add_evaluate, _add_experiment, _add_predict, _add_phantom, _add_import_nnunet, _add_serve):
+    for add in (
+        _add_plan,
+        _add_train,
+        _add_evaluate,
+        _add_experiment,
+        _add_predict,
+        _add_phantom,
+        _add_import_nnunet,
+        _add_serve,
+    ):
         add(commands)
     return parser
 

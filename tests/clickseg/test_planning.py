@@ -1,0 +1,78 @@
+"""Recipes of `tis` planned from the data."""
+
+import json
+import shutil
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from clickseg.cli import main
+from clickseg.methods.tis import TisRecipe
+from clickseg.phantom import LABELS
+from clickseg.planning import plan_patch, plan_recipe, plan_spacing
+
+
+def test_the_spacing_is_the_median_of_each_axis():
+    assert plan_spacing(np.array([[1.0, 1.0, 2.0], [0.8, 1.2, 2.5], [0.9, 1.1, 1.5]])) == (0.9, 1.1, 2.0)
+
+
+def test_an_axis_that_is_far_coarser_keeps_finer_steps_but_none_finer_than_the_others():
+    coarse = np.array([[0.8, 0.8, step] for step in (2.5, 5.0, 5.0, 5.0, 5.0, 5.0, 5.0, 5.0, 5.0, 2.5, 5.0)])
+    assert plan_spacing(coarse) == (0.8, 0.8, 2.5)
+    odd = np.array([[0.8, 0.8, step] for step in (0.2, 0.2, 5.0, 5.0, 5.0)])
+    assert plan_spacing(odd) == (0.8, 0.8, 0.8)
+
+
+@pytest.mark.parametrize(
+    ("shape", "most", "patch"),
+    [
+        ((35.0, 51.0, 35.0), 10**6, (32, 48, 32)),
+        ((35.0, 51.0, 35.0), 40_000, (32, 32, 32)),
+        ((320.0, 240.0, 100.0), 128**3, (144, 144, 96)),
+        ((5.0, 512.0, 512.0), 10**6, (8, 352, 352)),
+        ((500.0, 500.0, 500.0), 512, (8, 8, 8)),
+    ],
+)
+def test_a_patch_is_the_median_volume_or_what_of_it_the_budget_holds(shape, most, patch):
+    assert plan_patch(shape, most) == patch
+    assert np.prod(patch) <= most
+
+
+def test_ct_is_clipped_to_what_its_labelled_voxels_hold(study):
+    recipe = plan_recipe(study, 4096)
+    low, high = recipe.window
+    image = nib.load(study / "imagesTr/phantom_000.nii.gz")
+    label = nib.load(study / "labelsTr/phantom_000.nii.gz").get_fdata()
+    inside = image.get_fdata()[label > 0]
+    assert low < recipe.mean < high
+    assert np.percentile(inside, 5) > low
+    assert np.percentile(inside, 95) < high
+    assert recipe.labels == LABELS
+    np.testing.assert_allclose(recipe.spacing, image.header.get_zooms(), rtol=1e-3)
+
+
+def test_mr_is_standardised_volume_by_volume(study, tmp_path):
+    shutil.copytree(study, tmp_path / "mr")
+    content = json.loads((study / "dataset.json").read_text())
+    (tmp_path / "mr/dataset.json").write_text(json.dumps(content | {"modality": {"0": "MRI"}}))
+    recipe = plan_recipe(tmp_path / "mr", 4096)
+    assert recipe.window is None
+    assert recipe.modality == "MRI"
+
+
+def test_the_command_writes_a_recipe_that_trains(study, tmp_path, capsys):
+    path = tmp_path / "recipe.json"
+    assert main(["plan", "--data", str(study), "--patch-voxels", "4096", "--output", str(path)]) == 0
+    assert "spacing" in capsys.readouterr().out
+    recipe = TisRecipe.from_json(path)
+    assert np.prod(recipe.patch) <= 4096
+    path.write_text(json.dumps(recipe.to_dict() | {"width": 4, "steps_per_epoch": 1}))
+    learn = ["train", "--method", "tis", "--stage", "encoder", "--recipe", str(path), "--epochs", "1"]
+    assert main([*learn, "--data", str(study), "--output", str(tmp_path / "run")]) == 0
+
+
+def test_a_budget_below_the_smallest_patch_is_refused(study, tmp_path, capsys):
+    command = ["plan", "--data", str(study), "--patch-voxels", "100", "--output", str(tmp_path / "r.json")]
+    assert main(command) == 2
+    assert "512 voxels at least" in capsys.readouterr().err
