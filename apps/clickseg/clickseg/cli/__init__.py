@@ -1,0 +1,51 @@
+"""The command line: `clickseg --help`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from .. import __version__
+from .measure import add_evaluate, add_experiment
+from .train import add_import_nnunet, add_plan, add_train
+from .use import add_phantom, add_predict, add_serve, app_folder, parse_click
+
+__all__ = ["app_folder", "main", "parse_click"]
+
+COMMANDS = (
+    add_serve, add_predict, add_phantom, add_plan, add_train, add_import_nnunet, add_evaluate, add_experiment
+)  # fmt: skip
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="clickseg", description="Click-based segmentation of medical images.")
+    parser.add_argument("--version", action="version", version=f"clickseg {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for add in COMMANDS:
+        add(commands)
+    return parser
+
+
+def _with_clicks_attached(argv: Sequence[str]) -> list[str]:
+    """`--click -3,4,5` -> `--click=-3,4,5`: argparse takes a click that begins with a minus for an option."""
+    attached: list[str] = []
+    for text in argv:
+        if attached and attached[-1] == "--click":
+            attached[-1] += f"={text}"
+        else:
+            attached.append(text)
+    return attached
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command. Returns the exit status.
+
+    0; 2 for bad input, and 1 for an experiment that failed, with a sentence on standard error.
+    """
+    arguments = _parser().parse_args(_with_clicks_attached(sys.argv[1:] if argv is None else argv))
+    try:
+        return arguments.run(arguments) or 0
+    except ValueError as error:
+        print(f"clickseg {arguments.command}: {error}", file=sys.stderr)
+        return 2

@@ -1,0 +1,214 @@
+"""`clickseg evaluate` and `experiment`."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .options import DOWNLOAD_HELP, parse_numbers
+
+if TYPE_CHECKING:  # torch and monai take seconds to import: help and mistakes are answered without them
+    from ..experiments import Budget, Job
+
+
+def add_evaluate(commands: Any) -> None:
+    """Options of `clickseg evaluate`."""
+    evaluate = commands.add_parser("evaluate", help="let a simulated user click on labelled studies and measure")
+    evaluate.set_defaults(run=_evaluate)
+    evaluate.add_argument("--method", default="unet2d", help="a method, a rival or a baseline")
+    evaluate.add_argument("--data", required=True, help="folder with imagesTr/ and labelsTr/")
+    evaluate.add_argument("--download", action="store_true", help=DOWNLOAD_HELP)
+    evaluate.add_argument("--cases", help="ids to evaluate: a,b,c or a file with one per line (default: all)")
+    evaluate.add_argument("--labels", help="structures to evaluate: a,b,c (default: all of the data)")
+    evaluate.add_argument("--weights", help="weights file (default: the shipped one)")
+    evaluate.add_argument(
+        "--clicks", default="1,2,5,10,15", help="when to measure (0: before the first; 1 to 20: for NoC)"
+    )
+    evaluate.add_argument("--user", default="sakinis", help="who clicks")
+    evaluate.add_argument("--seed", type=int, default=0)
+    evaluate.add_argument("--limit", type=int, help="at most so many slices per label, drawn by the seed")
+    evaluate.add_argument("--workers", type=int, default=1, help="processes on a CPU")
+    evaluate.add_argument("--device", default="auto")
+    evaluate.add_argument("--output", required=True, help="folder for report.json, curves.png and overlays")
+
+
+def _evaluate(arguments: argparse.Namespace) -> None:
+    from ..datasets import download_task, read_ids
+    from ..evaluation import Protocol, evaluate
+    from ..machine import keep_freed_memory
+    from ..plots import plot_curves, plot_examples
+
+    keep_freed_memory()
+    protocol = Protocol(
+        clicks=parse_numbers(arguments.clicks, "--clicks"),
+        user=arguments.user,
+        seed=arguments.seed,
+        limit=arguments.limit,
+        labels=tuple(arguments.labels.split(",")) if arguments.labels else None,
+    )
+    if arguments.download:
+        download_task(arguments.data)
+    output = Path(arguments.output)
+    done = evaluate(
+        arguments.method,
+        arguments.weights,
+        arguments.data,
+        output,
+        protocol,
+        cases=read_ids(arguments.cases),
+        device=arguments.device,
+        workers=arguments.workers,
+    )
+    plot_curves(done.report, output / "curves.png")
+    plot_examples(done, output)
+    for clicks, values in done.report["mean"].items():
+        low, high = done.report["interval"][clicks]["dice"]
+        print(f"{clicks:>3} clicks: Dice {values['dice']:.4f} [{low:.4f}, {high:.4f}]  MAD {values['mad_mm']} mm")
+    print(f"report: {output / 'report.json'}")
+
+
+def add_experiment(commands: Any) -> None:
+    """Options of `clickseg experiment`."""
+    experiment = commands.add_parser("experiment", help="many trainings and tests, and a report of them")
+    kinds = experiment.add_subparsers(dest="experiment", required=True, metavar="EXPERIMENT")
+    sakinis = kinds.add_parser("sakinis", help="section IV of Sakinis et al. 2019, its figures beside ours")
+    sakinis.set_defaults(run=_sakinis)
+    _add_experiment_options(sakinis)
+    sakinis.add_argument("--folds", type=int, default=3, help="of the cross-validation (the paper: 10)")
+    sakinis.add_argument("--k", default="1,5,15", help="training interactions (the paper: 1,2,5,10,15)")
+    sakinis.add_argument("--known", metavar="DIR", help="another data set with structures that are trained on")
+    sakinis.add_argument("--unknown", metavar="DIR", help="a data set with a structure that is not")
+    sakinis.add_argument("--leave-out", help="organs to train once without, and test on: a,b")
+    sakinis.add_argument(
+        "--rivals",
+        action="store_true",
+        help="train the U-Net without clicks, and MONAI's DeepGrow, as long",
+    )
+    sakinis.add_argument("--no-baselines", action="store_true", help="leave out the methods that need no training")
+
+    tis = kinds.add_parser("tis", help="section 4 of Liu et al. 2022, its figures beside ours")
+    tis.set_defaults(run=_tis)
+    _add_experiment_options(tis)
+    tis.add_argument("--test", required=True, help="ids to test on: a,b,c or a file; the others are trained on")
+    tis.add_argument("--seeds", default="0,1,2,3,4", help="of the simulated user")
+    tis.add_argument("--encoder", metavar="WEIGHTS", help="weights of tis whose encoder is taken as it is")
+    tis.add_argument("--rivals", action="store_true", help="train MONAI's DeepEdit, as long as both stages together")
+    tis.add_argument("--no-arms", action="store_true", help="leave out the ablation (Table 2)")
+
+    ablation = kinds.add_parser("ablation", help="what each choice of a recipe is worth")
+    ablation.set_defaults(run=_ablation)
+    _add_experiment_options(ablation)
+    ablation.add_argument("--test", required=True, help="ids to test on: a,b,c or a file; the others are trained on")
+    ablation.add_argument("--vary", action="append", metavar="field=value", help="(default: the choices of the ADRs)")
+
+
+def _add_experiment_options(experiment: argparse.ArgumentParser) -> None:
+    experiment.add_argument("--data", required=True, help="folder with imagesTr/ and labelsTr/")
+    experiment.add_argument("--download", action="store_true", help=DOWNLOAD_HELP)
+    experiment.add_argument("--output", required=True, help="folder for models, reports, logs and report.md")
+    experiment.add_argument("--cases", help="ids to use: a,b,c or a file with one per line (default: all)")
+    experiment.add_argument("--recipe", help="paper, practical, or a JSON file with recipe fields")
+    experiment.add_argument("--epochs-per-run", type=int, default=10, help="of each training")
+    experiment.add_argument("--minutes-per-run", type=float, help="of each training, instead of epochs")
+    experiment.add_argument("--limit", type=int, default=28, help="slices per label in each test; 0: all")
+    experiment.add_argument("--workers", type=int, default=1, help="processes of each test on a CPU")
+    experiment.add_argument("--gpus", help="ids: one job runs on each at a time")
+    experiment.add_argument("--data-parallel", action="store_true", help="each training on all the GPUs instead")
+    experiment.add_argument("--resume", action="store_true", help="continue the experiment in --output")
+
+
+def _sakinis(arguments: argparse.Namespace) -> int:
+    from ..experiments import Design, plan_jobs, write_sakinis_report
+
+    cases, budget = _cases_and_budget(arguments)
+    design = Design(
+        data=Path(arguments.data),
+        budget=budget,
+        folds=arguments.folds,
+        ks=parse_numbers(arguments.k, "--k"),
+        recipe=arguments.recipe,
+        known=arguments.known and Path(arguments.known),
+        unknown=arguments.unknown and Path(arguments.unknown),
+        leave_out=tuple(arguments.leave_out.split(",")) if arguments.leave_out else (),
+        baselines=not arguments.no_baselines,
+        rivals=arguments.rivals,
+        cases=cases,
+    )
+    jobs = plan_jobs(design, Path(arguments.output))
+    return _run_experiment(arguments, jobs, partial(write_sakinis_report, design))
+
+
+def _ablation(arguments: argparse.Namespace) -> int:
+    from ..datasets import read_ids
+    from ..experiments import Ablation, parse_choice, plan_ablation, write_ablation_report
+
+    cases, budget = _cases_and_budget(arguments)
+    choices = {"choices": dict(map(parse_choice, arguments.vary))} if arguments.vary else {}
+    design = Ablation(
+        data=Path(arguments.data),
+        test=tuple(read_ids(arguments.test) or ()),
+        budget=budget,
+        recipe=arguments.recipe,
+        cases=cases,
+        **choices,
+    )
+    jobs = plan_ablation(design, Path(arguments.output))
+    return _run_experiment(arguments, jobs, partial(write_ablation_report, design))
+
+
+def _tis(arguments: argparse.Namespace) -> int:
+    from ..datasets import CaseFolder, read_ids
+    from ..experiments import TisDesign, plan_tis, write_tis_report
+
+    cases, budget = _cases_and_budget(arguments)
+    ids = [case.id for case in CaseFolder.read(arguments.data, cases).cases]
+    test = tuple(read_ids(arguments.test) or ())
+    design = TisDesign(
+        data=Path(arguments.data),
+        train=tuple(name for name in ids if name not in test),
+        test=test,
+        budget=dataclasses.replace(budget, limit=None),
+        recipe=arguments.recipe,
+        seeds=parse_numbers(arguments.seeds, "--seeds"),
+        arms=not arguments.no_arms,
+        rivals=arguments.rivals,
+        encoder=arguments.encoder and Path(arguments.encoder),
+    )
+    jobs = plan_tis(design, Path(arguments.output))
+    return _run_experiment(arguments, jobs, partial(write_tis_report, design))
+
+
+def _cases_and_budget(arguments: argparse.Namespace) -> tuple[tuple[str, ...] | None, Budget]:
+    from ..datasets import download_task, read_ids
+    from ..experiments import Budget
+
+    if arguments.download:
+        download_task(arguments.data)
+    cases = read_ids(arguments.cases)
+    minutes = arguments.minutes_per_run
+    epochs = arguments.epochs_per_run if minutes is None else None
+    budget = Budget(epochs, minutes, limit=arguments.limit or None, workers=arguments.workers)
+    return tuple(cases) if cases else None, budget
+
+
+def _run_experiment(
+    arguments: argparse.Namespace, jobs: Sequence[Job], write_report: Callable[[Sequence[Job], Path], Path]
+) -> int:
+    """Exit status 1 if a job failed; the report is written all the same, of what there is."""
+    from ..experiments import ExperimentError, run_jobs
+
+    output = Path(arguments.output)
+    gpus = arguments.gpus.split(",") if arguments.gpus else []
+    status = 0
+    try:
+        run_jobs(jobs, output, arguments.resume, gpus, data_parallel=arguments.data_parallel)
+    except ExperimentError as error:
+        print(f"clickseg experiment: {error}", file=sys.stderr)
+        status = 1
+    print(f"report: {write_report(jobs, output)}")
+    return status

@@ -1,0 +1,125 @@
+"""`clickseg plan`, `train` and `import-nnunet`."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from .options import DOWNLOAD_HELP
+
+RECIPE_HELP = "one of the method's (paper, practical), or a JSON file with its fields; default: that of --init, if any"
+
+
+def add_plan(commands: Any) -> None:
+    """Options of `clickseg plan`."""
+    plan = commands.add_parser("plan", help="a recipe of tis from the spacing, size and intensities of a data set")
+    plan.set_defaults(run=_plan)
+    plan.add_argument("--data", required=True, help="folder with imagesTr/ and labelsTr/")
+    plan.add_argument("--download", action="store_true", help=DOWNLOAD_HELP)
+    plan.add_argument("--cases", help="ids to look at: a,b,c or a file with one per line (default: all)")
+    plan.add_argument("--patch-voxels", type=int, default=80_000, help="that a patch may have (a large GPU: 2000000)")
+    plan.add_argument("--output", required=True, help="recipe to write (.json)")
+
+
+def _plan(arguments: argparse.Namespace) -> None:
+    from ..datasets import download_task, read_ids
+    from ..planning import plan_recipe
+
+    if arguments.download:
+        download_task(arguments.data)
+    recipe = plan_recipe(arguments.data, arguments.patch_voxels, read_ids(arguments.cases))
+    output = Path(arguments.output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(json.dumps(recipe.to_dict(), indent=1) + "\n")
+    for name in ("labels", "modality", "spacing", "patch", "window", "mean", "deviation"):
+        print(f"{name}: {getattr(recipe, name)}")
+
+
+def add_train(commands: Any) -> None:
+    """Options of `clickseg train`."""
+    train = commands.add_parser("train", help="train a method on labelled studies")
+    train.set_defaults(run=_train)
+    train.add_argument("--method", default="unet2d", help="or a rival: automatic, deepgrow, deepedit")
+    train.add_argument("--data", required=True, help="folder with imagesTr/ and labelsTr/")
+    train.add_argument("--download", action="store_true", help=DOWNLOAD_HELP)
+    train.add_argument("--output", required=True, help="folder for checkpoint, weights, log and curves")
+    train.add_argument("--cases", help="ids to train on: a,b,c or a file with one per line (default: all)")
+    train.add_argument("--recipe", help=RECIPE_HELP)
+    train.add_argument("--stage", help="of tis: encoder, then refiner with --init")
+    train.add_argument("--epochs", type=int)
+    train.add_argument("--minutes", type=float)
+    train.add_argument("--init", help="weights to start from")
+    train.add_argument("--resume", action="store_true", help="continue from the checkpoint in --output")
+    train.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    train.add_argument("--workers", type=int, default=0, help="data loader processes")
+    train.add_argument(
+        "--cache-gb", type=float, default=50.0, help="of tis: the most that the encoder's codes may take"
+    )
+
+
+def _train(arguments: argparse.Namespace) -> None:
+    from ..datasets import CaseFolder, download_task, read_ids
+    from ..machine import keep_freed_memory
+    from ..methods import find_method
+    from ..training import Plan, build_trainer
+
+    keep_freed_memory()
+    method = find_method(arguments.method)
+    if arguments.download:
+        download_task(arguments.data)
+    folder = CaseFolder.read(arguments.data, read_ids(arguments.cases))
+    recipe: Any = _recipe(method, arguments).with_labels(folder.labels or folder.found_labels())
+    if arguments.stage:
+        recipe = recipe.of_stage(arguments.stage)
+    neither = arguments.epochs is None and arguments.minutes is None
+    plan = Plan(
+        output=arguments.output,
+        epochs=100 if neither else arguments.epochs,
+        minutes=arguments.minutes,
+        resume=arguments.resume,
+        init=arguments.init,
+        device=arguments.device,
+        workers=arguments.workers,
+        cache_gb=arguments.cache_gb,
+        card={
+            "method": arguments.method,
+            "data": Path(arguments.data).resolve().name,
+            "cases": [case.id for case in folder.cases],
+        },
+    )
+    build_trainer(arguments.method, recipe, folder.cases, plan).run()
+
+
+def _recipe(method: Any, arguments: argparse.Namespace) -> Any:
+    """The recipe that is named, else that of the weights to start from, else the method's own."""
+    from ..methods.weights import read_file
+
+    if arguments.recipe:
+        return method.recipe.find(arguments.recipe)
+    stored = read_file(arguments.init)["recipe"] if arguments.init else {}
+    kept = method.recipe.from_dict(stored)
+    return kept if "labels" in kept.fixed else dataclasses.replace(kept, labels={})
+
+
+def add_import_nnunet(commands: Any) -> None:
+    """Options of `clickseg import-nnunet`."""
+    importing = commands.add_parser("import-nnunet", help="what nnU-Net has trained, as weights of tis")
+    importing.set_defaults(run=_import_nnunet)
+    importing.add_argument("folder", metavar="RESULT_DIR", help="nnUNetTrainer__nnUNetPlans__3d_fullres")
+    importing.add_argument("--output", required=True, help="a weights file, to be served: tis_<name>.pt")
+    importing.add_argument("--fold", default="0", help="a number, or all")
+    importing.add_argument("--checkpoint", default="checkpoint_final.pth")
+    importing.add_argument(
+        "--orientation", default="LPS", help="how the axes of the training's image files run: LPS, RAS, LAS, ..."
+    )
+
+
+def _import_nnunet(arguments: argparse.Namespace) -> None:
+    from ..nnunet import import_nnunet
+
+    options = {name: getattr(arguments, name) for name in ("fold", "checkpoint", "orientation")}
+    recipe = import_nnunet(arguments.folder, arguments.output, **options)
+    print(f"{arguments.output}: {', '.join(recipe.labels)}; patches of {recipe.patch} voxels of {recipe.spacing} mm")

@@ -1,0 +1,126 @@
+"""`clickseg predict`, `phantom` and `serve`."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # torch and monai take seconds to import: help and mistakes are answered without them
+    from ..clicks import Click
+    from ..geometry import Grid
+
+
+def add_predict(commands: Any) -> None:
+    """Options of `clickseg predict`."""
+    predict = commands.add_parser("predict", help="one image and some clicks to a mask, or a label map")
+    predict.set_defaults(run=_predict)
+    predict.add_argument("image", help="NIfTI file, DICOM folder, or what ITK reads")
+    predict.add_argument(
+        "--click",
+        action="append",
+        required=True,
+        metavar="x,y,z[:label]",
+        help="1 inside (default), 0 outside; for tis the value of a label",
+    )
+    predict.add_argument("--ras", action="store_true", help="clicks are RAS mm, not voxel indices")
+    predict.add_argument("--method", default="unet2d")
+    predict.add_argument("--weights", help="weights file (default: the shipped one)")
+    predict.add_argument("--device", default="cpu")
+    predict.add_argument("--output", required=True, help="mask to write (.nii or .nii.gz)")
+
+
+def _predict(arguments: argparse.Namespace) -> None:
+    import numpy as np
+
+    from ..images import is_nifti, write_mask
+    from ..machine import keep_freed_memory, pick_device
+    from ..methods import shipped_weights
+    from ..sessions import SessionCache
+
+    keep_freed_memory()
+    if not is_nifti(arguments.output):
+        raise ValueError(f"--output must end in .nii or .nii.gz, got {arguments.output}")
+    weights = arguments.weights or shipped_weights(arguments.method)
+    session = SessionCache().open(arguments.image, weights, pick_device(arguments.device))
+    clicks = [parse_click(text, session.grid, arguments.ras) for text in arguments.click]
+    mask = session.predict(clicks)
+    write_mask(arguments.output, mask, session.grid)
+    millilitres = mask.sum() * abs(np.linalg.det(session.grid.affine[:3, :3])) / 1000
+    print(f"{arguments.output}: {int(mask.sum())} voxels, {millilitres:.2f} ml")
+
+
+def parse_click(text: str, grid: Grid, ras: bool) -> Click:
+    """`x,y,z[:label]` -> Click; voxel indices, or with `ras` mm that are rounded to the nearest voxel."""
+    from ..clicks import Click
+
+    position, _, label = text.partition(":")
+    try:
+        numbers = [float(number) for number in position.split(",")]
+        sign = int(label or 1)
+    except ValueError as error:
+        raise ValueError(f"click {text!r} is not of the form x,y,z or x,y,z:label") from error
+    if len(numbers) != 3 or not all(map(math.isfinite, numbers)):
+        raise ValueError(f"click {text!r} needs three finite numbers x,y,z")
+    if ras:
+        numbers = [float(round(index)) for index in grid.from_ras([numbers])[0]]
+    if any(number != int(number) for number in numbers):
+        raise ValueError(f"click {text!r}: voxel indices are whole numbers (use --ras for mm)")
+    return Click(tuple(int(number) for number in numbers), sign)
+
+
+def add_phantom(commands: Any) -> None:
+    """Options of `clickseg phantom`."""
+    phantom = commands.add_parser("phantom", help="write synthetic abdominal CT studies with labels")
+    phantom.set_defaults(run=_phantom)
+    phantom.add_argument("output", metavar="OUT_DIR")
+    phantom.add_argument("--cases", type=int, default=1)
+    phantom.add_argument("--seed", type=int, default=0)
+
+
+def _phantom(arguments: argparse.Namespace) -> None:
+    from ..phantom import write_phantoms
+
+    for path in write_phantoms(arguments.output, cases=arguments.cases, seed=arguments.seed):
+        print(path)
+
+
+def add_serve(commands: Any) -> None:
+    """Options of `clickseg serve`."""
+    serve = commands.add_parser("serve", help="start the server for OHIF and 3D Slicer")
+    serve.set_defaults(run=_serve)
+    serve.add_argument("--studies", help="folder of images or DICOMweb URL (default: a phantom study)")
+    serve.add_argument("--host", default="127.0.0.1")
+    serve.add_argument("--port", type=int, default=8000)
+    serve.add_argument("--conf", nargs=2, action="append", metavar=("NAME", "VALUE"), help="as for monailabel")
+
+
+def _serve(arguments: argparse.Namespace) -> None:
+    from ..phantom import write_phantoms
+
+    app = app_folder()
+    studies = arguments.studies
+    if studies is None:
+        folder = Path.home() / ".local" / "share" / "clickseg" / "phantom"
+        write_phantoms(folder)
+        studies = str(folder / "imagesTr")
+    elif not studies.startswith(("http://", "https://")) and not Path(studies).is_dir():
+        raise ValueError(f"--studies: no folder {studies} (a folder of images, or the URL of a DICOMweb server)")
+    command = [sys.executable, "-m", "monailabel.main", "start_server", "--app", str(app), "--studies", studies]
+    command += ["--host", arguments.host, "--port", str(arguments.port)]
+    for pair in arguments.conf or []:
+        command += ["--conf", *pair]
+    print(f"clickseg: serving {studies} on http://{arguments.host}:{arguments.port}/ (OHIF: /ohif/)", flush=True)
+    os.environ.setdefault("MONAI_LABEL_TRACKING_ENABLED", "false")
+    os.execv(sys.executable, command)
+
+
+def app_folder() -> Path:
+    """The MONAI Label app that this library lies in. ValueError for an installation without it."""
+    app = Path(__file__).resolve().parents[2]
+    if not (app / "main.py").exists():
+        raise ValueError("the server app is not beside the library: run from a clone of the project (pip install -e .)")
+    return app
