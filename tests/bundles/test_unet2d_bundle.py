@@ -237,7 +237,7 @@ def test_monai_label_starts_training_from_the_weights_in_the_bundle(packed, phan
     started = []
     monkeypatch.setattr(bundle_train.monai.bundle, "run", quiet(bundle_train.monai.bundle.run))
     monkeypatch.setattr(
-        "clickseg.training.build_trainer", lambda *arguments: started.append(arguments[3]) or Finished()
+        "clickseg.training.trainer.build_trainer", lambda *arguments: started.append(arguments[3]) or Finished()
     )
     asked = {"model": NAME, "device": "cpu", "multi_gpu": False, "max_epochs": 2, "pretrained": True}
     bundle_train.BundleTrainTask(str(packed), {})(asked, Labelled(datalist(phantom_study)))

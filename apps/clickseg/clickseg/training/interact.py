@@ -1,0 +1,101 @@
+"""The K-interaction step (Sakinis 2019, III-C)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+import torch
+from monai.utils import CommonKeys
+from torch import Tensor, nn
+from torch import distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+
+from ..clicks import PADDING, SimulateClickd, stack_clicks
+from ..interaction import interact, probabilities
+from ..machine import half_precision
+from ..methods import Segmenter, UNet2dRecipe
+
+
+def click_schedule(max_clicks: int, reading: str, draws: Tensor) -> Tensor:
+    """Who clicks at which turn: the probability falls linearly, 1, 1 - 1/K, ..., 1/K (Sakinis 2019, III-C).
+
+    draws: (K, B) uniform in [0, 1). reading: "skip" lets an image that sat out turn k click at k+1, "stop" does not;
+    with "uniform" every number of clicks from 1 to K is as likely as any other.
+    Returns (K, B) bool; the first row is all True.
+    """
+    chance = 1 - torch.arange(max_clicks) / max_clicks
+    if reading == "uniform":
+        return torch.arange(max_clicks)[:, None] < 1 + (draws[:1] * max_clicks).long()
+    schedule = draws < chance[:, None]
+    return schedule.cummin(0).values if reading == "stop" else schedule
+
+
+class Interact:
+    """One training step, as ignite calls it: up to K turns of the click game without gradient, then one step.
+
+    `click` is the simulated user; the network is used in evaluation mode while it interacts ("prediction mode"), and
+    with `freeze_batchnorm` its batch normalisations stay in that mode for the step, too.
+    """
+
+    def __init__(self, click: SimulateClickd, max_clicks: int, reading: str, freeze_batchnorm: bool = False) -> None:
+        self.click = click
+        self.max_clicks = max_clicks
+        self.reading = reading
+        self.freeze_batchnorm = freeze_batchnorm
+
+    @classmethod
+    def of(cls, recipe: UNet2dRecipe, click: SimulateClickd | None = None) -> Interact:
+        """The step that a recipe asks for; with the recipe's own user if no other is given."""
+        click = click or SimulateClickd(recipe.user(recipe.spacing))
+        return cls(click, recipe.interactions, recipe.reading, recipe.freeze_batchnorm)
+
+    def __call__(self, engine: Any, batch: Mapping[str, Any]) -> dict[str, Any]:
+        device = engine.state.device
+        image, label, seeds = (batch[key].to(device) for key in ("image", "label", "seed"))
+        network = engine.network
+        segmenter = cast(Segmenter, network.module if isinstance(network, DistributedDataParallel) else network)
+        clicks, previous = self.play(segmenter, image, label, seeds)
+        network.train()
+        if self.freeze_batchnorm:
+            for module in segmenter.modules():
+                if isinstance(module, nn.BatchNorm2d | nn.BatchNorm3d):
+                    module.eval()
+        engine.optimizer.zero_grad(set_to_none=True)
+        with half_precision(device):
+            logits = network(image, clicks, previous)
+        loss = engine.loss_function(logits, label)
+        loss.backward()
+        engine.optimizer.step()
+        count = (clicks[..., -1] != PADDING).sum(1).float().mean()
+        loss_mean, clicks_mean = mean_over_processes(torch.stack([loss.detach(), count.to(loss)])).tolist()
+        return {CommonKeys.LOSS: loss_mean, "clicks": clicks_mean}
+
+    @torch.no_grad()
+    def play(self, segmenter: Segmenter, image: Tensor, label: Tensor, seeds: Tensor) -> tuple[Tensor, Tensor | None]:
+        """A game against the network as it is: the clicks (B, N, D+1), none if K is 0, and the answer before the last.
+
+        The answer (B, C - 1, *S) is None for a network that does not read it.
+        """
+        clicks = stack_clicks([[] for _ in image], image.ndim - 2).to(image.device)
+        if self.max_clicks == 0:
+            return clicks, None
+        draws = torch.stack(
+            [torch.rand(self.max_clicks, generator=torch.Generator().manual_seed(int(seed))) for seed in seeds], dim=1
+        )
+        schedule = click_schedule(self.max_clicks, self.reading, draws).to(image.device)
+        previous: Tensor | None = None
+        segmenter.eval()
+        with half_precision(image.device):
+            code = segmenter.encode(image)
+            for turn in interact(segmenter, code, label, self.click, seeds, self.max_clicks, schedule):
+                clicks, previous = turn.clicks, turn.previous
+        return clicks, probabilities(previous) if segmenter.feedback and previous is not None else None
+
+
+def mean_over_processes(values: Tensor) -> Tensor:
+    """Element by element, the same on every process: each has an equal share of the global batch."""
+    if dist.is_initialized():
+        dist.all_reduce(values)
+        values = values / dist.get_world_size()
+    return values

@@ -1,0 +1,187 @@
+"""What is asked of a training, and what happens around its steps."""
+
+from __future__ import annotations
+
+import csv
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Events
+from ignite.handlers import TensorboardLogger
+from ignite.metrics import RunningAverage
+from monai.engines import SupervisedTrainer
+from monai.utils import CommonKeys
+from torch import distributed as dist
+from torch import optim
+from tqdm import tqdm
+
+from ..methods import Segmenter, UNet2dRecipe, save_weights
+from ..methods.weights import FORMAT, write_atomically
+
+LOG_COLUMNS = ("epoch", "step", "seconds", "loss", "learning_rate", "dice@1", "dice@5", "dice@15")
+
+
+@dataclass
+class Plan:
+    """How long, where and from what a training runs; what it learns is in the Recipe.
+
+    Exactly one of epochs and minutes. init: weights to start from. cache_gb: the most that an encoder's codes may take
+    on disk (10^9 bytes). validate: called on the bare segmenter every
+    `validate_every` epochs on the first process; returns numbers to log.
+    """
+
+    output: Path
+    epochs: int | None = None
+    minutes: float | None = None
+    resume: bool = False
+    init: Path | None = None
+    device: str = "auto"
+    workers: int = 0
+    cache_gb: float = 50.0
+    validate: Callable[[Segmenter], dict[str, float]] | None = None
+    validate_every: int = 5
+    card: dict[str, Any] = field(default_factory=dict)
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        self.output = Path(self.output)
+        if (self.epochs is None) == (self.minutes is None):
+            raise ValueError("give either epochs or minutes")
+        for name in ("epochs", "minutes"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} must be positive, got {value}")
+
+
+class Clock:
+    """How far a run is, in [0, 1], by epochs or by minutes of training (those before a resumption counted in)."""
+
+    def __init__(self, plan: Plan, steps_per_epoch: int, elapsed: float) -> None:
+        self.steps = None if plan.epochs is None else plan.epochs * steps_per_epoch
+        self.seconds = None if plan.minutes is None else plan.minutes * 60
+        self._before = elapsed
+        self._start = time.monotonic()
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds."""
+        return self._before + time.monotonic() - self._start
+
+    def progress(self, step: int) -> float:
+        if self.steps is not None:
+            return step / self.steps
+        share = torch.tensor(self.elapsed / (self.seconds or 1.0))
+        if dist.is_initialized():  # all processes must agree on when to stop
+            share = share.to(
+                torch.device("cuda", torch.cuda.current_device()) if dist.get_backend() == "nccl" else "cpu"
+            )
+            dist.broadcast(share, 0)
+        return float(share)
+
+
+class ClickTrainer(SupervisedTrainer):
+    """A SupervisedTrainer that leaves a finished run alone (ignite would start it anew from epoch 0)."""
+
+    def run(self) -> None:  # type: ignore[override]
+        if self.state.epoch < self.state.max_epochs:
+            super().run()
+
+
+@dataclass
+class Run:
+    """What happens around the steps of a run: learning rate, progress, log, validation, checkpoints."""
+
+    segmenter: Segmenter
+    optimizer: optim.Optimizer
+    recipe: UNet2dRecipe
+    plan: Plan
+    clock: Clock
+    progress: float = 0.0  # of the whole run, in [0, 1]
+
+    def attach(self, trainer: ClickTrainer, first: bool, progress: bool) -> None:
+        self.progress = min(1.0, self.clock.progress(trainer.state.iteration))  # all processes ask the clock together
+        trainer.add_event_handler(Events.ITERATION_STARTED, self.set_learning_rate)
+        # On every process: the metric averages over them, and would wait for those that have none.
+        RunningAverage(output_transform=lambda output: output[CommonKeys.LOSS], alpha=0.98).attach(trainer, "loss")
+        if not first:
+            return
+        if progress:
+            self.show_progress(trainer)
+        board = TensorboardLogger(log_dir=str(self.plan.output / "tensorboard"))
+        board.attach_output_handler(trainer, Events.ITERATION_COMPLETED, tag="train", output_transform=dict)
+        trainer.add_event_handler(Events.EPOCH_COMPLETED, self.finish_epoch, board)
+        trainer.add_event_handler(Events.TERMINATE, self.finish_early)
+        trainer.add_event_handler(Events.COMPLETED, board.close)
+
+    def show_progress(self, trainer: ClickTrainer) -> None:
+        """One bar for the whole run, whether epochs or minutes bound it, so that the estimate is of its end."""
+        text = "training {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
+        bar = tqdm(total=1.0, initial=self.progress, bar_format=text)
+
+        def show(trainer: ClickTrainer) -> None:
+            bar.set_postfix_str(f"epoch {trainer.state.epoch}, loss {trainer.state.metrics['loss']:.3f}", refresh=False)
+            bar.update(self.progress - bar.n)
+
+        def finish(trainer: ClickTrainer) -> None:
+            bar.update(1.0 - bar.n)
+            bar.close()
+
+        trainer.add_event_handler(Events.ITERATION_COMPLETED, show)
+        trainer.add_event_handler(Events.COMPLETED, finish)
+
+    def set_learning_rate(self, trainer: ClickTrainer) -> None:
+        step = trainer.state.iteration - 1  # ignite counts the step that starts
+        self.progress = min(1.0, self.clock.progress(step))
+        if self.progress >= 1:
+            trainer.terminate()
+        factor = self.recipe.rate(step, self.progress)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * factor
+
+    def finish_epoch(self, trainer: ClickTrainer, board: TensorboardLogger) -> None:
+        epoch, step = trainer.state.epoch, trainer.state.iteration
+        numbers = {"loss": trainer.state.metrics["loss"], "learning_rate": self.optimizer.param_groups[0]["lr"]}
+        if self.plan.validate is not None and epoch % self.plan.validate_every == 0:
+            self.segmenter.eval()
+            numbers |= self.plan.validate(self.segmenter)
+        for name, value in numbers.items():
+            board.writer.add_scalar(f"epoch/{name}", value, step)
+        _append_row(
+            self.plan.output / "log.csv", {"epoch": epoch, "step": step, "seconds": self.clock.elapsed, **numbers}
+        )
+        self.save(step)
+
+    def finish_early(self, trainer: ClickTrainer) -> None:
+        """The minutes are over: what was learned in the epoch that is cut short is published, too."""
+        self.publish(trainer.state.iteration - 1)
+
+    def publish(self, step: int) -> None:
+        card = {**self.plan.card, "steps": step, "seconds": round(self.clock.elapsed)}
+        save_weights(self.plan.output / "weights.pt", self.segmenter, self.recipe, card)
+
+    def save(self, step: int) -> None:
+        self.publish(step)
+        content = {
+            "clickseg": FORMAT,
+            "recipe": self.recipe.to_dict(),
+            "state": self.segmenter.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "step": step,
+            "epoch": step // self.recipe.steps_per_epoch,
+            "elapsed": self.clock.elapsed,
+            "random": torch.get_rng_state(),
+        }
+        write_atomically(self.plan.output / "checkpoint.pt", content)
+
+
+def _append_row(path: Path, row: Mapping[str, float]) -> None:
+    new = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, LOG_COLUMNS, restval="")
+        if new:
+            writer.writeheader()
+        writer.writerow({name: value if isinstance(value, int) else f"{value:.5g}" for name, value in row.items()})
