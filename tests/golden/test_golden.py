@@ -14,7 +14,6 @@ import pytest
 import torch
 from ignite.engine import Events
 
-from clickseg import training
 from clickseg.clicks import PADDING, SakinisUser, SimulateClickd
 from clickseg.datasets import CaseFolder
 from clickseg.geometry import AxialSlices
@@ -23,6 +22,7 @@ from clickseg.interaction import interact
 from clickseg.methods import Segmenter, UNet2dRecipe
 from clickseg.phantom import LABELS, write_phantoms
 from clickseg.training import Plan, build_trainer
+from clickseg.training import interact as step
 
 GOLDEN = Path(__file__).with_name("golden.json")
 REGENERATE = bool(os.environ.get("CLICKSEG_REGENERATE"))
@@ -41,7 +41,7 @@ def study(tmp_path_factory):
 @pytest.fixture
 def single_precision(monkeypatch):
     """Some processors would train in bfloat16: these numbers are to be the same on all."""
-    monkeypatch.setattr(training, "half_precision", lambda device: contextlib.nullcontext())
+    monkeypatch.setattr(step, "half_precision", lambda device: contextlib.nullcontext())
 
 
 def golden(name, found):
