@@ -194,6 +194,14 @@ def test_with_feedback_the_network_reads_its_answer_before_the_last_click():
     assert not torch.allclose(network.decode(code, clicks, inside(first)), third), "the earlier answer matters"
 
 
+def test_nothing_is_replayed_before_the_first_click_inside():
+    network, code = segmenter(FEEDBACK), slices(32, 32)[:1]
+    clicks = torch.tensor([[[9, 20, 0], [3, 3, 0], [5, 6, 1], [12, 12, 1]]])
+    third = network.decode(code, clicks[:, :3], torch.zeros(1, 1, 32, 32))
+    torch.testing.assert_close(network.decode(code, clicks[:, :3]), third)
+    torch.testing.assert_close(network.decode(code, clicks), network.decode(code, clicks, inside(third)))
+
+
 def test_padding_changes_nothing_that_is_replayed():
     network, code = segmenter(FEEDBACK), slices(32, 32)
     clicks = torch.tensor([[[5, 6, 1], [9, 20, 0], [3, 3, 1]]])

@@ -17,6 +17,7 @@ from clickseg.clicks import Click
 from clickseg.geometry import Grid
 from clickseg.images import file_identity, read_volume
 from clickseg.methods import Model, Segmenter, UNet2dRecipe
+from clickseg.methods.unet2d import UNet2d
 from clickseg.metrics import dice
 from clickseg.sessions import Session, SessionCache
 from clickseg.sessions import cache as caches
@@ -527,3 +528,20 @@ def test_a_session_that_has_kept_its_answers_agrees_with_one_that_replays_them(t
     assert masks[3].any()
     for count, mask in masks.items():
         np.testing.assert_array_equal(SessionCache().open(image, weights).predict(clicks[:count]), mask)
+
+
+def test_a_label_replays_its_own_clicks_and_not_those_of_others(tmp_path, image, tiny_weights, monkeypatch):
+    weights = tmp_path / "feedback.pt"
+    tiny_weights(weights, LABELS, feedback=True)
+    asked = []
+    original = UNet2d.decode
+    monkeypatch.setattr(
+        UNet2d, "decode", lambda self, code, clicks, *more: asked.append(clicks) or original(self, code, clicks, *more)
+    )
+    session = SessionCache().open(image, weights)
+    clicks = {"liver": [(20, 24, 12), (22, 24, 12)], "spleen": [(30, 10, 12), (31, 12, 12), (28, 9, 12)]}
+    mask = session.predict_labels(clicks, LABELS)
+    assert len(asked) == 2 + 3
+    session.predict_labels({**clicks, "spleen": [*clicks["spleen"], (29, 11, 12)]}, LABELS)
+    assert len(asked) == 5 + 2 + 1, "the spleen was asked about its new click alone, the liver anew"
+    np.testing.assert_array_equal(SessionCache().open(image, weights).predict_labels(clicks, LABELS), mask)

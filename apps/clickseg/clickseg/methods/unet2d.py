@@ -151,13 +151,14 @@ class UNet2d(Segmenter):
         return gaussian_guidance(*asked, recipe.sigma, recipe.overlap).to(code.dtype)
 
     def replay(self, code: Tensor, clicks: Tensor) -> Tensor:
-        """The probability of inside, (B, 1, H, W), before the last click of each image; zero before its first."""
+        """The probability of inside, (B, 1, H, W), before the last click; zero before the first click inside."""
         clicks = clicks.to(code.device)
         real = clicks[..., -1] != PADDING
         total = real.sum(1)
         answer = torch.zeros_like(code)
         for number in range(clicks.shape[1]):
-            asked = (real[:, number] & (real[:, : number + 1].sum(1) < total)).nonzero()[:, 0]
+            begun = (clicks[:, : number + 1, -1] == INSIDE).any(1)
+            asked = (begun & real[:, number] & (real[:, : number + 1].sum(1) < total)).nonzero()[:, 0]
             if len(asked):
                 logits = self.decode(code[asked], clicks[asked, : number + 1], answer[asked])
                 answer = answer.index_copy(0, asked, logits.softmax(1)[:, INSIDE:].to(answer))

@@ -85,11 +85,10 @@ class Session(OpenImage):
         for name, value in labels.items():
             if name == "background" or name in frozen or not clicks.get(name):
                 continue
-            signed = [
-                Click(tuple(position), INSIDE if other == name else OUTSIDE)
-                for other, positions in clicks.items()
-                for position in positions
-            ]
+            # Its own clicks last: a network that reads its answer before the last click then replays no others.
+            others = [position for other, positions in clicks.items() if other != name for position in positions]
+            signed = [Click(tuple(position), OUTSIDE) for position in others]
+            signed += [Click(tuple(position), INSIDE) for position in clicks[name]]
             for number, in_slice in self._by_slice(signed).items():
                 if all(click.label == OUTSIDE for click in in_slice):
                     continue
@@ -117,7 +116,8 @@ class Session(OpenImage):
         previous = None
         if self._segmenter.feedback:
             before = np.zeros(self.slices.shape, np.float32)
-            for count in range(1, len(clicks)):  # those that are remembered cost nothing
+            first = next(index for index, click in enumerate(clicks) if click.label == INSIDE)
+            for count in range(first + 1, len(clicks)):  # those that are remembered cost nothing
                 before = self._answer(number, clicks[:count], torch.from_numpy(before)[None, None])
             previous = torch.from_numpy(before)[None, None]
         return self._answer(number, clicks, previous)
