@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,10 @@ from numpy.typing import NDArray
 
 from .clicks import Click
 from .evaluation import Evaluation, Game
+from .evaluation.game import by_case
+from .evaluation.volume_game import VolumeGame, VolumeTurn
+
+SHOWN = (0, 1, 2, 5, 10)  # clicks of the pictures of volumes
 
 
 def plot_curves(report: Mapping[str, Any], path: Path) -> None:
@@ -63,17 +69,78 @@ def plot_turns(
         margin = 25
         axis.set_xlim(rows[-1] + margin, rows[0] - margin)
         axis.set_ylim(columns[0] - margin, columns[-1] + margin)
-        axis.set_title(f"{len(clicks)} click{'s' if len(clicks) > 1 else ''}", fontsize=9)
+        axis.set_title(_clicks(len(clicks)), fontsize=9)
         axis.set_axis_off()
     figure.suptitle(title, fontsize=10)
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
 
-def plot_examples(done: Evaluation, folder: Path, number: int = 4) -> None:
-    """Overlays of a few tasks of a 2D method, spread over the labels: `overlay_<case>_<label>_<slice>.png` each."""
-    if done.model.segmenter.dimension != 2:
+def _clicks(number: int) -> str:
+    return f"{number} click{'s' * (number != 1)}"
+
+
+def plot_volume_turns(
+    image: NDArray[np.floating], truth: NDArray[np.integer], turns: Sequence[VolumeTurn], title: str, path: Path
+) -> None:
+    """A row per turn but the first, in the axial slice of its last click (Liu 2022, Figure 4).
+
+    Left what was wrong in the turn before, in red, with the click; right what was found, with the truth outlined. All
+    volumes are upright, image (X, Y, Z) and classes (X, Y, Z).
+    """
+    rows = [(before, after) for before, after in itertools.pairwise(turns) if len(after.clicks) > len(before.clicks)]
+    if not rows:
         return
+    figure, axes = plt.subplots(len(rows), 2, figsize=(6.4, 3.2 * len(rows)), layout="constrained", squeeze=False)
+    low, high = np.percentile(image, (1, 99))
+    colours = plt.get_cmap("tab10")
+    for (left, right), (before, after) in zip(axes, rows, strict=True):
+        *place, z = after.clicks[-1].position
+        wrong = np.ma.masked_equal((before.mask != truth)[..., z].astype(float), 0)
+        for axis in (left, right):
+            axis.imshow(image[..., z].T, cmap="gray", vmin=low, vmax=high, origin="lower")
+        left.imshow(wrong.T, cmap="Reds", vmin=0, vmax=1.5, alpha=0.6, origin="lower")
+        left.plot(*place, marker="+", color="cyan", markersize=12, markeredgewidth=2)
+        for number in range(1, int(truth.max()) + 1):
+            if (truth[..., z] == number).any():
+                right.contour((truth[..., z] == number).T, levels=[0.5], colors="gold", linewidths=1)
+            if (after.mask[..., z] == number).any():
+                right.contourf(
+                    (after.mask[..., z] == number).T, levels=[0.5, 1.5], colors=[colours(number % 10)], alpha=0.4
+                )
+        for axis in (left, right):
+            axis.invert_xaxis()  # radiological display: the patient's right is on the left
+            axis.set_axis_off()
+        said = f"click {after.number} of class {after.clicks[-1].label}"
+        left.set_title(f"wrong after {_clicks(before.number)}; {said}", fontsize=9)
+        right.set_title(f"after {_clicks(after.number)}", fontsize=9)
+    figure.suptitle(title, fontsize=10)
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
+
+
+def plot_examples(done: Evaluation, folder: Path, number: int = 4) -> None:
+    """Overlays of a few tasks, spread over the labels or, in 3D, over the cases.
+
+    `overlay_<case>_<label>_<slice>.png` each, or `overlay_<case>.png`.
+    """
+    (_plot_slices if done.model.segmenter.dimension == 2 else _plot_volumes)(done, folder, number)
+
+
+def _plot_volumes(done: Evaluation, folder: Path, number: int) -> None:
+    cases = by_case(done.tasks)
+    clicks = [asked for asked in done.protocol.clicks if asked in SHOWN] or done.protocol.clicks[-1:]
+    protocol = replace(done.protocol, clicks=tuple(clicks))
+    for index in np.unique(np.linspace(0, len(cases) - 1, number).astype(int)):
+        tasks = cases[index]
+        labels = list(done.model.recipe.labels.values())
+        game = VolumeGame(done.model.segmenter, done.model.recipe.spacing, tasks[0].case, labels)
+        turns = list(game.turns(tasks, protocol, done.device))
+        title = f"{done.report['method']}, {tasks[0].case.id}"
+        plot_volume_turns(game.image, game.truth, turns, title, folder / f"overlay_{tasks[0].case.id}.png")
+
+
+def _plot_slices(done: Evaluation, folder: Path, number: int) -> None:
     for index in np.unique(np.linspace(0, len(done.tasks) - 1, number + 2).astype(int)[1:-1]):
         task = done.tasks[index]
         game = Game(done.model.segmenter, done.model.recipe.spacing, task.case)

@@ -120,6 +120,15 @@ def test_a_painted_ball_has_its_radius_and_nothing_else_changes(weights):
     assert torch.equal(after[~ball], before[~ball])
 
 
+def test_an_evaluation_shows_what_each_click_was_an_answer_to(weights, study, tmp_path):
+    command = ["evaluate", "--method", "tis", "--weights", str(weights), "--data", str(study), "--user", "liu"]
+    assert main([*command, "--clicks", "0,1,2", "--output", str(tmp_path / "out")]) == 0
+    for case in ("phantom_000", "phantom_001"):
+        assert (tmp_path / f"out/overlay_{case}.png").stat().st_size > 10_000
+    assert main([*command, "--clicks", "2", "--cases", "phantom_000", "--output", str(tmp_path / "one")]) == 0
+    assert not list((tmp_path / "one").glob("overlay*")), "there is nothing to compare with"
+
+
 def test_weights_of_another_method_are_not_taken_for_a_baselines(tiny_weights, tmp_path):
     tiny_weights(tmp_path / "unet.pt", {"liver": 1})
     with pytest.raises(ValueError, match="holds unet2d weights, not tis"):
@@ -141,7 +150,11 @@ def test_the_report_sets_all_players_side_by_side_and_says_where_a_curve_falls(d
         write_made_report(tmp_path, "tis", seed, 0.6, 0.01)
         write_made_report(tmp_path, "tis_ball", seed, 0.6, 0.002)
         write_made_report(tmp_path, "no_click_encoding", seed, 0.6, -0.001)
+    for name in ("tis_seed0", "tis_ball_seed0"):
+        (tmp_path / "reports" / name / "overlay_phantom_001.png").touch()
     text = write_tis_report(design, plan_tis(design, tmp_path), tmp_path).read_text()
+    assert "![tis](reports/tis_seed0/overlay_phantom_001.png)" in text
+    assert "(reports/tis_ball_seed0/overlay_phantom_001.png)" in text
     assert "| **tis** | 0.701 ± 0.001 | 0.701 ± 0.001 | 0.701 ± 0.001 |" in text
     assert "| a ball painted at each click | 10 | +0.0800 | +0.0800 to +0.0800 | 2 of 2 |" in text
     assert "tis: never" in text

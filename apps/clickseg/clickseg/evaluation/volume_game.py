@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from ..clicks import SimulateClickd, stack_clicks
+from ..clicks import Click, SimulateClickd, stack_clicks, unstack_clicks
 from ..datasets import Case
 from ..geometry import UprightVolume, resized_shape
 from ..images import class_numbers, read_labelled
@@ -16,6 +18,19 @@ from ..machine import half_precision
 from ..methods import Segmenter
 from ..methods.rescaled import Rescaled
 from .tasks import USERS, Protocol, Result, Task
+
+
+@dataclass(frozen=True)
+class VolumeTurn:
+    """A case after `number` clicks: the found classes (X, Y, Z), upright, and the clicks so far."""
+
+    number: int
+    mask: NDArray[np.integer]
+    clicks: list[Click]
+
+    @classmethod
+    def of(cls, number: int, logits: torch.Tensor, clicks: torch.Tensor) -> VolumeTurn:
+        return cls(number, logits.argmax(1)[0].cpu().numpy(), unstack_clicks(clicks)[0])
 
 
 class VolumeGame:
@@ -33,24 +48,26 @@ class VolumeGame:
         model_shape = resized_shape(self.upright.shape, self.upright.spacing, spacing)
         self.segmenter = Rescaled(segmenter, self.upright.shape, model_shape).eval()
 
-    def play(self, tasks: Sequence[Task], protocol: Protocol, device: torch.device | str) -> Iterator[Result]:
-        """The figures of each task, a class of this case, after each asked number of clicks."""
+    def turns(self, tasks: Sequence[Task], protocol: Protocol, device: torch.device | str) -> Iterator[VolumeTurn]:
+        """The state of this case after each asked number of clicks."""
         user = SimulateClickd(USERS[protocol.user](1.0))
-        image, truth = (torch.from_numpy(array)[None, None].to(device) for array in (self.image, self.truth))
+        image = torch.from_numpy(self.image)[None, None].to(device)
+        truth = torch.from_numpy(self.truth)[None, None].to(device)
         seeds = torch.tensor([tasks[0].seed(protocol.seed)])
         with torch.inference_mode(), half_precision(device):
             code = self.segmenter.encode(image)
             if 0 in protocol.clicks:
                 nothing = stack_clicks([[]], dimension=3).to(code.device)
-                yield from self.measure(tasks, 0, self.segmenter.decode(code, nothing))
+                yield VolumeTurn.of(0, self.segmenter.decode(code, nothing), nothing)
             turns = interact(self.segmenter, code, truth, user, seeds, turns=max(protocol.clicks))
             for number, turn in enumerate(turns, start=1):
                 if number in protocol.clicks:
-                    yield from self.measure(tasks, number, turn.logits)
+                    yield VolumeTurn.of(number, turn.logits, turn.clicks)
 
-    def measure(self, tasks: Sequence[Task], number: int, logits: torch.Tensor) -> Iterator[Result]:
-        found = logits.argmax(1)[0].cpu().numpy()
-        for task in tasks:
-            wanted = self.labels.index(task.value) + 1
-            mask, truth = found == wanted, self.truth == wanted
-            yield Result.of(task, number, (mask, truth), self.upright.spacing)
+    def play(self, tasks: Sequence[Task], protocol: Protocol, device: torch.device | str) -> Iterator[Result]:
+        """The figures of each task, a class of this case, after each asked number of clicks."""
+        for turn in self.turns(tasks, protocol, device):
+            for task in tasks:
+                wanted = self.labels.index(task.value) + 1
+                mask, truth = turn.mask == wanted, self.truth == wanted
+                yield Result.of(task, turn.number, (mask, truth), self.upright.spacing)

@@ -30,6 +30,7 @@ def write_tis_report(design: TisDesign, jobs: Sequence[Job], output: Path) -> Pa
     played = {name: read_reports(output / "reports", report_name(name, "*")) for name in design.players}
     played = {name: reports for name, reports in played.items() if reports}
     parts = [_head(design), _table_1(played), _figure_2(played, output), _against_baselines(played), _table_2(played)]
+    parts.append(_pictures(design, output))
     return write_markdown(parts, jobs, output)
 
 
@@ -136,3 +137,15 @@ def _table_2(played: Played) -> str:
             table(["", "5 clicks: pancreas", "tumour", "10 clicks: pancreas", "tumour"], paper),
         ]
     )
+
+
+def _pictures(design: TisDesign, output: Path) -> str:
+    """Turn by turn, what was wrong, what was clicked and what was found, of the first pictured case (Figures 3, 4)."""
+    folders = {name: output / "reports" / report_name(name, design.seeds[0]) for name in design.players}
+    shown = sorted(path.name for path in folders[OURS].glob("overlay_*.png"))[:1]
+    lines = [
+        f"{NAMES[name].strip('*')}:\n\n![{NAMES[name].strip('*')}]({(folder / shown[0]).relative_to(output)})"
+        for name, folder in folders.items()
+        if name in NAMES and shown and (folder / shown[0]).exists()
+    ]
+    return "\n\n".join(["## The same case, turn by turn (Figures 3 and 4)", *lines]) if lines else ""
