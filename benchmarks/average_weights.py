@@ -1,6 +1,6 @@
-"""The mean of several weights of one recipe, as a weights file: what a training may start from.
+"""A mean of weights of one method, as a weights file: what a training may start from.
 
-python benchmarks/average_weights.py FIRST.pt SECOND.pt ... --output MEAN.pt
+python benchmarks/average_weights.py FIRST.pt SECOND.pt ... --output MEAN.pt [--shares 0.5,0.5]
 """
 
 from __future__ import annotations
@@ -8,24 +8,29 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import torch
-
 from clickseg.methods import load_model, save_weights
 
 
 def main() -> None:
-    """Average, and write with the card of the last."""
+    """Average, and write with the recipe and card of the last, whose network adopts the others' weights."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("weights", nargs="+", type=Path)
+    parser.add_argument("--shares", help="of each, in their order, adding up to 1 (default: all the same)")
     parser.add_argument("--output", type=Path, required=True)
     arguments = parser.parse_args()
+    count = len(arguments.weights)
+    shares = [float(share) for share in arguments.shares.split(",")] if arguments.shares else [1 / count] * count
+    if len(shares) != count or abs(sum(shares) - 1) > 1e-6:
+        parser.error(f"--shares {arguments.shares}: wanted {count} numbers that add up to 1")
     models = [load_model(path) for path in arguments.weights]
-    states = [model.segmenter.state_dict() for model in models]
+    last = models[-1]
+    states = [last.segmenter.adopt(model.segmenter.state_dict()) for model in models]
     mean = {
-        name: torch.stack([state[name] for state in states]).mean(0) if value.is_floating_point() else value
+        name: sum(share * state[name] for share, state in zip(shares, states, strict=True))
+        if value.is_floating_point()
+        else value
         for name, value in states[-1].items()
     }
-    last = models[-1]
     last.segmenter.load_state_dict(mean)
     save_weights(arguments.output, last.segmenter, last.recipe, last.card)
 
