@@ -545,3 +545,17 @@ def test_a_label_replays_its_own_clicks_and_not_those_of_others(tmp_path, image,
     session.predict_labels({**clicks, "spleen": [*clicks["spleen"], (29, 11, 12)]}, LABELS)
     assert len(asked) == 5 + 2 + 1, "the spleen was asked about its new click alone, the liver anew"
     np.testing.assert_array_equal(SessionCache().open(image, weights).predict_labels(clicks, LABELS), mask)
+
+
+@pytest.mark.parametrize("feedback", [False, True])
+def test_undo_gives_the_earlier_answer_bit_for_bit_without_asking_the_network(
+    tmp_path, image, tiny_weights, monkeypatch, feedback
+):
+    weights = tmp_path / "weights.pt"
+    tiny_weights(weights, LABELS, feedback=feedback)
+    session = SessionCache().open(image, weights)
+    clicks = [Click((20 + step, 24, 12), step % 2) for step in (1, 2, 3, 4)]
+    masks = [session.predict(clicks[:count]) for count in range(1, 5)]
+    monkeypatch.setattr(UNet2d, "decode", lambda *_: pytest.fail("the network was asked again"))
+    for count in (3, 2, 1, 4):
+        np.testing.assert_array_equal(session.predict(clicks[:count]), masks[count - 1])

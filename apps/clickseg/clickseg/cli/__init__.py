@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from .. import __version__
 from .measure import add_evaluate, add_experiment
 from .train import add_import_nnunet, add_plan, add_train
-from .use import add_phantom, add_predict, add_serve, app_folder, parse_click
+from .use import add_phantom, add_predict, add_preview, add_serve, app_folder, parse_click
 
 __all__ = ["app_folder", "main", "parse_click"]
 
 COMMANDS = (
-    add_serve, add_predict, add_phantom, add_plan, add_train, add_import_nnunet, add_evaluate, add_experiment
+    add_serve, add_predict, add_preview, add_phantom,
+    add_plan, add_train, add_import_nnunet, add_evaluate, add_experiment,
 )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""`clickseg predict`, `phantom` and `serve`."""
+"""`clickseg predict`, `preview`, `phantom` and `serve`."""
 
 from __future__ import annotations
 
@@ -70,6 +70,62 @@ def parse_click(text: str, grid: Grid, ras: bool) -> Click:
     if any(number != int(number) for number in numbers):
         raise ValueError(f"click {text!r}: voxel indices are whole numbers (use --ras for mm)")
     return Click(tuple(int(number) for number in numbers), sign)
+
+
+def add_preview(commands: Any) -> None:
+    """Options of `clickseg preview`."""
+    preview = commands.add_parser(
+        "preview", help="ask a running server what clicks give in one slice; nothing is saved"
+    )
+    preview.set_defaults(run=_preview)
+    preview.add_argument("server", help="its URL, such as http://127.0.0.1:8000")
+    preview.add_argument("image", help="id in the server's datastore")
+    preview.add_argument(
+        "--click",
+        action="append",
+        required=True,
+        metavar="x,y,z[:name]",
+        help="a voxel, and foreground (default), background or a label of the model",
+    )
+    preview.add_argument("--model", default="unet2d")
+    preview.add_argument("--slice", type=int, help="default: that of the clicks")
+    preview.add_argument("--output", help="picture to write (.png): one colour for each label")
+
+
+def _preview(arguments: argparse.Namespace) -> None:
+    import time
+
+    from ..client import PreviewClient
+
+    clicks: dict[str, list[list[int]]] = {}
+    for text in arguments.click:
+        position, _, name = text.partition(":")
+        try:
+            clicks.setdefault(name or "foreground", []).append([int(number) for number in position.split(",")])
+        except ValueError as error:
+            raise ValueError(f"click {text!r} is not of the form x,y,z or x,y,z:name, in whole numbers") from error
+    begin = time.perf_counter()
+    try:
+        found = PreviewClient(arguments.server, arguments.model, arguments.image).preview(clicks, arguments.slice)
+    except OSError as error:
+        raise ValueError(f"no server answers at {arguments.server}: {error}") from error
+    assert found is not None  # nobody else has this client's id
+    seconds = time.perf_counter() - begin
+    counts = {name: int((found.mask == value).sum()) for name, value in found.labels.items() if value}
+    inside = ", ".join(f"{name} {count}" for name, count in counts.items() if count) or "nothing"
+    print(f"slice {found.number} along axis {found.axis}, {1000 * seconds:.0f} ms; pixels: {inside}")
+    if arguments.output:
+        from matplotlib import image
+
+        # Columns of the picture are the first axis, rows the second from the bottom up: as scans are shown.
+        image.imsave(
+            arguments.output,
+            found.mask.T,
+            cmap="nipy_spectral",
+            vmin=0,
+            vmax=max(found.labels.values()),
+            origin="lower",
+        )
 
 
 def add_phantom(commands: Any) -> None:

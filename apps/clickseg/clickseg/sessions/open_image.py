@@ -19,6 +19,8 @@ Position = Sequence[int]
 class OpenImage:
     """An image (X, Y, Z) on its grid, opened with a model on a device; what the sessions of all methods share."""
 
+    axis: int  # of the source grid, that numbers the axial slices
+
     def __init__(self, volume: NDArray[np.generic], grid: Grid, model: Model, device: torch.device | str) -> None:
         self.grid = grid
         self.recipe: Any = model.recipe
@@ -26,6 +28,10 @@ class OpenImage:
         self._volume = volume
         self._device = torch.device(device)
         self._lock = threading.Lock()
+
+    def depends(self, number: int, position: Position) -> bool:
+        """Whether the answer in axial slice `number` depends on a click there."""
+        raise NotImplementedError
 
     def empty_mask(self) -> NDArray[np.uint8]:
         """A mask of zeros, first axis fastest: as image files store it, so that no writer has to turn it round."""

@@ -31,6 +31,7 @@ class Session(OpenImage):
     def __init__(self, volume: NDArray[np.generic], grid: Grid, model: Model, device: torch.device | str) -> None:
         super().__init__(volume, grid, model, device)
         self.slices = AxialSlices(grid)
+        self.axis = self.slices.axis
         model_shape = resized_shape(self.slices.shape, self.slices.spacing, self.recipe.spacing)
         self._segmenter = Rescaled(model.segmenter, self.slices.shape, model_shape)
         self._codes: dict[int, Tensor] = {}
@@ -38,6 +39,10 @@ class Session(OpenImage):
         pixels, model_pixels = int(np.prod(self.slices.shape)), int(np.prod(model_shape))
         codes, answers = grid.shape[self.slices.axis] * model_pixels, self.remembered_answers * pixels
         self.bytes = volume.nbytes + 4 * (codes + answers)  # float32; what it may come to hold
+
+    def depends(self, number: int, position: Position) -> bool:
+        """Slices know nothing of each other."""
+        return position[self.axis] == number
 
     def predict(self, clicks: Sequence[Click], start: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
         """Clicks of one structure (label 1 inside, 0 outside; source voxels) -> uint8 mask (X, Y, Z) of 0 and 1.

@@ -34,6 +34,7 @@ class VolumeSession(OpenImage):
     def __init__(self, volume: NDArray[np.generic], grid: Grid, model: Model, device: torch.device | str) -> None:
         super().__init__(volume, grid, model, device)
         self.upright = UprightVolume(grid)
+        self.axis = self.upright.axes[2]
         model_shape = resized_shape(self.upright.shape, self.upright.spacing, model.recipe.spacing)
         self._segmenter = Rescaled(model.segmenter, self.upright.shape, model_shape)
         self._code: Tensor | None = None
@@ -46,6 +47,10 @@ class VolumeSession(OpenImage):
     def _names(self) -> list[str]:
         """Of classes 1, 2, ..."""
         return list(self.recipe.labels)
+
+    def depends(self, number: int, position: Position) -> bool:
+        """Every click may matter everywhere."""
+        return True
 
     def predict(self, clicks: Sequence[Click]) -> NDArray[np.uint8]:
         """Clicks whose labels are values of the recipe's labels, 0 for background -> uint8 label map with these values.

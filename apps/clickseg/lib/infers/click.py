@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 from monailabel.utils.others.generic import device_list, name_to_device
+from numpy.typing import NDArray
 
 from clickseg.clicks import wire
 from clickseg.images import read_label
 from clickseg.machine import pick_device
-from clickseg.sessions import SessionCache
+from clickseg.sessions import Session, SessionCache, VolumeSession
 from lib.weights import Weights
 
+from .asked import AskedLabels, AskedStructure, Position
 from .measure import measure
 from .reply import write_reply
 
@@ -60,37 +64,69 @@ class ClickInfer(InferTask):
         """
         clock = Clock()
         reply = wire.parse_reply(request)
+        asked = self._read(request)
+        session = self._open(request)
+        start = read_label(request["start"], session.grid) if request.get("start") else None
+        clock.lap("open")
+        mask = asked.answer(session, start)
+        clock.lap("predict")
+        measures = measure(mask, session.grid, asked.measured, asked.positions)
+        clock.lap("measure")
+        path = write_reply(mask, session.grid, reply)
+        clock.lap("write")
+        logger.info("clicks: %d; seconds: %s", len(asked.positions), clock.latencies)
+        return path, {"label_names": {"background": 0, **asked.values}, "latencies": clock.latencies, **measures}
+
+    def preview(self, request: Mapping[str, Any], number: int | None = None) -> Slice:
+        """The answer to a request in one axial slice, and nothing written. Raises ValueError as `__call__` does.
+
+        number: of the slice; it may be left out where all clicks lie in one.
+        """
+        asked = self._read(request)
+        session = self._open(request)
+        for position in asked.positions:
+            session.check(position)
+        number = _only_slice(session.axis, asked.positions) if number is None else number
+        if not 0 <= number < session.grid.shape[session.axis]:
+            raise ValueError(f"there is no slice {number}; the image has {session.grid.shape[session.axis]}")
+        mask = asked.where(lambda position: session.depends(number, position)).answer(session)
+        return Slice(session.axis, number, mask.take(number, session.axis), {"background": 0, **asked.values})
+
+    def _read(self, request: Mapping[str, Any]) -> AskedStructure | AskedLabels:
         known = self.weights.label_values  # of both types: it says what is wrong with the weights, if anything is
-        if self.type == InferType.DEEPEDIT:
-            values = known
-            named = wire.parse_labels(request, list(values), needed=not self.weights.answers_first)
-            positions = [position for group in named.values() for position in group]
-            everything = self.weights.answers_first or request.get("start")
-            clicked = {name: value for name, value in values.items() if everything or name in named}
-        else:
-            clicks = wire.parse_structure(request)
-            positions = [click.position for click in clicks]
-            values = clicked = {wire.structure_name(request): 1}
-        frozen = wire.parse_frozen(request, list(values))
-        session = self.cache.open(
+        if self.type != InferType.DEEPEDIT:
+            values = {wire.structure_name(request): 1}
+            wire.parse_frozen(request, list(values))
+            return AskedStructure(wire.parse_structure(request), values)
+        named = wire.parse_labels(request, list(known), needed=not self.weights.answers_first)
+        everything = self.weights.answers_first or request.get("start")
+        measured = {name: value for name, value in known.items() if everything or name in named}
+        return AskedLabels(named, known, wire.parse_frozen(request, list(known)), measured)
+
+    def _open(self, request: Mapping[str, Any]) -> Session | VolumeSession:
+        return self.cache.open(
             request["image"],
             self.weights.current,
             device=pick_device(name_to_device(request.get("device"))),
             identity=request.get("identity"),
         )
-        start = read_label(request["start"], session.grid) if request.get("start") else None
-        clock.lap("open")
-        if self.type == InferType.DEEPEDIT:
-            mask = session.predict_labels(named, values, frozen, start)
-        else:
-            mask = session.predict(clicks, start)
-        clock.lap("predict")
-        measures = measure(mask, session.grid, clicked, positions)
-        clock.lap("measure")
-        path = write_reply(mask, session.grid, reply)
-        clock.lap("write")
-        logger.info("clicks: %d; seconds: %s", len(positions), clock.latencies)
-        return path, {"label_names": {"background": 0, **values}, "latencies": clock.latencies, **measures}
+
+
+@dataclass(frozen=True)
+class Slice:
+    """mask: the image's other two axes, in array order. axis, number: where it lies. labels: name -> value."""
+
+    axis: int
+    number: int
+    mask: NDArray[np.uint8]
+    labels: Mapping[str, int]
+
+
+def _only_slice(axis: int, positions: Sequence[Position]) -> int:
+    numbers = sorted({position[axis] for position in positions})
+    if len(numbers) != 1:
+        raise ValueError(f"the clicks lie in the slices {numbers} along axis {axis}: say which one is wanted")
+    return numbers[0]
 
 
 class Clock:

@@ -16,6 +16,8 @@ from monailabel.datastore.dicom import DICOMWebDatastore
 from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 from monailabel.utils.async_tasks.task import AsyncTask
 
+from lib.infers.click import Slice
+
 from .datastore import only_plain_names
 
 logger = logging.getLogger(__name__)
@@ -52,9 +54,7 @@ class CarefulRequests:
         datastore = datastore or self.datastore()
         task = self._known(self._infers, "model", request.get("model"))
         image_id = request.get("image")
-        request = {**request, "image": self._image_path(request, datastore), "identity": None, "start": START.get()}
-        if isinstance(datastore, DICOMWebDatastore) and not request.get("session"):
-            request["identity"] = image_id  # the first request sees the series at another path than later ones
+        request = {**self._located(request, datastore), "start": START.get()}
         with refusing():
             if self._infers_threadpool:
                 timeout = request.get("timeout", settings.MONAI_LABEL_INFER_TIMEOUT)
@@ -66,6 +66,13 @@ class CarefulRequests:
         if request.get("save_label") and not request.get("session"):
             label = datastore.save_label(image_id, path, tag, {"model": request["model"], "params": params})
         return {"label": label, "tag": DefaultLabelTag.ORIGINAL, "file": path, "params": params}
+
+    def preview(self, request: Mapping[str, Any], number: int | None) -> Slice:
+        """The answer in one axial slice of an image of the datastore. Raises HTTPException as `infer` does."""
+        task = self._known(self._infers, "model", request.get("model"))
+        located = self._located(request, self.datastore())
+        with refusing():
+            return task.preview(located, number)
 
     def infer_wsi(self, request: Mapping[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
         """Refused: the stock method, too, opens any file."""
@@ -106,6 +113,15 @@ class CarefulRequests:
         if not isinstance(name, str) or name not in tasks:
             raise HTTPException(status_code=404, detail=f"there is no {kind} {name!r}; known: {', '.join(tasks)}")
         return tasks[name]
+
+    def _located(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any]:
+        """The request with its image as a path, and what names the image if its path may change."""
+        located = {**request, "image": self._image_path(request, datastore), "identity": None}
+        if isinstance(datastore, DICOMWebDatastore) and not request.get("session"):
+            located["identity"] = request.get(
+                "image"
+            )  # the first request sees the series at another path than later ones
+        return located
 
     def _image_path(self, request: Mapping[str, Any], datastore: Datastore) -> str:
         """Where the image that a request names lies; 404 unless it is in the datastore or in a session."""

@@ -19,6 +19,7 @@ from monailabel.endpoints.user.auth import RBAC
 from monailabel.interfaces.utils.app import app_instance
 
 from .careful import START
+from .preview import preview_router
 
 infer_router = APIRouter(
     prefix="/infer", tags=["Infer"], dependencies=[Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))]
@@ -119,7 +120,7 @@ def add_routes() -> None:
         return
     routes = server.app.router.routes
     stock = len(routes)
-    for router in (infer_router, train_router):
+    for router in (infer_router, train_router, preview_router):
         server.app.include_router(router)
     routes[:] = [*routes[stock:], *routes[:stock]]
     FileResponse.chunk_size = REPLY_CHUNK

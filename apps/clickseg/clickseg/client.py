@@ -1,0 +1,68 @@
+"""The server's own routes from Python."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .runs import decode_runs
+
+
+@dataclass(frozen=True)
+class Preview:
+    """mask: uint8, the image's axes but `axis`, in array order. number: of the slice. labels: name -> value."""
+
+    mask: NDArray[np.uint8]
+    axis: int
+    number: int
+    labels: Mapping[str, int]
+
+
+class PreviewClient:
+    """Somebody who drags a click over an image of a running server.
+
+    server: URL. headers: for each request, such as an authorisation. timeout_s: of each request.
+    """
+
+    def __init__(
+        self, server: str, model: str, image: str, headers: Mapping[str, str] | None = None, timeout_s: float = 60
+    ) -> None:
+        self._url = server.rstrip("/") + "/clickseg/api/preview"
+        self._fixed = {"model": model, "image": image, "client": uuid.uuid4().hex}
+        self._headers = {"Content-Type": "application/json", **(headers or {})}
+        self._timeout_s = timeout_s
+
+    def preview(self, clicks: Mapping[str, Sequence[Sequence[int]]], number: int | None = None) -> Preview | None:
+        """Clicks by name (source voxels), as `clicks.wire` writes them -> the answer in one axial slice.
+
+        number: of the slice; it may be left out where all clicks lie in one. None if another thread has asked this
+        client for a newer one meanwhile. Raises ValueError for what the server refuses, OSError if it does not answer.
+        """
+        body = {**self._fixed, "params": clicks, "slice": number}
+        request = urllib.request.Request(self._url, json.dumps(body).encode(), self._headers)
+        try:
+            with urllib.request.urlopen(request, timeout=self._timeout_s) as response:
+                if response.status == 204:
+                    return None
+                reply = json.load(response)
+        except urllib.error.HTTPError as error:
+            raise ValueError(_detail(error)) from error
+        mask = decode_runs(reply["values"], reply["lengths"], reply["shape"])
+        return Preview(mask, reply["axis"], reply["slice"], reply["labels"])
+
+
+def _detail(error: urllib.error.HTTPError) -> str:
+    text = error.read().decode(errors="replace")
+    try:
+        content: Any = json.loads(text)
+        return str(content["detail"])
+    except (ValueError, KeyError, TypeError):
+        return f"status {error.code}: {text[:200]}"

@@ -1,0 +1,63 @@
+"""What a click request asks of a session: one structure, or several labels by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clickseg.clicks import Click
+from clickseg.sessions import Session, VolumeSession
+
+Position = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class AskedStructure:
+    """Clicks inside (label 1) and outside (0) of one structure; values: its name -> 1."""
+
+    clicks: Sequence[Click]
+    values: Mapping[str, int]
+
+    @property
+    def positions(self) -> list[Position]:
+        """Of all clicks."""
+        return [click.position for click in self.clicks]
+
+    @property
+    def measured(self) -> Mapping[str, int]:
+        """The labels whose area and volume are of interest, and their values."""
+        return self.values
+
+    def where(self, keep: Callable[[Position], bool]) -> AskedStructure:
+        """The same of fewer clicks."""
+        return replace(self, clicks=[click for click in self.clicks if keep(click.position)])
+
+    def answer(self, session: Session, start: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+        """The session's mask (X, Y, Z)."""
+        return session.predict(self.clicks, start)
+
+
+@dataclass(frozen=True)
+class AskedLabels:
+    """Clicks by label name; values: of all labels. frozen: names that stay. measured: names of interest and values."""
+
+    named: Mapping[str, Sequence[Position]]
+    values: Mapping[str, int]
+    frozen: Sequence[str]
+    measured: Mapping[str, int]
+
+    @property
+    def positions(self) -> list[Position]:
+        """Of all clicks."""
+        return [position for group in self.named.values() for position in group]
+
+    def where(self, keep: Callable[[Position], bool]) -> AskedLabels:
+        """The same of fewer clicks."""
+        return replace(self, named={name: list(filter(keep, group)) for name, group in self.named.items()})
+
+    def answer(self, session: Session | VolumeSession, start: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+        """The session's label map (X, Y, Z)."""
+        return session.predict_labels(self.named, self.values, self.frozen, start)
