@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from clickseg.cli import main
+from clickseg.datasets import hold_out
 from clickseg.methods.tis import TisRecipe
 from clickseg.phantom import LABELS
 from clickseg.planning import plan_patch, plan_recipe, plan_spacing
@@ -70,6 +71,24 @@ def test_the_command_writes_a_recipe_that_trains(study, tmp_path, capsys):
     path.write_text(json.dumps(recipe.to_dict() | {"width": 4, "steps_per_epoch": 1}))
     learn = ["train", "--method", "tis", "--stage", "encoder", "--recipe", str(path), "--epochs", "1"]
     assert main([*learn, "--data", str(study), "--output", str(tmp_path / "run")]) == 0
+
+
+def test_cases_that_are_held_out_are_drawn_by_the_seed_and_never_looked_at(tmp_path, capsys):
+    assert main(["phantom", str(tmp_path / "data"), "--cases", "3"]) == 0
+    plan = ["plan", "--data", str(tmp_path / "data"), "--patch-voxels", "4096", "--hold-out", "1", "--output"]
+    assert main([*plan, str(tmp_path / "one/recipe.json")]) == 0
+    train, test = ((tmp_path / f"one/{name}.txt").read_text().split() for name in ("train", "test"))
+    assert sorted(train + test) == ["phantom_000", "phantom_001", "phantom_002"]
+    assert len(test) == 1
+    (tmp_path / f"data/imagesTr/{test[0]}.nii.gz").write_bytes(b"nothing")
+    assert main([*plan, str(tmp_path / "two/recipe.json")]) == 0
+    for name in ("recipe.json", "train.txt", "test.txt"):
+        assert (tmp_path / "two" / name).read_text() == (tmp_path / "one" / name).read_text()
+    assert len({tuple(hold_out([*"abcdefgh"], 3, seed)[1]) for seed in range(9)}) > 1
+    capsys.readouterr()
+    plan[plan.index("1")] = "3"
+    assert main([*plan, str(tmp_path / "three/recipe.json")]) == 2
+    assert "3 of 3 cases cannot be held out" in capsys.readouterr().err
 
 
 def test_a_budget_below_the_smallest_patch_is_refused(study, tmp_path, capsys):

@@ -108,6 +108,17 @@ def download_task(folder: Path | str) -> None:
         raise ValueError(f"{folder.name} could not be downloaded: {error}") from error
 
 
+def hold_out(ids: Sequence[str], count: int, seed: int) -> tuple[list[str], list[str]]:
+    """Ids of patients -> (to train on, to test on), each in order; the same `seed` draws the same `count` to test on.
+
+    Raises ValueError unless at least one is left to train on, and one to test on.
+    """
+    if not 0 < count < len(ids):
+        raise ValueError(f"{count} of {len(ids)} cases cannot be held out: at least one must be, and one must be left")
+    held = set(np.random.default_rng(seed).permutation(sorted(ids))[:count].tolist())
+    return sorted(set(ids) - held), sorted(held)
+
+
 def read_cases(data: Path | str | Sequence[Mapping[str, str]]) -> CaseFolder:
     """A data folder, or the files that a MONAI datalist names one by one: [{"image": path, "label": path}, ...]."""
     if isinstance(data, str | Path):

@@ -21,18 +21,27 @@ def add_plan(commands: Any) -> None:
     plan.add_argument("--download", action="store_true", help=DOWNLOAD_HELP)
     plan.add_argument("--cases", help="ids to look at: a,b,c or a file with one per line (default: all)")
     plan.add_argument("--patch-voxels", type=int, default=80_000, help="that a patch may have (a large GPU: 2000000)")
-    plan.add_argument("--output", required=True, help="recipe to write (.json)")
+    plan.add_argument("--hold-out", type=int, metavar="N", help="keep N cases for testing: none of them is looked at")
+    plan.add_argument("--seed", type=int, default=0, help="that draws them")
+    plan.add_argument("--output", required=True, help="recipe to write (.json); beside it train.txt and test.txt")
 
 
 def _plan(arguments: argparse.Namespace) -> None:
-    from ..datasets import download_task, read_ids
+    from ..datasets import CaseFolder, download_task, hold_out, read_ids
     from ..planning import plan_recipe
 
     if arguments.download:
         download_task(arguments.data)
-    recipe = plan_recipe(arguments.data, arguments.patch_voxels, read_ids(arguments.cases))
+    ids = [case.id for case in CaseFolder.read(arguments.data, read_ids(arguments.cases)).cases]
+    parts = {}
+    if arguments.hold_out is not None:
+        ids, held = hold_out(ids, arguments.hold_out, arguments.seed)
+        parts = {"train.txt": ids, "test.txt": held}
+    recipe = plan_recipe(arguments.data, arguments.patch_voxels, ids)
     output = Path(arguments.output)
     output.parent.mkdir(parents=True, exist_ok=True)
+    for name, part in parts.items():
+        output.with_name(name).write_text("\n".join(part) + "\n")
     output.write_text(json.dumps(recipe.to_dict(), indent=1) + "\n")
     for name in ("labels", "modality", "spacing", "patch", "window", "mean", "deviation"):
         print(f"{name}: {getattr(recipe, name)}")
