@@ -133,3 +133,9 @@ def test_a_click_under_an_unknown_label_is_refused(ask, url):
 
 def test_the_uncertainty_strategy_scores_volumes(url):
     assert MONAILabelClient(url).next_sample("uncertainty", {})["id"] == "brain"
+
+
+def test_a_3d_model_does_not_go_from_slice_to_slice(ask, url):
+    response = ask(url, "tis_brain", "brain", anterior=[INSIDE], propagate=True)
+    assert response.status_code == 400
+    assert "answers in 3D as it is" in response.json()["detail"]

@@ -155,3 +155,22 @@ def test_nothing_is_frozen_unless_it_is_said(request_):
 def test_what_cannot_be_frozen_is_refused(value, sentence):
     with pytest.raises(ValueError, match=sentence):
         wire.parse_frozen({"frozen": value}, ["spleen", "liver"])
+
+
+@pytest.mark.parametrize(
+    ("value", "reach"), [(None, 0), (False, 0), ("", 0), ("False", 0), (0, 0), (3, 3), ("12", 12), (4.0, 4)]
+)
+def test_a_mask_goes_on_to_as_many_slices_as_are_asked_for(value, reach):
+    assert wire.parse_reach({"propagate": value}) == reach
+    assert wire.parse_reach({}) == 0
+
+
+@pytest.mark.parametrize("value", [True, "true", "True"])
+def test_true_is_every_slice(value):
+    assert wire.parse_reach({"propagate": value}) > 10**6
+
+
+@pytest.mark.parametrize("value", [-1, "-1", 2.5, "both", [3], {"up": 2}, float("nan")])
+def test_another_reach_is_refused(value):
+    with pytest.raises(ValueError, match="propagate must be true, false or a number of slices"):
+        wire.parse_reach({"propagate": value})

@@ -51,3 +51,10 @@ def test_missing_weights_say_where_they_were_looked_for(monkeypatch, tmp_path):
     monkeypatch.setenv("CLICKSEG_MODEL_DIR", str(tmp_path))
     with pytest.raises(ValueError, match=r"no weights nothing\.pt: neither .*nothing\.pt nor .*nothing\.pt exists"):
         _ = Weights("nothing.pt").recipe
+
+
+def test_clients_offer_to_go_on_from_slice_to_slice_where_a_model_can():
+    offered = {model.name: "propagate" in model.infer(None).info()["config"] for model in select("all")}
+    assert offered["unet2d"]
+    assert offered["unet2d_labels"]
+    assert not any(offers for name, offers in offered.items() if name.startswith("tis"))

@@ -111,3 +111,21 @@ def test_threads_get_the_answers_to_their_own_clicks(structure, datastore):
     with ThreadPoolExecutor(4) as pool:
         together = [read_volume(path)[0] for path, _ in pool.map(structure, requests)]
     assert all(map(np.array_equal, alone, together))
+
+
+def test_a_mask_goes_on_from_slice_to_slice_if_the_request_says_so(structure, named, datastore, cache, weights):
+    image = datastore.get_image_uri("a")
+    session = cache.open(image, weights.current)
+    path, _ = structure({"image": image, "foreground": [[12, 10, 5]], "propagate": True})
+    np.testing.assert_array_equal(read_volume(path)[0], session.predict([Click((12, 10, 5), 1)], reach=12))
+    path, _ = named({"image": image, "liver": [[12, 10, 5]], "propagate": "2"})
+    expected = session.predict_labels({"liver": [(12, 10, 5)]}, weights.label_values, reach=2)
+    np.testing.assert_array_equal(read_volume(path)[0], expected)
+
+
+def test_a_preview_stays_in_its_slice(structure, datastore, cache, weights):
+    image = datastore.get_image_uri("a")
+    found = structure.preview({"image": image, "foreground": [[12, 10, 5], [12, 10, 6]], "propagate": True}, 5)
+    np.testing.assert_array_equal(
+        found.mask, cache.open(image, weights.current).predict([Click((12, 10, 5), 1)])[:, :, 5]
+    )

@@ -27,6 +27,15 @@ def add_predict(commands: Any) -> None:
         help="1 inside (default), 0 outside; for tis the value of a label",
     )
     predict.add_argument("--ras", action="store_true", help="clicks are RAS mm, not voxel indices")
+    predict.add_argument(
+        "--propagate",
+        nargs="?",
+        type=int,
+        const=sys.maxsize,
+        default=0,
+        metavar="N",
+        help="of unet2d: go on from the clicked slices to their neighbours, at most N on either side",
+    )
     predict.add_argument("--method", default="unet2d")
     predict.add_argument("--weights", help="weights file (default: the shipped one)")
     predict.add_argument("--device", default="cpu")
@@ -39,7 +48,7 @@ def _predict(arguments: argparse.Namespace) -> None:
     from ..images import is_nifti, write_mask
     from ..machine import keep_freed_memory, pick_device
     from ..methods import shipped_weights
-    from ..sessions import SessionCache
+    from ..sessions import Session, SessionCache
 
     keep_freed_memory()
     if not is_nifti(arguments.output):
@@ -47,7 +56,12 @@ def _predict(arguments: argparse.Namespace) -> None:
     weights = arguments.weights or shipped_weights(arguments.method)
     session = SessionCache().open(arguments.image, weights, pick_device(arguments.device))
     clicks = [parse_click(text, session.grid, arguments.ras) for text in arguments.click]
-    mask = session.predict(clicks)
+    if isinstance(session, Session):
+        mask = session.predict(clicks, reach=arguments.propagate)
+    elif arguments.propagate:
+        raise ValueError(f"--propagate is for methods that work slice by slice; {arguments.method} answers in 3D")
+    else:
+        mask = session.predict(clicks)
     write_mask(arguments.output, mask, session.grid)
     millilitres = mask.sum() * abs(np.linalg.det(session.grid.affine[:3, :3])) / 1000
     print(f"{arguments.output}: {int(mask.sum())} voxels, {millilitres:.2f} ml")

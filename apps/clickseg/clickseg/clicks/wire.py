@@ -14,6 +14,7 @@ travel the wishes for the reply: `result_extension`, `result_dtype`, `result_com
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -90,6 +91,19 @@ def parse_frozen(request: Mapping[str, Any], labels: Sequence[str]) -> list[str]
     if unknown:
         raise ValueError(f"frozen: unknown label {', '.join(unknown)}; this model knows {', '.join(labels)}")
     return list(value)
+
+
+def parse_reach(request: Mapping[str, Any]) -> int:
+    """How many slices on either side of a clicked one a mask may go on to (`propagate`): none, N, or with true all."""
+    value: Any = request.get("propagate") or False
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            value = json.loads(value.lower())
+    if isinstance(value, bool):
+        return _LARGEST_INDEX if value else 0
+    if not _is_index(value) or value < 0:
+        raise ValueError(f"propagate must be true, false or a number of slices, got {str(value)[:80]!r}")
+    return int(value)
 
 
 def structure_name(request: Mapping[str, Any]) -> str:

@@ -17,6 +17,7 @@ from ..methods import Model
 from ..methods.rescaled import Rescaled
 from ..methods.unet2d import INSIDE, OUTSIDE
 from .open_image import OpenImage, Position
+from .propagate import propagate
 
 
 class Session(OpenImage):
@@ -44,20 +45,22 @@ class Session(OpenImage):
         """Slices know nothing of each other."""
         return position[self.axis] == number
 
-    def predict(self, clicks: Sequence[Click], start: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+    def predict(
+        self, clicks: Sequence[Click], start: NDArray[np.uint8] | None = None, reach: int = 0
+    ) -> NDArray[np.uint8]:
         """Clicks of one structure (label 1 inside, 0 outside; source voxels) -> uint8 mask (X, Y, Z) of 0 and 1.
 
-        Every slice with a click inside is predicted from its own clicks. All others are 0, or as in `start`, a mask
-        (X, Y, Z) of 0 and 1. Raises ValueError for a click outside the image or with another label, or a bad start.
+        Every slice with a click inside is predicted from its own clicks, and up to `reach` slices on either side of it
+        by `propagate`. All others are 0, or as in `start`, a mask (X, Y, Z) of 0 and 1. Raises ValueError for a click
+        outside the image or with another label, or a bad start.
         """
         for click in clicks:
             self.check(click.position)
             if click.label not in (INSIDE, OUTSIDE):
                 raise ValueError(f"click {click.position}: the label is 1 (inside) or 0 (outside), not {click.label}")
         mask = self.new_mask(start, [INSIDE])
-        for number, in_slice in self._by_slice(clicks).items():
-            if any(click.label == INSIDE for click in in_slice):
-                self.slices.view(mask, number)[:] = self._inside(number, in_slice) > 0.5
+        for number, inside in self._answers_to(clicks, reach).items():
+            self.slices.view(mask, number)[:] = inside > 0.5
         return mask
 
     def predict_labels(
@@ -66,6 +69,7 @@ class Session(OpenImage):
         labels: Mapping[str, int],
         frozen: Collection[str] = (),
         start: NDArray[np.uint8] | None = None,
+        reach: int = 0,
     ) -> NDArray[np.uint8]:
         """Clicks by label name, and under "background" -> uint8 label map (X, Y, Z) with the values of `labels`.
 
@@ -76,6 +80,7 @@ class Session(OpenImage):
         Args:
             frozen: names of labels that stay, voxel by voxel, as they are in `start`.
             start: a label map (X, Y, Z) with the values of `labels` that is to be corrected.
+            reach: slices on either side of a clicked one that a label may go on to (`propagate`).
 
         Raises:
             ValueError: an unknown name, a click outside the image, or a start of another shape or with other values.
@@ -94,16 +99,34 @@ class Session(OpenImage):
             others = [position for other, positions in clicks.items() if other != name for position in positions]
             signed = [Click(tuple(position), OUTSIDE) for position in others]
             signed += [Click(tuple(position), INSIDE) for position in clicks[name]]
-            for number, in_slice in self._by_slice(signed).items():
-                if all(click.label == OUTSIDE for click in in_slice):
-                    continue
-                inside = self._inside(number, in_slice)
+            for number, inside in self._answers_to(signed, reach).items():
                 rival = best.setdefault(number, np.full(self.slices.shape, 0.5, np.float32))
                 plane = self.slices.view(mask, number)
                 plane[plane == value] = 0
                 plane[(inside > rival) & ~np.isin(plane, kept_values)] = value
                 best[number] = np.maximum(rival, inside)
         return mask
+
+    def _answers_to(self, clicks: Sequence[Click], reach: int) -> dict[int, NDArray[np.float32]]:
+        """Slice number -> probability (R, A) of being inside, of slices with a click inside and those they reach.
+
+        Between two clicked slices each goes half the way.
+        """
+        by_slice = self._by_slice(clicks)
+        clicked = sorted(number for number, group in by_slice.items() if any(click.label == INSIDE for click in group))
+        answers = {number: self._inside(number, by_slice[number]) for number in clicked}
+
+        def ask(number: int, click: Click) -> NDArray[np.float32]:
+            return self._inside(number, [*by_slice.get(number, []), click])
+
+        for place, number in enumerate(clicked):
+            below = (clicked[place - 1] + number) // 2 if place else -1
+            above = (number + clicked[place + 1]) // 2 if place + 1 < len(clicked) else self.grid.shape[self.axis] - 1
+            down = range(number - 1, max(below, number - 1 - reach), -1)
+            up = range(number + 1, min(above, number + reach) + 1)
+            for numbers in (down, up):
+                answers.update(propagate(answers[number], numbers, ask, self.slices.spacing))
+        return answers
 
     def _by_slice(self, clicks: Sequence[Click]) -> dict[int, list[Click]]:
         """Slice number -> its clicks, in (R, A) index of that slice."""

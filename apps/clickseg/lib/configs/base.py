@@ -15,7 +15,11 @@ from lib.weights import Weights
 
 @dataclass(frozen=True)
 class ServedModel:
-    """One entry of /info. trains: whether it also takes part in training (once per weights file)."""
+    """One entry of /info.
+
+    trains: whether it also takes part in training (once per weights file). slicewise: whether it can go on from slice
+    to slice, which clients then offer among its options.
+    """
 
     name: str
     method: str
@@ -23,10 +27,12 @@ class ServedModel:
     weights: Weights
     description: str
     trains: bool = False
+    slicewise: bool = False
 
     def infer(self, cache: SessionCache) -> ClickInfer:
         """The task that answers its clicks."""
-        return ClickInfer(self.type, self.weights, self.description, cache)
+        options = {"propagate": False} if self.slicewise else {}
+        return ClickInfer(self.type, self.weights, self.description, cache, options)
 
     def trainer(self) -> ClickTrainTask:
         """The task that trains its weights."""

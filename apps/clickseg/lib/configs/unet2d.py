@@ -16,7 +16,7 @@ MODELS = tuple(
     model
     for weights in (ALWAYS, *find_weights("unet2d_*.pt"))
     for model in (
-        ServedModel(weights.name, "unet2d", InferType.DEEPGROW, weights, ONE, trains=True),
-        ServedModel(f"{weights.name}_labels", "unet2d", InferType.DEEPEDIT, weights, SEVERAL),
+        ServedModel(weights.name, "unet2d", InferType.DEEPGROW, weights, ONE, trains=True, slicewise=True),
+        ServedModel(f"{weights.name}_labels", "unet2d", InferType.DEEPEDIT, weights, SEVERAL, slicewise=True),
     )
 )

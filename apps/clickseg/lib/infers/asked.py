@@ -16,10 +16,11 @@ Position = tuple[int, ...]
 
 @dataclass(frozen=True)
 class AskedStructure:
-    """Clicks inside (label 1) and outside (0) of one structure; values: its name -> 1."""
+    """Clicks inside (label 1) and outside (0) of one structure; values: its name -> 1. reach: of propagation."""
 
     clicks: Sequence[Click]
     values: Mapping[str, int]
+    reach: int
 
     @property
     def positions(self) -> list[Position]:
@@ -32,22 +33,26 @@ class AskedStructure:
         return self.values
 
     def where(self, keep: Callable[[Position], bool]) -> AskedStructure:
-        """The same of fewer clicks."""
-        return replace(self, clicks=[click for click in self.clicks if keep(click.position)])
+        """The same of fewer clicks, without propagation."""
+        return replace(self, clicks=[click for click in self.clicks if keep(click.position)], reach=0)
 
     def answer(self, session: Session, start: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
         """The session's mask (X, Y, Z)."""
-        return session.predict(self.clicks, start)
+        return session.predict(self.clicks, start, self.reach)
 
 
 @dataclass(frozen=True)
 class AskedLabels:
-    """Clicks by label name; values: of all labels. frozen: names that stay. measured: names of interest and values."""
+    """Clicks by label name; values: of all labels. frozen: names that stay. measured: names of interest and values.
+
+    reach: of propagation, from slice to slice.
+    """
 
     named: Mapping[str, Sequence[Position]]
     values: Mapping[str, int]
     frozen: Sequence[str]
     measured: Mapping[str, int]
+    reach: int
 
     @property
     def positions(self) -> list[Position]:
@@ -55,9 +60,14 @@ class AskedLabels:
         return [position for group in self.named.values() for position in group]
 
     def where(self, keep: Callable[[Position], bool]) -> AskedLabels:
-        """The same of fewer clicks."""
-        return replace(self, named={name: list(filter(keep, group)) for name, group in self.named.items()})
+        """The same of fewer clicks, without propagation."""
+        named = {name: list(filter(keep, group)) for name, group in self.named.items()}
+        return replace(self, named=named, reach=0)
 
     def answer(self, session: Session | VolumeSession, start: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
-        """The session's label map (X, Y, Z)."""
+        """The session's label map (X, Y, Z). ValueError for propagation by a 3D model."""
+        if isinstance(session, Session):
+            return session.predict_labels(self.named, self.values, self.frozen, start, self.reach)
+        if self.reach:
+            raise ValueError("propagate is for models that work slice by slice; this one answers in 3D as it is")
         return session.predict_labels(self.named, self.values, self.frozen, start)

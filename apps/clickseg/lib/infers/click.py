@@ -32,9 +32,17 @@ class ClickInfer(InferTask):
     Nothing of the stock BasicInferTask's per-click pipeline runs: the session keeps image, code and network.
     """
 
-    def __init__(self, type: InferType, weights: Weights, description: str, cache: SessionCache) -> None:
+    def __init__(
+        self,
+        type: InferType,
+        weights: Weights,
+        description: str,
+        cache: SessionCache,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        config = {"device": device_list(), **(options or {})}
         # Both types declare dimension 3, so that clients send the clicks of all slices every time.
-        super().__init__(type, None, dimension=3, description=description, config={"device": device_list()})
+        super().__init__(type, None, dimension=3, description=description, config=config)
         self.weights = weights
         self.cache = cache
 
@@ -97,11 +105,12 @@ class ClickInfer(InferTask):
         if self.type != InferType.DEEPEDIT:
             values = {wire.structure_name(request): 1}
             wire.parse_frozen(request, list(values))
-            return AskedStructure(wire.parse_structure(request), values)
+            return AskedStructure(wire.parse_structure(request), values, wire.parse_reach(request))
         named = wire.parse_labels(request, list(known), needed=not self.weights.answers_first)
         everything = self.weights.answers_first or request.get("start")
         measured = {name: value for name, value in known.items() if everything or name in named}
-        return AskedLabels(named, known, wire.parse_frozen(request, list(known)), measured)
+        frozen, reach = wire.parse_frozen(request, list(known)), wire.parse_reach(request)
+        return AskedLabels(named, known, frozen, measured, reach)
 
     def _open(self, request: Mapping[str, Any]) -> Session | VolumeSession:
         return self.cache.open(

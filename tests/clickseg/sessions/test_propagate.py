@@ -1,0 +1,142 @@
+"""From slice to slice: on a made structure with a network that floods, and the rules that end it."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+from clickseg.clicks import Click
+from clickseg.geometry import Grid
+from clickseg.methods import Model, Segmenter, UNet2dRecipe
+from clickseg.sessions import Session
+from clickseg.sessions.propagate import propagate
+
+LABELS = {"liver": 1, "spleen": 2}
+
+
+class FloodFill(Segmenter):
+    """Inside is whatever is bright and connected to a click inside, and not what is connected to one outside."""
+
+    dimension = 2
+
+    def encode(self, image):
+        return image
+
+    def decode(self, code, clicks, previous=None):
+        inside = torch.zeros_like(code)
+        pieces, _ = ndimage.label(code[0, 0] > 50)
+        for i, j, label in sorted(clicks[0].tolist(), key=lambda row: -row[2]):
+            if pieces[i, j]:
+                inside[0, 0][torch.from_numpy(pieces == pieces[i, j])] = label
+        return torch.cat([1 - inside, inside], dim=1) * 9
+
+
+def cone(shape=(40, 36, 20), radius=lambda z: 8 - abs(z - 9)):
+    """A bright double cone along the last axis, widest at z = 9; its truth."""
+    x, y, z = np.indices(shape)
+    return (x - 18) ** 2 + (y - 17) ** 2 <= np.maximum(np.vectorize(radius)(z), -1) * np.abs(np.vectorize(radius)(z))
+
+
+def session(truth, affine=None):
+    affine = np.eye(4) if affine is None else affine
+    recipe = UNet2dRecipe(labels=LABELS, spacing=1.0, width=1)
+    return Session((truth * 100).astype(np.int16), Grid(truth.shape, affine), Model(FloodFill(), recipe), "cpu")
+
+
+def test_one_click_gives_the_whole_structure():
+    truth = cone()
+    mask = session(truth).predict([Click((18, 17, 9), 1)], reach=100)
+    assert 2 * (mask & truth).sum() / (mask.sum() + truth.sum()) > 0.97
+    assert not mask[:, :, 0].any()
+
+
+def test_it_goes_no_further_than_asked_and_nowhere_unasked():
+    truth = cone()
+    for reach in (0, 1, 3):
+        mask = session(truth).predict([Click((18, 17, 9), 1)], reach=reach)
+        assert np.flatnonzero(mask.any((0, 1))).tolist() == list(range(9 - reach, 9 + reach + 1))
+
+
+def test_slices_are_counted_along_the_patient_whatever_the_axis():
+    truth = cone()
+    turned = np.array([[0, 0, 1.0, 0], [1.0, 0, 0, 0], [0, -1.0, 0, 0], [0, 0, 0, 1]])  # (y, z, x) <- voxel axes
+    volume = np.transpose(truth, (1, 2, 0))
+    mask = session(volume, turned).predict([Click((17, 9, 18), 1)], reach=100)
+    upright = session(truth).predict([Click((18, 17, 9), 1)], reach=100)
+    np.testing.assert_array_equal(np.transpose(mask, (2, 0, 1)), upright)
+
+
+def test_a_structure_that_leaves_its_place_has_ended():
+    truth = cone()
+    truth[:, :, 12:] = np.roll(truth[:, :, 12:], 17, axis=0)  # the mask of slice 11 has nothing under it in slice 12
+    mask = session(truth).predict([Click((18, 17, 9), 1)], reach=100)
+    assert np.flatnonzero(mask.any((0, 1))).max() == 11
+
+
+def test_a_mask_that_runs_out_into_its_surroundings_is_not_taken():
+    truth = cone()
+    truth[:, :, 12] = True
+    mask = session(truth).predict([Click((18, 17, 9), 1)], reach=100)
+    assert np.flatnonzero(mask.any((0, 1))).max() == 11
+
+
+def test_only_the_parts_that_touch_the_last_mask_count():
+    last = np.zeros((20, 20), np.float32)
+    last[5:10, 5:10] = 1
+    answer = last.copy()
+    answer[15:18, 15:18] = 1
+    ((number, inside),) = propagate(last, [4], lambda *_: answer, (1.0, 1.0))
+    assert number == 4
+    np.testing.assert_array_equal(inside, last)
+
+
+def test_the_next_click_is_the_innermost_point_in_mm():
+    last = np.zeros((30, 30), np.float32)
+    last[2:9, 5:26] = 1  # 7 x 21 pixels
+    last[20:27, 5:8] = 1
+    asked = []
+    list(propagate(last, [1], lambda number, click: asked.append((number, click)) or last, (3.0, 1.0)))
+    ((number, click),) = asked
+    assert (number, click.label, click.position[0]) == (1, 1, 5)
+
+
+def test_two_clicked_slices_meet_half_way_and_keep_their_own_answers():
+    truth = cone()
+    opened = session(truth)
+    clicks = [Click((18, 17, 6), 1), Click((18, 17, 12), 1), Click((18, 17, 9), 0)]
+    mask = opened.predict(clicks, reach=100)
+    alone = opened.predict(clicks)
+    for number in (6, 12):
+        np.testing.assert_array_equal(mask[:, :, number], alone[:, :, number])
+    assert not mask[:, :, 9].any(), "the click outside there holds"
+    assert mask[:, :, 8].any()
+    assert mask[:, :, 10].any()
+
+
+def test_labels_go_on_each_for_itself_and_share_no_voxel():
+    liver = cone((48, 36, 20))
+    spleen = np.roll(liver, 19, axis=0)
+    opened = session(liver | spleen)
+    mask = opened.predict_labels({"liver": [(18, 17, 9)], "spleen": [(37, 17, 9)]}, LABELS, reach=100)
+    for value, truth in ((1, liver), (2, spleen)):
+        found = mask == value
+        assert 2 * (found & truth).sum() / (found.sum() + truth.sum()) > 0.95
+
+
+def test_a_start_stays_where_the_structure_does_not_reach():
+    truth = cone()
+    start = np.zeros(truth.shape, np.uint8)
+    start[2:4, 2:4, :] = 1
+    mask = session(truth).predict([Click((18, 17, 9), 1)], start, reach=2)
+    assert mask[2, 2, 0] == 1
+    assert mask[2, 2, 9] == 0
+
+
+@pytest.mark.parametrize("reach", [1, 100])
+def test_a_rebuilt_session_goes_the_same_way(reach):
+    truth = cone()
+    opened = session(truth)
+    first = opened.predict([Click((18, 17, 9), 1)], reach=reach)
+    opened.predict([Click((18, 17, 4), 1)], reach=reach)
+    np.testing.assert_array_equal(opened.predict([Click((18, 17, 9), 1)], reach=reach), first)
+    np.testing.assert_array_equal(session(truth).predict([Click((18, 17, 9), 1)], reach=reach), first)
