@@ -1,3 +1,5 @@
+import queue
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
@@ -28,6 +30,8 @@ class App(CarefulRequests, Stock):
         self._strategies = {"random": None, "first": None}
         self._scoring_methods = {}
         self.asked = None
+        self.read = queue.Queue()
+        self.cache = SimpleNamespace(read=lambda *given: self.read.put(given))
 
     def answer(self, request):
         self.asked = request
@@ -121,6 +125,26 @@ def test_an_unknown_strategy_is_not_found_and_none_is_random(app):
     status, sentence = refusal(app.next_sample, {"strategy": "wisdom"})
     assert status == 404
     assert "known: random, first" in sentence
+
+
+def test_the_image_that_is_proposed_next_is_read_ahead_of_its_first_click(app):
+    app.next_sample({})
+    assert app.read.get(timeout=10) == ("/studies/case.nii.gz", None)
+
+
+def test_an_image_that_cannot_be_read_ahead_is_proposed_all_the_same(app, caplog):
+    def broken(*given):
+        app.read.put(given)
+        raise ValueError("truncated")
+
+    app.cache = SimpleNamespace(read=broken)
+    with caplog.at_level("INFO"):
+        assert app.next_sample({})["id"] == "case"
+        app.read.get(timeout=10)
+        for thread in threading.enumerate():
+            if thread is not threading.current_thread() and thread.daemon and "_read_ahead" in thread.name:
+                thread.join(10)
+    assert "not read ahead: truncated" in caplog.text
 
 
 def test_whole_slide_requests_are_refused(app):

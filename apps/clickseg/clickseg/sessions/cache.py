@@ -90,11 +90,18 @@ class SessionCache:
         weights_key = (file_identity(weights), str(device))
         return self._sessions.get((image_key, *weights_key), lambda: self._open(image, weights, device, image_key))
 
+    def read(self, image: Path | str, identity: str | None = None) -> None:
+        """Read an image ahead of its first click. Raises ValueError as `open`."""
+        self._image(image, identity if identity is not None else file_identity(image))
+
+    def _image(self, image: Path | str, key: Hashable) -> _Image:
+        return self._images.get(key, lambda: _Image(*read_volume(image)))
+
     def _open(
         self, image: Path | str, weights: Path | str, device: torch.device | str, image_key: Hashable
     ) -> Session | VolumeSession:
         model = self._models.get((file_identity(weights), str(device)), lambda: load_model(weights, device))
-        opened = self._images.get(image_key, lambda: _Image(*read_volume(image)))
+        opened = self._image(image, image_key)
         kind = Session if model.segmenter.dimension == 2 else VolumeSession
         return kind(opened.volume, opened.grid, model, device)
 

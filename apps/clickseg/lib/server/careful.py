@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
+import threading
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from pathlib import Path
@@ -95,12 +96,22 @@ class CarefulRequests:
         name = request.get("strategy") or "random"
         strategy = self._known(self._strategies, "strategy", name)
         result = super().next_sample({**request, "strategy": name})
+        if result.get("id"):
+            threading.Thread(target=self._read_ahead, args=(result["id"],), daemon=True).start()
         scoring = getattr(strategy, "scoring", None)
         if self._server_mode and scoring in self._scoring_methods:
             running, _ = AsyncTask.status("scoring", check_if_running=True)
             if not running and self._scoring_methods[scoring].waiting(self.datastore()):
                 self.async_scoring(scoring)
         return result
+
+    def _read_ahead(self, image: str) -> None:
+        """Whoever asked for this image will click on it: the first click need not wait for the disk."""
+        try:
+            located = self._located({"image": image}, self.datastore())
+            self.cache.read(located["image"], located["identity"])
+        except (ValueError, HTTPException) as error:
+            logger.info("not read ahead: %s", error)  # who clicks on it is told why
 
     def scoring(self, request: Mapping[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
         """As MONAILabelApp.scoring."""
