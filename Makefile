@@ -18,10 +18,11 @@ BIN := $(VENV)/bin
 IN_VENV = PATH="$$(cd "$(BIN)" && pwd):$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test lint format clean
+.PHONY: help install serve demo-ohif test lint format clean
 
 help:
 	@echo "make serve   serve the app on 127.0.0.1 (ARGS=\"--studies DIR --port N\")"
+	@echo "make demo-ohif  OHIF, a DICOM archive (Orthanc) and the app, all on this machine"
 	@echo "make test    run the tests (ARGS=\"-m slow\", ARGS=\"tests/clickseg -k clicks\")"
 	@echo "make lint    ruff, mypy and the import contracts"
 	@echo "make format  let ruff put the formatting right"
@@ -29,6 +30,9 @@ help:
 
 serve: $(VENV)/.installed
 	$(IN_VENV) "$(BIN)/clickseg" serve $(ARGS)
+
+demo-ohif: $(VENV)/.installed
+	$(IN_VENV) "$(BIN)/clickseg" demo-ohif $(ARGS)
 
 test: $(VENV)/.installed-dev
 	$(IN_VENV) "$(BIN)/python" -m pytest $(ARGS)

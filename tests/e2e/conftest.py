@@ -4,22 +4,16 @@ import contextlib
 import io
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import nrrd
-import numpy as np
-import pydicom
 import pytest
 import requests
-from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
-ORTHANC_DICOMWEB = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
+from clickseg.archive import PLUGIN, orthanc, store
 
 
 def any_free_port():
@@ -54,28 +48,13 @@ def run(command, url, log, **options):
 @pytest.fixture(scope="session")
 def archive():
     """archive(folder, instances): the url of a DICOM server on the loopback interface that holds these DICOM files."""
-    if not ORTHANC_DICOMWEB.exists():
+    if not PLUGIN.exists():
         pytest.skip("Orthanc's DICOMweb plugin is not installed")
 
     @contextlib.contextmanager
     def archive(folder, instances):
-        port = any_free_port()
-        url = f"http://127.0.0.1:{port}"
-        settings = {
-            "HttpPort": port,
-            "DicomServerEnabled": False,
-            "RemoteAccessAllowed": False,
-            "AuthenticationEnabled": False,
-            "StorageDirectory": str(folder / "archive"),
-            "IndexDirectory": str(folder / "archive"),
-            "Plugins": [str(ORTHANC_DICOMWEB)],
-            "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
-        }
-        (folder / "orthanc.json").write_text(json.dumps(settings))
-        program = shutil.which("Orthanc", path="/usr/sbin:/usr/bin")
-        with run([program, str(folder / "orthanc.json")], f"{url}/system", folder / "orthanc.log"):
-            for content in instances:
-                requests.post(f"{url}/instances", data=content, timeout=60).raise_for_status()
+        with orthanc(folder / "archive", any_free_port()) as url:
+            store(url, instances)
             yield url
 
     return archive
@@ -129,40 +108,3 @@ def mask_in():
         return nrrd.read_data(header, file), header
 
     return mask_in
-
-
-def dicom_slice(volume, number, spacing, origin, study, series):
-    """One axial CT slice as a DICOM file, columns to the patient's left and rows to the back, as DICOM likes it."""
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = CTImageStorage, generate_uid()
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    data = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
-    data.is_little_endian, data.is_implicit_VR = True, False
-    data.SOPClassUID, data.SOPInstanceUID = CTImageStorage, meta.MediaStorageSOPInstanceUID
-    data.StudyInstanceUID, data.SeriesInstanceUID, data.FrameOfReferenceUID = study, series, study
-    data.Modality, data.PatientName, data.PatientID, data.StudyID = "CT", "Nobody", "0", "1"
-    data.PatientBirthDate = data.PatientSex = data.AccessionNumber = data.ReferringPhysicianName = ""
-    data.StudyDate, data.StudyTime, data.SeriesNumber, data.InstanceNumber = "20240101", "120000", 1, number + 1
-    data.Rows, data.Columns = volume.shape[1], volume.shape[0]
-    data.PixelSpacing, data.SliceThickness = [spacing[1], spacing[0]], spacing[2]
-    data.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
-    data.ImagePositionPatient = [origin[0], origin[1], origin[2] + number * spacing[2]]
-    data.SamplesPerPixel, data.PhotometricInterpretation, data.PixelRepresentation = 1, "MONOCHROME2", 1
-    data.BitsAllocated, data.BitsStored, data.HighBit = 16, 16, 15
-    data.RescaleIntercept, data.RescaleSlope = 0, 1
-    data.WindowCenter, data.WindowWidth = 60, 400
-    data.PixelData = np.ascontiguousarray(volume[:, :, number].T).tobytes()
-    buffer = io.BytesIO()
-    pydicom.dcmwrite(buffer, data, write_like_original=False)
-    return buffer.getvalue()
-
-
-@pytest.fixture(scope="session")
-def dicom_series():
-    """dicom_series(volume (X, Y, Z) in LPS order, spacing, origin in mm): the files of a study with one CT series."""
-
-    def series(volume, spacing, origin=(0.0, 0.0, 0.0)):
-        uids = generate_uid(), generate_uid()
-        return [dicom_slice(volume, number, spacing, origin, *uids) for number in range(volume.shape[2])]
-
-    return series

@@ -13,6 +13,7 @@ from monailabel.client import MONAILabelClient
 from clickseg.clicks import Click
 from clickseg.geometry import LPS_TO_RAS, Grid
 from clickseg.methods import load_model
+from clickseg.phantom.dicom import dicom_series
 from clickseg.sessions import Session
 
 pytestmark = pytest.mark.orthanc
@@ -28,7 +29,7 @@ def volume():
 
 
 @pytest.fixture(scope="module")
-def instances(dicom_series, volume):
+def instances(volume):
     """A study with one series: its DICOM files."""
     return dicom_series(volume, SPACING, ORIGIN)
 

@@ -11,6 +11,7 @@ import pytest
 from scipy import ndimage
 
 from clickseg.phantom import LABELS, phantom
+from clickseg.phantom.dicom import dicom_series
 
 pytestmark = [pytest.mark.orthanc, pytest.mark.chromium]
 
@@ -43,7 +44,7 @@ def kidney():
 
 
 @pytest.fixture(scope="module")
-def page(kidney, dicom_series, archive, serve, tmp_path_factory):
+def page(kidney, archive, serve, tmp_path_factory):
     """OHIF with the study open, connected to our server."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     folder = tmp_path_factory.mktemp("ohif")

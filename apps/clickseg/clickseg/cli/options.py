@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 DOWNLOAD_HELP = "fetch --data first: DIR/Task09_Spleen, or another task of the Medical Segmentation Decathlon"
 
 
@@ -11,3 +14,17 @@ def parse_numbers(text: str, option: str) -> tuple[int, ...]:
         return tuple(int(number) for number in text.split(","))
     except ValueError as error:
         raise ValueError(f"{option}: {text!r} is not a list of whole numbers such as 1,2,5") from error
+
+
+def app_folder() -> Path:
+    """The MONAI Label app that this library lies in. ValueError for an installation without it."""
+    app = Path(__file__).resolve().parents[2]
+    if not (app / "main.py").exists():
+        raise ValueError("the server app is not beside the library: run from a clone of the project (pip install -e .)")
+    return app
+
+
+def server_command(studies: str, host: str, port: int) -> list[str]:
+    """What starts MONAI Label's server with this app. ValueError as `app_folder`."""
+    command = [sys.executable, "-m", "monailabel.main", "start_server", "--app", str(app_folder())]
+    return [*command, "--studies", studies, "--host", host, "--port", str(port)]

@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .options import server_command
+
 if TYPE_CHECKING:  # torch and monai take seconds to import: help and mistakes are answered without them
     from ..clicks import Click
     from ..geometry import Grid
@@ -171,7 +173,6 @@ def add_serve(commands: Any) -> None:
 def _serve(arguments: argparse.Namespace) -> None:
     from ..phantom import write_phantoms
 
-    app = app_folder()
     studies = arguments.studies
     if studies is None:
         folder = Path.home() / ".local" / "share" / "clickseg" / "phantom"
@@ -179,18 +180,9 @@ def _serve(arguments: argparse.Namespace) -> None:
         studies = str(folder / "imagesTr")
     elif not studies.startswith(("http://", "https://")) and not Path(studies).is_dir():
         raise ValueError(f"--studies: no folder {studies} (a folder of images, or the URL of a DICOMweb server)")
-    command = [sys.executable, "-m", "monailabel.main", "start_server", "--app", str(app), "--studies", studies]
-    command += ["--host", arguments.host, "--port", str(arguments.port)]
+    command = server_command(studies, arguments.host, arguments.port)
     for pair in arguments.conf or []:
         command += ["--conf", *pair]
     print(f"clickseg: serving {studies} on http://{arguments.host}:{arguments.port}/ (OHIF: /ohif/)", flush=True)
     os.environ.setdefault("MONAI_LABEL_TRACKING_ENABLED", "false")
     os.execv(sys.executable, command)
-
-
-def app_folder() -> Path:
-    """The MONAI Label app that this library lies in. ValueError for an installation without it."""
-    app = Path(__file__).resolve().parents[2]
-    if not (app / "main.py").exists():
-        raise ValueError("the server app is not beside the library: run from a clone of the project (pip install -e .)")
-    return app

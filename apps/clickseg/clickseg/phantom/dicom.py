@@ -1,0 +1,63 @@
+"""A volume as the files of a DICOM study, as scanners write them."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+
+from .make import Phantom
+
+Vector = tuple[float, float, float]
+
+
+def dicom_series(
+    volume: NDArray[np.integer], spacing: Vector, origin: Vector = (0.0, 0.0, 0.0), uids: tuple[str, str] | None = None
+) -> list[bytes]:
+    """A study of one CT series, a file for each slice along the last axis.
+
+    volume: (X, Y, Z) HU in LPS order. spacing: mm. origin: LPS mm of the first voxel. uids: of study and series.
+    """
+    study, series = uids or (generate_uid(), generate_uid())
+    return [_slice(volume, number, spacing, origin, study, series) for number in range(volume.shape[2])]
+
+
+def phantom_series(patient: Phantom, seed: int) -> list[bytes]:
+    """A phantom as DICOM; one seed has the same study and series UID every time."""
+    volume = np.flip(patient.image, (0, 1))  # RAS -> LPS
+    corner = patient.affine @ [patient.image.shape[0] - 1, patient.image.shape[1] - 1, 0, 1]
+    x, y, z = (float(value) for value in corner[:3])
+    a, b, c = (float(step) for step in np.abs(np.diag(patient.affine)[:3]))
+    study, series = (str(generate_uid(entropy_srcs=["clickseg phantom", part, str(seed)])) for part in ("1", "2"))
+    return dicom_series(volume, (a, b, c), (-x, -y, z), (study, series))
+
+
+def _slice(volume: NDArray[np.integer], number: int, spacing: Vector, origin: Vector, study: str, series: str) -> bytes:
+    """One axial slice, columns to the patient's left and rows to the back, as DICOM likes it."""
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = CTImageStorage
+    meta.MediaStorageSOPInstanceUID = generate_uid(entropy_srcs=[series, str(number)])
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    data = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
+    data.is_little_endian, data.is_implicit_VR = True, False
+    data.SOPClassUID, data.SOPInstanceUID = CTImageStorage, meta.MediaStorageSOPInstanceUID
+    data.StudyInstanceUID, data.SeriesInstanceUID, data.FrameOfReferenceUID = study, series, study
+    data.Modality, data.PatientName, data.PatientID, data.StudyID = "CT", "Nobody", "0", "1"
+    data.PatientBirthDate = data.PatientSex = data.AccessionNumber = data.ReferringPhysicianName = ""
+    data.StudyDate, data.StudyTime, data.SeriesNumber, data.InstanceNumber = "20240101", "120000", 1, number + 1
+    data.Rows, data.Columns = volume.shape[1], volume.shape[0]
+    data.PixelSpacing, data.SliceThickness = [spacing[1], spacing[0]], spacing[2]
+    data.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+    data.ImagePositionPatient = [origin[0], origin[1], origin[2] + number * spacing[2]]
+    data.SamplesPerPixel, data.PhotometricInterpretation, data.PixelRepresentation = 1, "MONOCHROME2", 1
+    data.BitsAllocated, data.BitsStored, data.HighBit = 16, 16, 15
+    data.RescaleIntercept, data.RescaleSlope = 0, 1
+    data.WindowCenter, data.WindowWidth = 60, 400
+    data.PixelData = np.ascontiguousarray(volume[:, :, number].T).astype(np.int16).tobytes()
+    buffer = io.BytesIO()
+    pydicom.dcmwrite(buffer, data, write_like_original=False)
+    return buffer.getvalue()
