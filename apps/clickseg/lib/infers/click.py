@@ -98,7 +98,8 @@ class ClickInfer(InferTask):
         if not 0 <= number < session.grid.shape[session.axis]:
             raise ValueError(f"there is no slice {number}; the image has {session.grid.shape[session.axis]}")
         mask = asked.where(lambda position: session.depends(number, position)).answer(session)
-        return Slice(session.axis, number, mask.take(number, session.axis), {"background": 0, **asked.values})
+        plane = mask[(slice(None),) * session.axis + (number,)]  # a view: `take` would copy the volume first
+        return Slice(session.axis, number, plane, {"background": 0, **asked.values})
 
     def _read(self, request: Mapping[str, Any]) -> AskedStructure | AskedLabels:
         known = self.weights.label_values  # of both types: it says what is wrong with the weights, if anything is
