@@ -162,10 +162,9 @@ def network_alone(image: Path, around: Surroundings) -> float:
     header = nib.load(image)
     model, slices = load_model(weights(around.folder)), AxialSlices(Grid(header.shape, header.affine))
     shape = [n + -n % UNet.divisor for n in resized_shape(slices.shape, slices.spacing, model.recipe.spacing)]
-    channels = 3 + model.recipe.feedback
-    x = torch.randn(1, channels, *shape, generator=torch.Generator().manual_seed(0)).to(
-        memory_format=torch.channels_last
-    )
+    channels = next(model.segmenter.network.parameters()).shape[1]
+    x = torch.randn(1, channels, *shape, generator=torch.Generator().manual_seed(0))
+    x = x.to(memory_format=torch.channels_last)
     seconds = []
     with torch.inference_mode(), half_precision("cpu"):
         for _ in range(1 + FLOOR_REPEATS):

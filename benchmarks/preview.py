@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import json
 import os
 import tempfile
 import threading
@@ -27,6 +26,7 @@ import requests
 from click_latency import machine, network_alone, positions, say
 from clickseg.client import PreviewClient
 from clickseg.phantom import write_phantoms
+from publish import publish
 from servers import ROOT, Surroundings, monai_label
 
 SHAPES = ((512, 512, 100), (512, 512, 300))
@@ -105,7 +105,7 @@ def markdown(report: Mapping[str, Any]) -> str:
         numbers = row["network_s"], row["preview"]["median_s"], row["preview"]["p95_s"], wanted, row["info"]["p95_s"]
         cells = [" x ".join(map(str, row["shape"])), *(f"{1000 * seconds:.0f}" for seconds in numbers)]
         lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines)
 
 
 def main() -> None:
@@ -124,10 +124,7 @@ def main() -> None:
         shapes = QUICK if options.quick else SHAPES
         report["rows"] = [measure(shape, options.previews, around, options.cache) for shape in shapes]
     report["previews"] = options.previews
-    options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / "preview.json").write_text(json.dumps(report, indent=2) + "\n")
-    (options.output / "preview.md").write_text(markdown(report))
-    print(markdown(report))
+    publish("preview", markdown(report), report, options.output)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ The click is the innermost point of the organ there.
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,13 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from clickseg.clicks import Click
-from clickseg.clicks.users import euclidean_depth
+from clickseg.clicks.users import innermost
 from clickseg.datasets import CaseFolder, read_ids
 from clickseg.images import read_volume
 from clickseg.methods import load_model, shipped_weights
 from clickseg.metrics import dice
 from clickseg.sessions import Session, SessionCache
+from publish import publish
 
 
 def first_click(session: Session, truth: NDArray[np.bool_]) -> Click:
@@ -30,10 +30,8 @@ def first_click(session: Session, truth: NDArray[np.bool_]) -> Click:
     slices = session.slices
     count = truth.shape[slices.axis]
     number = int(np.argmax([slices.view(truth, index).sum() for index in range(count)]))
-    depth = euclidean_depth(np.ascontiguousarray(slices.view(truth, number)), slices.spacing)
-    right, front = np.unravel_index(depth.argmax(), depth.shape)
     where = np.zeros(truth.shape, bool)
-    slices.view(where, number)[right, front] = True
+    slices.view(where, number)[innermost(np.ascontiguousarray(slices.view(truth, number)), slices.spacing)] = True
     i, j, k = (int(index) for index in np.argwhere(where)[0])
     return Click((i, j, k), 1)
 
@@ -62,7 +60,7 @@ def markdown(report: dict[str, Any]) -> str:
         each = ", ".join(f"{value:.3f}" for value in dices)
         lines.append(f"| {name} | **{np.mean(dices):.3f}** | {each} | {' | '.join(map(str, sums))} |")
     head = f"One click in the largest slice of each organ, {report['weights']}, {', '.join(report['cases'])}."
-    return "\n".join(["# Propagation", "", head, "", *lines]) + "\n"
+    return "\n".join(["# Propagation", "", head, "", *lines])
 
 
 def main() -> None:
@@ -92,10 +90,7 @@ def main() -> None:
         "cases": [case.id for case in folder.cases],
         "organs": organs,
     }
-    options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / "propagation.json").write_text(json.dumps(report, indent=1) + "\n")
-    (options.output / "propagation.md").write_text(markdown(report))
-    print(markdown(report))
+    publish("propagation", markdown(report), report, options.output)
 
 
 if __name__ == "__main__":

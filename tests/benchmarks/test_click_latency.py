@@ -1,7 +1,5 @@
 import importlib
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -23,14 +21,10 @@ def servers(repository, monkeypatch):
     return importlib.import_module("servers")
 
 
-def test_a_quick_run_times_a_click_through_the_real_server(repository, tmp_path):
+def test_a_quick_run_times_a_click_through_the_real_server(run_benchmark, tmp_path):
     """About 20 s, of which the server takes 15 to start (minutes on a busy machine)."""
-    script = [sys.executable, str(repository / "benchmarks/click_latency.py"), "--quick", "--date", "1999-12-31"]
-    folders = ["--output", str(tmp_path / "results"), "--cache", str(tmp_path / "cache")]
-    environment = {**os.environ, "PYTHONPATH": str(repository / "apps/clickseg")}
-    done = subprocess.run(script + folders, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    report = json.loads((tmp_path / "results/click_latency.json").read_text())
+    results = run_benchmark("click_latency.py", "--quick", "--date", "1999-12-31", "--cache", tmp_path / "cache")
+    report = json.loads((results / "click_latency.json").read_text())
     (row,) = report["rows"]
     assert (row["app"], row["model"], len(row["warm_s"])) == ("clickseg", "unet2d", 1)
     assert row["reply_bytes"] > 64 * 64 * 16  # raw voxels and a header
@@ -39,7 +33,7 @@ def test_a_quick_run_times_a_click_through_the_real_server(repository, tmp_path)
     assert row["median_s"] > 0
     assert min(report["floor"].values()) > 0
     assert report["machine"]["date"] == "1999-12-31"
-    assert "| unet2d (clickseg) |" in (tmp_path / "results/click_latency.md").read_text()
+    assert "| unet2d (clickseg) |" in (results / "click_latency.md").read_text()
 
 
 def test_a_server_that_ends_is_reported_with_the_end_of_its_log(servers, tmp_path):

@@ -12,8 +12,11 @@ import time
 import nrrd
 import pytest
 import requests
+import torch
 
 from clickseg.archive import PLUGIN, orthanc, store
+from clickseg.methods import METHODS, save_weights
+from clickseg.methods.tis import TisRecipe
 
 
 def any_free_port():
@@ -43,6 +46,24 @@ def run(command, url, log, **options):
     finally:
         process.terminate()
         process.wait(60)
+
+
+@pytest.fixture(scope="session")
+def free_port():
+    """free_port(): one of the loopback interface that nobody listens on."""
+    return any_free_port
+
+
+@pytest.fixture(scope="session")
+def tiny_tis_weights():
+    """tiny_tis_weights(path, labels, modality): weights of `tis` that answer at once."""
+
+    def write(path, labels, modality):
+        torch.manual_seed(0)
+        recipe = TisRecipe(labels=labels, modality=modality, patch=(16, 16, 16), width=4, tokens=8, heads=2, layers=2)
+        save_weights(path, METHODS["tis"].build(recipe), recipe)
+
+    return write
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -29,14 +28,8 @@ def installed():
 
 
 @pytest.fixture
-def port():
+def port(free_port):
     return free_port()
-
-
-def free_port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
 
 
 def answers(url):
@@ -46,7 +39,7 @@ def answers(url):
         return False
 
 
-def test_a_study_can_be_clicked_on_and_an_interrupt_ends_everything(tmp_path):
+def test_a_study_can_be_clicked_on_and_an_interrupt_ends_everything(tmp_path, free_port):
     series = phantom_series(phantom(seed=0, shape=(64, 64, 24)), seed=0)
     (tmp_path / "dicom").mkdir()
     for number, content in enumerate(series):

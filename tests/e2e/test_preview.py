@@ -6,13 +6,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 import requests
-import torch
 
 from clickseg import cli
 from clickseg.clicks import Click
 from clickseg.client import PreviewClient
-from clickseg.methods import METHODS, save_weights
-from clickseg.methods.tis import TisRecipe
 from clickseg.sessions import SessionCache
 
 SHAPE = (20, 32, 28)
@@ -23,16 +20,14 @@ NAMED = {"spleen": [[9, 16, 14]], "liver": [[4, 16, 6], [4, 9, 6]], "background"
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory, tiny_weights):
+def folder(tmp_path_factory, tiny_weights, tiny_tis_weights):
     folder = tmp_path_factory.mktemp("preview")
     (folder / "studies").mkdir()
     (folder / "model").mkdir()
     volume = np.random.default_rng(0).normal(50, 80, SHAPE).astype(np.int16)
     nib.save(nib.Nifti1Image(volume, TURNED), folder / "studies/study.nii.gz")
     tiny_weights(folder / "model/unet2d.pt", LABELS)
-    torch.manual_seed(0)
-    recipe = TisRecipe(labels=LABELS, modality="CT", patch=(16, 16, 16), width=4, tokens=8, heads=2, layers=2)
-    save_weights(folder / "model/tis_abdomen.pt", METHODS["tis"].build(recipe), recipe)
+    tiny_tis_weights(folder / "model/tis_abdomen.pt", LABELS, "CT")
     return folder
 
 

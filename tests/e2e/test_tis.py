@@ -4,11 +4,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 import requests
-import torch
 from monailabel.client import MONAILabelClient
 
-from clickseg.methods import METHODS, save_weights
-from clickseg.methods.tis import TisRecipe
 from clickseg.sessions import SessionCache
 
 LABELS = {"anterior": 1, "posterior": 3}  # with a gap, which clients must not see
@@ -17,15 +14,13 @@ INSIDE, OTHER = [9, 12, 7], [4, 5, 6]
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(tmp_path_factory, tiny_tis_weights):
     folder = tmp_path_factory.mktemp("tis")
     (folder / "studies").mkdir()
     (folder / "model").mkdir()
     volume = np.random.default_rng(0).normal(500, 80, (20, 24, 16)).astype(np.int16)
     nib.save(nib.Nifti1Image(volume, np.diag([-1.0, 1.0, 1.5, 1.0])), folder / "studies/brain.nii.gz")
-    torch.manual_seed(0)
-    recipe = TisRecipe(labels=LABELS, modality="MR", patch=(16, 16, 16), width=4, tokens=8, heads=2, layers=2)
-    save_weights(folder / "model/tis_brain.pt", METHODS["tis"].build(recipe), recipe)
+    tiny_tis_weights(folder / "model/tis_brain.pt", LABELS, "MR")
     return folder
 
 

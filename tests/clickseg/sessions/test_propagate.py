@@ -2,33 +2,11 @@
 
 import numpy as np
 import pytest
-import torch
-from scipy import ndimage
 
 from clickseg.clicks import Click
-from clickseg.geometry import Grid
-from clickseg.methods import Model, Segmenter, UNet2dRecipe
-from clickseg.sessions import Session
 from clickseg.sessions.propagate import propagate
 
 LABELS = {"liver": 1, "spleen": 2}
-
-
-class FloodFill(Segmenter):
-    """Inside is whatever is bright and connected to a click inside, and not what is connected to one outside."""
-
-    dimension = 2
-
-    def encode(self, image):
-        return image
-
-    def decode(self, code, clicks, previous=None):
-        inside = torch.zeros_like(code)
-        pieces, _ = ndimage.label(code[0, 0] > 50)
-        for i, j, label in sorted(clicks[0].tolist(), key=lambda row: -row[2]):
-            if pieces[i, j]:
-                inside[0, 0][torch.from_numpy(pieces == pieces[i, j])] = label
-        return torch.cat([1 - inside, inside], dim=1) * 9
 
 
 def cone(shape=(40, 36, 20), radius=lambda z: 8 - abs(z - 9)):
@@ -37,27 +15,29 @@ def cone(shape=(40, 36, 20), radius=lambda z: 8 - abs(z - 9)):
     return (x - 18) ** 2 + (y - 17) ** 2 <= np.maximum(np.vectorize(radius)(z), -1) * np.abs(np.vectorize(radius)(z))
 
 
-def session(truth, affine=None):
-    affine = np.eye(4) if affine is None else affine
-    recipe = UNet2dRecipe(labels=LABELS, spacing=1.0, width=1)
-    return Session((truth * 100).astype(np.int16), Grid(truth.shape, affine), Model(FloodFill(), recipe), "cpu")
+@pytest.fixture
+def session(flooded):
+    def session(truth, affine=None):
+        return flooded((truth * 100).astype(np.int16), np.eye(4) if affine is None else affine, spacing=1.0)
+
+    return session
 
 
-def test_one_click_gives_the_whole_structure():
+def test_one_click_gives_the_whole_structure(session):
     truth = cone()
     mask = session(truth).predict([Click((18, 17, 9), 1)], reach=100)
     assert 2 * (mask & truth).sum() / (mask.sum() + truth.sum()) > 0.97
     assert not mask[:, :, 0].any()
 
 
-def test_it_goes_no_further_than_asked_and_nowhere_unasked():
+def test_it_goes_no_further_than_asked_and_nowhere_unasked(session):
     truth = cone()
     for reach in (0, 1, 3):
         mask = session(truth).predict([Click((18, 17, 9), 1)], reach=reach)
         assert np.flatnonzero(mask.any((0, 1))).tolist() == list(range(9 - reach, 9 + reach + 1))
 
 
-def test_slices_are_counted_along_the_patient_whatever_the_axis():
+def test_slices_are_counted_along_the_patient_whatever_the_axis(session):
     truth = cone()
     turned = np.array([[0, 0, 1.0, 0], [1.0, 0, 0, 0], [0, -1.0, 0, 0], [0, 0, 0, 1]])  # (y, z, x) <- voxel axes
     volume = np.transpose(truth, (1, 2, 0))
@@ -66,14 +46,14 @@ def test_slices_are_counted_along_the_patient_whatever_the_axis():
     np.testing.assert_array_equal(np.transpose(mask, (2, 0, 1)), upright)
 
 
-def test_a_structure_that_leaves_its_place_has_ended():
+def test_a_structure_that_leaves_its_place_has_ended(session):
     truth = cone()
     truth[:, :, 12:] = np.roll(truth[:, :, 12:], 17, axis=0)  # the mask of slice 11 has nothing under it in slice 12
     mask = session(truth).predict([Click((18, 17, 9), 1)], reach=100)
     assert np.flatnonzero(mask.any((0, 1))).max() == 11
 
 
-def test_a_mask_that_runs_out_into_its_surroundings_is_not_taken():
+def test_a_mask_that_runs_out_into_its_surroundings_is_not_taken(session):
     truth = cone()
     truth[:, :, 12] = True
     mask = session(truth).predict([Click((18, 17, 9), 1)], reach=100)
@@ -100,7 +80,7 @@ def test_the_next_click_is_the_innermost_point_in_mm():
     assert (number, click.label, click.position[0]) == (1, 1, 5)
 
 
-def test_two_clicked_slices_meet_half_way_and_keep_their_own_answers():
+def test_two_clicked_slices_meet_half_way_and_keep_their_own_answers(session):
     truth = cone()
     opened = session(truth)
     clicks = [Click((18, 17, 6), 1), Click((18, 17, 12), 1), Click((18, 17, 9), 0)]
@@ -113,7 +93,7 @@ def test_two_clicked_slices_meet_half_way_and_keep_their_own_answers():
     assert mask[:, :, 10].any()
 
 
-def test_labels_go_on_each_for_itself_and_share_no_voxel():
+def test_labels_go_on_each_for_itself_and_share_no_voxel(session):
     liver = cone((48, 36, 20))
     spleen = np.roll(liver, 19, axis=0)
     opened = session(liver | spleen)
@@ -123,7 +103,7 @@ def test_labels_go_on_each_for_itself_and_share_no_voxel():
         assert 2 * (found & truth).sum() / (found.sum() + truth.sum()) > 0.95
 
 
-def test_a_start_stays_where_the_structure_does_not_reach():
+def test_a_start_stays_where_the_structure_does_not_reach(session):
     truth = cone()
     start = np.zeros(truth.shape, np.uint8)
     start[2:4, 2:4, :] = 1
@@ -133,7 +113,7 @@ def test_a_start_stays_where_the_structure_does_not_reach():
 
 
 @pytest.mark.parametrize("reach", [1, 100])
-def test_a_rebuilt_session_goes_the_same_way(reach):
+def test_a_rebuilt_session_goes_the_same_way(session, reach):
     truth = cone()
     opened = session(truth)
     first = opened.predict([Click((18, 17, 9), 1)], reach=reach)

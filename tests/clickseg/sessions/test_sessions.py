@@ -10,16 +10,15 @@ import numpy as np
 import pytest
 import torch
 from nibabel import orientations
-from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from clickseg.clicks import Click
 from clickseg.geometry import Grid
 from clickseg.images import file_identity, read_volume
-from clickseg.methods import Model, Segmenter, UNet2dRecipe
+from clickseg.methods import Segmenter
 from clickseg.methods.unet2d import UNet2d
 from clickseg.metrics import dice
-from clickseg.sessions import Session, SessionCache
+from clickseg.sessions import SessionCache
 from clickseg.sessions import cache as caches
 
 LABELS = {"liver": 1, "spleen": 2, "aorta": 5}
@@ -42,29 +41,6 @@ class Nearest(Segmenter):
                 distance = (pixels - torch.tensor(position)).norm(dim=-1)
                 logits[item, label] = torch.maximum(logits[item, label], 5 - distance / 4)
         return logits
-
-
-class FloodFill(Segmenter):
-    """Inside is whatever is bright and connected to a click inside."""
-
-    dimension = 2
-
-    def encode(self, image):
-        return image
-
-    def decode(self, code, clicks, previous=None):
-        inside = torch.zeros_like(code)
-        for item, rows in enumerate(clicks.tolist()):
-            pieces, _ = ndimage.label(code[item, 0] > 50)
-            for i, j, label in rows:
-                if pieces[i, j]:
-                    inside[item, 0][torch.from_numpy(pieces == pieces[i, j])] = label
-        return torch.cat([1 - inside, inside], dim=1) * 9
-
-
-def session_with(segmenter, volume, affine, spacing=2.0):
-    recipe = UNet2dRecipe(labels=LABELS, spacing=spacing, width=1)
-    return Session(volume, Grid(volume.shape, affine), Model(segmenter, recipe), "cpu")
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +126,7 @@ def test_a_click_outside_the_image_is_refused_with_both_named(session, position)
 
 
 @pytest.fixture
-def nearest():
+def nearest(session_with):
     """A session whose answer is the neighbourhood of the clicks."""
     return session_with(Nearest(), np.zeros((40, 40, 14), np.float32), np.diag([2.0, 2, 5, 1]))
 
@@ -171,7 +147,7 @@ def test_a_real_network_is_asked_with_the_same_signs(session):
 
 
 @pytest.mark.parametrize("names", [("liver", "spleen"), ("spleen", "liver")])
-def test_where_two_labels_claim_a_voxel_the_more_probable_one_has_it(names):
+def test_where_two_labels_claim_a_voxel_the_more_probable_one_has_it(session_with, names):
     class Greedy(Nearest):
         """Claims everything around a click inside, whatever lies outside: neighbours overlap."""
 
@@ -431,9 +407,9 @@ def copy_of(volume, codes, affine):
 
 @pytest.mark.parametrize("spacing", [2.0, 1.0])
 @pytest.mark.parametrize("copy", COPIES)
-def test_the_mask_of_any_copy_of_a_volume_lands_on_the_clicked_structure(copy, spacing):
+def test_the_mask_of_any_copy_of_a_volume_lands_on_the_clicked_structure(flooded, copy, spacing):
     codes, affine = COPIES[copy]
-    session = session_with(FloodFill(), *copy_of(TISSUE, codes, affine), spacing)
+    session = flooded(*copy_of(TISSUE, codes, affine), spacing)
     assert session.grid.axcodes == tuple(codes)
     for structure in STRUCTURES:
         clicked = tuple(side.start + 3 for side in structure)
@@ -449,8 +425,8 @@ def test_the_mask_of_any_copy_of_a_volume_lands_on_the_clicked_structure(copy, s
             assert dice(mask, expected) > 0.85
 
 
-def test_named_labels_land_on_their_structures_in_a_flipped_volume():
-    session = session_with(FloodFill(), *copy_of(TISSUE, "LPI", UPRIGHT))
+def test_named_labels_land_on_their_structures_in_a_flipped_volume(flooded):
+    session = flooded(*copy_of(TISSUE, "LPI", UPRIGHT))
     clicks, expected = {}, np.zeros(TISSUE.shape, np.uint8)
     for name, structure in zip(("liver", "aorta"), (STRUCTURES[0], STRUCTURES[6]), strict=True):
         clicked = [side.start + 2 for side in structure]

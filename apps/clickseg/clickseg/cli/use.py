@@ -50,7 +50,7 @@ def _predict(arguments: argparse.Namespace) -> None:
     from ..images import is_nifti, write_mask
     from ..machine import keep_freed_memory, pick_device
     from ..methods import shipped_weights
-    from ..sessions import Session, SessionCache
+    from ..sessions import SessionCache
 
     keep_freed_memory()
     if not is_nifti(arguments.output):
@@ -58,12 +58,7 @@ def _predict(arguments: argparse.Namespace) -> None:
     weights = arguments.weights or shipped_weights(arguments.method)
     session = SessionCache().open(arguments.image, weights, pick_device(arguments.device))
     clicks = [parse_click(text, session.grid, arguments.ras) for text in arguments.click]
-    if isinstance(session, Session):
-        mask = session.predict(clicks, reach=arguments.propagate)
-    elif arguments.propagate:
-        raise ValueError(f"--propagate is for methods that work slice by slice; {arguments.method} answers in 3D")
-    else:
-        mask = session.predict(clicks)
+    mask = session.predict(clicks, reach=arguments.propagate)
     write_mask(arguments.output, mask, session.grid)
     millilitres = mask.sum() * abs(np.linalg.det(session.grid.affine[:3, :3])) / 1000
     print(f"{arguments.output}: {int(mask.sum())} voxels, {millilitres:.2f} ml")
@@ -133,7 +128,7 @@ def _preview(arguments: argparse.Namespace) -> None:
     if arguments.output:
         from matplotlib import image
 
-        # Columns of the picture are the first axis, rows the second from the bottom up: as scans are shown.
+        # The slice's first axis runs to the right, its second upwards.
         image.imsave(
             arguments.output,
             found.mask.T,

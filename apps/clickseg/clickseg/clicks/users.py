@@ -238,6 +238,12 @@ def euclidean_depth(mask: Mask, spacing: Spacing = 1.0) -> NDArray[np.float64]:
     return np.asarray(np.sqrt(np.rint(np.square(rounded, dtype=np.float64))))
 
 
+def innermost(mask: Mask, spacing: Spacing = 1.0) -> tuple[int, ...]:
+    """The marked voxel that lies deepest (`euclidean_depth`), the first in array order of equals."""
+    depth = euclidean_depth(mask, spacing)
+    return tuple(int(index) for index in np.unravel_index(depth.argmax(), depth.shape))
+
+
 def equivalent_radius(count: int, dimension: int) -> float:
     """Radius of the disc (2D) or ball (3D) of so many voxels, in voxels."""
     return math.sqrt(count / math.pi) if dimension == 2 else math.cbrt(3 * count / (4 * math.pi))

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ..clicks import Click
-from ..clicks.users import euclidean_depth
+from ..clicks.users import innermost
+from ..metrics import dice
 
 Probability = NDArray[np.float32]
 Ask = Callable[[int, Click], Probability]
@@ -36,9 +37,9 @@ def propagate(
     """
     for number in numbers:
         mask = last > 0.5
-        depth = euclidean_depth(mask, spacing)
-        right, front = (int(index) for index in np.unravel_index(depth.argmax(), depth.shape))
-        inside = ask(number, Click((right, front), 1))
+        if not mask.any():
+            return
+        inside = ask(number, Click(innermost(mask, spacing), 1))
         inside = np.where(_touching(inside > 0.5, mask), inside, np.float32(0)).astype(np.float32)
         if not _goes_on(mask, inside > 0.5):
             return
@@ -55,6 +56,4 @@ def _touching(mask: NDArray[np.bool_], last: NDArray[np.bool_]) -> NDArray[np.bo
 
 def _goes_on(last: NDArray[np.bool_], new: NDArray[np.bool_]) -> bool:
     """Whether a mask is of the structure of the last one."""
-    before, after = int(last.sum()), int(new.sum())
-    overlap = 2 * int((last & new).sum()) / max(before + after, 1)
-    return overlap >= LEAST_OVERLAP and after <= MOST_GROWTH * before
+    return dice(new, last) >= LEAST_OVERLAP and int(new.sum()) <= MOST_GROWTH * int(last.sum())

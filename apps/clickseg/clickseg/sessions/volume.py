@@ -52,10 +52,10 @@ class VolumeSession(OpenImage):
         """Every click may matter everywhere."""
         return True
 
-    def predict(self, clicks: Sequence[Click]) -> NDArray[np.uint8]:
+    def predict(self, clicks: Sequence[Click], reach: int = 0) -> NDArray[np.uint8]:
         """Clicks whose labels are values of the recipe's labels, 0 for background -> uint8 label map with these values.
 
-        Raises ValueError for another label or a click outside the image.
+        Raises ValueError for another label, a click outside the image, or a `reach`, as `predict_labels`.
         """
         names = {value: name for name, value in {"background": 0, **self.recipe.labels}.items()}
         named: dict[str, list[Position]] = {}
@@ -64,7 +64,7 @@ class VolumeSession(OpenImage):
                 known = ", ".join(f"{value} {name}" for value, name in names.items())
                 raise ValueError(f"click {click.position} has the unknown label {click.label}; known: {known}")
             named.setdefault(names[click.label], []).append(click.position)
-        return self.predict_labels(named, self.recipe.labels)
+        return self.predict_labels(named, self.recipe.labels, reach=reach)
 
     def predict_labels(
         self,
@@ -72,6 +72,7 @@ class VolumeSession(OpenImage):
         labels: Mapping[str, int],
         frozen: Collection[str] = (),
         start: NDArray[np.integer] | None = None,
+        reach: int = 0,
     ) -> NDArray[np.uint8]:
         """Clicks by label name, and under "background" -> uint8 label map (X, Y, Z) with the values of `labels`.
 
@@ -81,10 +82,14 @@ class VolumeSession(OpenImage):
         Args:
             frozen: names of labels that stay, voxel by voxel, as they are without clicks.
             start: a label map (X, Y, Z) with the values of `labels` that is to be corrected.
+            reach: of `Session`; here there are no slices to go on to, and any but 0 is refused.
 
         Raises:
-            ValueError: an unknown name, a click outside the image, or a start of another shape or with other values.
+            ValueError: an unknown name, a click outside the image, a start of another shape or with other values, or a
+                reach.
         """
+        if reach:
+            raise ValueError("propagate is for models that work slice by slice; this one answers in 3D as it is")
         names = self._names
         self.check_names(clicks, frozen, names)
         classes = {"background": 0, **{name: number for number, name in enumerate(names, start=1)}}

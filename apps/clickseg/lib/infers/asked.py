@@ -65,9 +65,5 @@ class AskedLabels:
         return replace(self, named=named, reach=0)
 
     def answer(self, session: Session | VolumeSession, start: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
-        """The session's label map (X, Y, Z). ValueError for propagation by a 3D model."""
-        if isinstance(session, Session):
-            return session.predict_labels(self.named, self.values, self.frozen, start, self.reach)
-        if self.reach:
-            raise ValueError("propagate is for models that work slice by slice; this one answers in 3D as it is")
-        return session.predict_labels(self.named, self.values, self.frozen, start)
+        """The session's label map (X, Y, Z)."""
+        return session.predict_labels(self.named, self.values, self.frozen, start, self.reach)

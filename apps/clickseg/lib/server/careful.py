@@ -129,9 +129,8 @@ class CarefulRequests:
         """The request with its image as a path, and what names the image if its path may change."""
         located = {**request, "image": self._image_path(request, datastore), "identity": None}
         if isinstance(datastore, DICOMWebDatastore) and not request.get("session"):
-            located["identity"] = request.get(
-                "image"
-            )  # the first request sees the series at another path than later ones
+            # The first request sees the series at another path than later ones.
+            located["identity"] = request.get("image")
         return located
 
     def _image_path(self, request: Mapping[str, Any], datastore: Datastore) -> str:
