@@ -1,26 +1,13 @@
 import dataclasses
 import json
-from pathlib import Path
 
-import numpy as np
 import pytest
 
 from clickseg.cli import main
-from clickseg.datasets import Case
-from clickseg.evaluation import Protocol, Result, Task, make_report
 from clickseg.experiments import Budget, Design, plan_jobs, write_sakinis_report
-from clickseg.experiments.commands import CLICKS
 from clickseg.experiments.sakinis import split_by_patient
 from clickseg.experiments.summary import compare
 from clickseg.methods import BASELINES, UNet2dRecipe, rivals_in
-from clickseg.phantom import write_phantoms
-
-
-@pytest.fixture(scope="module")
-def four_patients(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("four")
-    write_phantoms(folder, cases=4, shape=(24, 24, 16))
-    return folder
 
 
 @pytest.fixture
@@ -28,10 +15,6 @@ def design(four_patients):
     return Design(
         four_patients, Budget(epochs=1), folds=2, ks=(1, 5), unknown=four_patients, leave_out=("left kidney",)
     )
-
-
-def option(job, name):
-    return job.command[job.command.index(name) + 1]
 
 
 def test_every_patient_is_tested_once_and_never_by_a_network_that_has_seen_it():
@@ -42,7 +25,7 @@ def test_every_patient_is_tested_once_and_never_by_a_network_that_has_seen_it():
     assert folds == split_by_patient(list(reversed(ids)), 3, seed=1) != split_by_patient(ids, 3, seed=2)
 
 
-def test_a_network_is_tested_on_the_patients_that_it_was_not_trained_on(design, tmp_path):
+def test_a_network_is_tested_on_the_patients_that_it_was_not_trained_on(design, option, tmp_path):
     jobs = {job.name: job for job in plan_jobs(design, tmp_path)}
     for fold in range(2):
         for k in (1, 5):
@@ -55,7 +38,7 @@ def test_a_network_is_tested_on_the_patients_that_it_was_not_trained_on(design, 
             assert recipe.max_clicks == k
 
 
-def test_the_left_out_organ_is_no_label_of_the_training_and_the_only_one_of_the_test(design, tmp_path):
+def test_the_left_out_organ_is_no_label_of_the_training_and_the_only_one_of_the_test(design, option, tmp_path):
     jobs = {job.name: job for job in plan_jobs(design, tmp_path)}
     recipe = UNet2dRecipe.from_json(option(jobs["train without_left_kidney"], "--recipe"))
     assert "left kidney" not in recipe.labels
@@ -75,7 +58,7 @@ def test_only_networks_of_the_papers_k_meet_other_data_and_every_baseline_does(d
     assert not any("known_fold" in name and "unknown" not in name for name in names)
 
 
-def test_rivals_are_trained_and_tested_on_the_same_patients_when_they_are_asked_for(design, tmp_path):
+def test_rivals_are_trained_and_tested_on_the_same_patients_when_they_are_asked_for(design, option, tmp_path):
     assert not any("automatic" in job.name for job in plan_jobs(design, tmp_path / "without"))
     jobs = {job.name: job for job in plan_jobs(dataclasses.replace(design, rivals=True), tmp_path)}
     for rival, method in rivals_in(2).items():
@@ -123,22 +106,7 @@ def test_more_folds_than_patients_end_in_a_sentence(four_patients, tmp_path, cap
     assert "4 cases cannot make 9 folds" in capsys.readouterr().err
 
 
-def a_report(folder, name, method, cases, level, rise=0.01):
-    """A report.json as an evaluation writes it, with Dices about `level` that rise with each click."""
-    generator = np.random.default_rng(len(name))
-    results = []
-    for case in cases:
-        for label in ("liver", "spleen"):
-            for clicks in CLICKS:
-                dice = min(1.0, level + rise * clicks + 0.01 * generator.random())
-                task = Task(Case(case, Path(case), Path(case)), 3, label, 1)
-                results.append(Result(task, clicks, dice, dice / 2, 5.0, 1.0, int(1000 * dice), 2000))
-    report = make_report(results, Protocol(clicks=CLICKS), {"method": method})
-    (folder / name).mkdir(parents=True)
-    (folder / name / "report.json").write_text(json.dumps(report))
-
-
-def test_the_report_sets_the_papers_figures_beside_ours_and_names_what_was_not_run(design, tmp_path):
+def test_the_report_sets_the_papers_figures_beside_ours_and_names_what_was_not_run(design, a_report, tmp_path):
     jobs = plan_jobs(design, tmp_path)
     reports = tmp_path / "reports"
     for fold, cases in enumerate((("a", "b"), ("c", "d"))):

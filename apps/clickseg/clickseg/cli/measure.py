@@ -91,6 +91,16 @@ def add_experiment(commands: Any) -> None:
     )
     sakinis.add_argument("--no-baselines", action="store_true", help="leave out the methods that need no training")
 
+    weights = kinds.add_parser(
+        "weights", help="what weights of unet2d are worth: every user, every baseline, every click"
+    )
+    weights.set_defaults(run=_weights)
+    _add_experiment_options(weights, trains=False)
+    weights.add_argument("--weights", help="weights file (default: the shipped one)")
+    weights.add_argument("--unknown", metavar="DIR", help="a data set with a structure that they were not trained on")
+    weights.add_argument("--users", default="deterministic,liu,jittered,static,wrong", help="beside sakinis; none: ''")
+    weights.add_argument("--no-baselines", action="store_true", help="leave out the methods that need no training")
+
     tis = kinds.add_parser("tis", help="section 4 of Liu et al. 2022, its figures beside ours")
     tis.set_defaults(run=_tis)
     _add_experiment_options(tis)
@@ -107,28 +117,31 @@ def add_experiment(commands: Any) -> None:
     ablation.add_argument("--vary", action="append", metavar="field=value", help="(default: the choices of the ADRs)")
 
 
-def _add_experiment_options(experiment: argparse.ArgumentParser) -> None:
+def _add_experiment_options(experiment: argparse.ArgumentParser, trains: bool = True) -> None:
     experiment.add_argument("--data", required=True, help="folder with imagesTr/ and labelsTr/")
     experiment.add_argument("--download", action="store_true", help=DOWNLOAD_HELP)
     experiment.add_argument("--output", required=True, help="folder for models, reports, logs and report.md")
     experiment.add_argument("--cases", help="ids to use: a,b,c or a file with one per line (default: all)")
-    experiment.add_argument("--recipe", help="paper, practical, or a JSON file with recipe fields")
-    experiment.add_argument("--epochs-per-run", type=int, default=10, help="of each training")
-    experiment.add_argument("--minutes-per-run", type=float, help="of each training, instead of epochs")
+    if trains:
+        experiment.add_argument("--recipe", help="paper, practical, or a JSON file with recipe fields")
+        experiment.add_argument("--epochs-per-run", type=int, default=10, help="of each training")
+        experiment.add_argument("--minutes-per-run", type=float, help="of each training, instead of epochs")
+        experiment.add_argument("--data-parallel", action="store_true", help="each training on all the GPUs instead")
+    else:
+        experiment.set_defaults(data_parallel=False)
     experiment.add_argument("--limit", type=int, default=28, help="slices per label in each test; 0: all")
     experiment.add_argument("--workers", type=int, default=1, help="processes of each test on a CPU")
     experiment.add_argument("--gpus", help="ids: one job runs on each at a time")
-    experiment.add_argument("--data-parallel", action="store_true", help="each training on all the GPUs instead")
     experiment.add_argument("--resume", action="store_true", help="continue the experiment in --output")
 
 
 def _sakinis(arguments: argparse.Namespace) -> int:
     from ..experiments import Design, plan_jobs, write_sakinis_report
 
-    cases, budget = _cases_and_budget(arguments)
     design = Design(
         data=Path(arguments.data),
-        budget=budget,
+        cases=_cases(arguments),
+        budget=_budget(arguments),
         folds=arguments.folds,
         ks=parse_numbers(arguments.k, "--k"),
         recipe=arguments.recipe,
@@ -137,7 +150,6 @@ def _sakinis(arguments: argparse.Namespace) -> int:
         leave_out=tuple(arguments.leave_out.split(",")) if arguments.leave_out else (),
         baselines=not arguments.no_baselines,
         rivals=arguments.rivals,
-        cases=cases,
     )
     jobs = plan_jobs(design, Path(arguments.output))
     return _run_experiment(arguments, jobs, partial(write_sakinis_report, design))
@@ -147,32 +159,50 @@ def _ablation(arguments: argparse.Namespace) -> int:
     from ..datasets import read_ids
     from ..experiments import Ablation, parse_choice, plan_ablation, write_ablation_report
 
-    cases, budget = _cases_and_budget(arguments)
     choices = {"choices": dict(map(parse_choice, arguments.vary))} if arguments.vary else {}
     design = Ablation(
         data=Path(arguments.data),
+        cases=_cases(arguments),
         test=tuple(read_ids(arguments.test) or ()),
-        budget=budget,
+        budget=_budget(arguments),
         recipe=arguments.recipe,
-        cases=cases,
         **choices,
     )
     jobs = plan_ablation(design, Path(arguments.output))
     return _run_experiment(arguments, jobs, partial(write_ablation_report, design))
 
 
+def _weights(arguments: argparse.Namespace) -> int:
+    from ..evaluation import open_player
+    from ..experiments import Budget, Examination, plan_examination, write_examination_report
+    from ..methods import shipped_weights
+
+    weights = Path(arguments.weights or shipped_weights("unet2d"))
+    open_player("unet2d", weights)  # what is no such weights file is said before hours of games
+    design = Examination(
+        data=Path(arguments.data),
+        weights=weights,
+        cases=_cases(arguments),
+        budget=Budget(limit=arguments.limit or None, workers=arguments.workers),
+        unknown=arguments.unknown and Path(arguments.unknown),
+        users=tuple(user for user in arguments.users.split(",") if user),
+        baselines=not arguments.no_baselines,
+    )
+    jobs = plan_examination(design, Path(arguments.output))
+    return _run_experiment(arguments, jobs, partial(write_examination_report, design))
+
+
 def _tis(arguments: argparse.Namespace) -> int:
     from ..datasets import CaseFolder, read_ids
     from ..experiments import TisDesign, plan_tis, write_tis_report
 
-    cases, budget = _cases_and_budget(arguments)
-    ids = [case.id for case in CaseFolder.read(arguments.data, cases).cases]
+    ids = [case.id for case in CaseFolder.read(arguments.data, _cases(arguments)).cases]
     test = tuple(read_ids(arguments.test) or ())
     design = TisDesign(
         data=Path(arguments.data),
         train=tuple(name for name in ids if name not in test),
         test=test,
-        budget=dataclasses.replace(budget, limit=None),
+        budget=dataclasses.replace(_budget(arguments), limit=None),
         recipe=arguments.recipe,
         seeds=parse_numbers(arguments.seeds, "--seeds"),
         arms=not arguments.no_arms,
@@ -183,17 +213,22 @@ def _tis(arguments: argparse.Namespace) -> int:
     return _run_experiment(arguments, jobs, partial(write_tis_report, design))
 
 
-def _cases_and_budget(arguments: argparse.Namespace) -> tuple[tuple[str, ...] | None, Budget]:
+def _cases(arguments: argparse.Namespace) -> tuple[str, ...] | None:
+    """The ids that are named, of data that is there now."""
     from ..datasets import download_task, read_ids
-    from ..experiments import Budget
 
     if arguments.download:
         download_task(arguments.data)
     cases = read_ids(arguments.cases)
+    return tuple(cases) if cases else None
+
+
+def _budget(arguments: argparse.Namespace) -> Budget:
+    from ..experiments import Budget
+
     minutes = arguments.minutes_per_run
     epochs = arguments.epochs_per_run if minutes is None else None
-    budget = Budget(epochs, minutes, limit=arguments.limit or None, workers=arguments.workers)
-    return tuple(cases) if cases else None, budget
+    return Budget(epochs, minutes, limit=arguments.limit or None, workers=arguments.workers)
 
 
 def _run_experiment(

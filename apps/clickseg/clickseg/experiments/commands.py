@@ -72,17 +72,18 @@ class Commands:
     def test(
         self,
         name: str,
-        model: str,
+        model: str | Path,
         cases: Sequence[str] = (),
         data: Path | None = None,
         organ: str | None = None,
         method: str = "unet2d",
         seed: int = 0,
     ) -> Job:
-        """Test a model of this folder on some cases, or all, of the data or of another folder."""
-        player = ["--method", method, "--weights", self.folder / "models" / model / "weights.pt"]
-        player += ["--labels", organ] if organ else []
-        return self._evaluation(name, [*player, "--seed", seed], cases, data, (f"train {model}",))
+        """Test a model of this folder, or weights in a file, on some cases, or all, of the data or another folder."""
+        weights = self.folder / "models" / model / "weights.pt" if isinstance(model, str) else model
+        player = ["--method", method, "--weights", weights, *(["--labels", organ] if organ else [])]
+        needs = (f"train {model}",) if isinstance(model, str) else ()
+        return self._evaluation(name, [*player, "--seed", seed], cases, data, needs)
 
     def baseline(self, name: str, baseline: str, cases: Sequence[str] = (), data: Path | None = None) -> Job:
         """Test a method that needs no training."""

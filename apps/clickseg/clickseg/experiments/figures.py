@@ -61,10 +61,10 @@ def box_plots(groups: Mapping[str, Sequence[float]], title: str, ylabel: str, pa
     plt.close(figure)
 
 
-def curves(lines: Mapping[str, Mapping[int, Sequence[float]]], title: str, path: Path) -> None:
-    """One line per player over clicks, the lowest to the highest seed shaded (Liu 2022, Figure 2).
+def curves(lines: Mapping[str, Mapping[int, Sequence[float]]], title: str, path: Path, clicked: str = "volume") -> None:
+    """One line per player over clicks, from the lowest to the highest value shaded (Liu 2022, Figure 2).
 
-    lines: name -> clicks -> the mean Dice of each seed.
+    lines: name -> clicks -> a mean Dice for each seed, or each patient. clicked: what the clicks are counted on.
     """
     figure, axes = plt.subplots(figsize=(8.5, 4.5), layout="constrained")
     for name, values in lines.items():
@@ -73,7 +73,7 @@ def curves(lines: Mapping[str, Mapping[int, Sequence[float]]], title: str, path:
         drawn = axes.plot(clicks, middle, marker="o", markersize=3, label=name)[0]
         lows, highs = ([float(end(values[number])) for number in clicks] for end in (min, max))
         axes.fill_between(clicks, lows, highs, color=drawn.get_color(), alpha=0.15, linewidth=0)
-    axes.set(xlabel="clicks per volume", ylabel="Dice, mean over structures", title=title)
+    axes.set(xlabel=f"clicks per {clicked}", ylabel="Dice, mean over structures", title=title)
     axes.grid(alpha=0.3)
     figure.legend(loc="outside right center", fontsize=8)
     figure.savefig(path, dpi=120)

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from .commands import CLICKS
-from .figures import box_plots, grouped_bars
+from .figures import grouped_bars
 from .findings import DiceGrid, findings
 from .jobs import Job
-from .paper import TABLE_2, TABLE_3, TABLE_4
+from .paper import TABLE_2
 from .sakinis import Design
-from .summary import Report, compare, fold_means, label_means, patient_means, read_reports, table, write_markdown
+from .sections import FIGURES, cell, examples, organs, other_methods
+from .summary import Report, fold_means, label_means, read_reports, table, write_markdown
 
-FIGURES = {
-    "dice": ("4", "Dice"),
-    "hd_mm": ("5", "Hausdorff distance (mm)"),
-    "mad_mm": ("6", "mean absolute distance (mm)"),
-}
 ANSWERS = {True: "yes", False: "no", None: "not asked"}
-TEST_CLICKS = 5  # of Tables III and IV, and Figure 8
 
 
 def write_sakinis_report(design: Design, jobs: Sequence[Job], output: Path) -> Path:
@@ -32,11 +26,11 @@ def write_sakinis_report(design: Design, jobs: Sequence[Job], output: Path) -> P
     parts = [
         _head(design),
         _cross_validation(grid, output),
-        _organs(grid.get(design.best_k, []), design.best_k, output),
+        organs(grid.get(design.best_k, []), f"clickseg, K = {design.best_k}, cross-validation", output),
         _other_data(reports, design, output),
         _left_out(reports, design),
         _baselines(reports, design),
-        _examples(reports, design, output),
+        examples(sorted(reports.glob(f"*fold0_k{design.best_k}/overlay_*.png"))[:6], output),
     ]
     return write_markdown(parts, jobs, output)
 
@@ -73,32 +67,6 @@ def _cross_validation(grid: Mapping[int, Sequence[Report]], output: Path) -> str
     return "\n".join(lines)
 
 
-def _organs(reports: Sequence[Report], k: int, output: Path) -> str:
-    if not reports:
-        return ""
-    ours = [float(fold_means(reports, TEST_CLICKS, figure).mean()) for figure in FIGURES]
-    rows = [[f"**clickseg, K = {k}, cross-validation**", *(f"**{value:.3f}**" for value in ours)]]
-    rows += [[name, *(f"{value:.3f}" for value in values)] for name, values in TABLE_3.items()]
-    table3 = table([f"after {TEST_CLICKS} clicks", "Dice", "HD mm", "MAD mm"], rows)
-    found = {figure: label_means(reports, TEST_CLICKS, figure) for figure in FIGURES}
-    rows = []
-    for organ, dice in found["dice"].items():
-        theirs = TABLE_4.get(organ, (None, None, None))
-        cells = [_number(found[figure].get(organ)) for figure in FIGURES]
-        rows.append([organ, f"{dice:.3f}", *cells[1:], *(_number(value) for value in theirs)])
-    table4 = table(["organ", "Dice", "HD mm", "MAD mm", "paper: Dice", "HD mm", "MAD mm"], rows)
-    patients: dict[str, list[float]] = {}
-    for report in reports:
-        for labels in report["cases"].values():
-            for organ, values in labels.items():
-                patients.setdefault(organ, []).append(values[str(TEST_CLICKS)]["dice"])
-    box_plots(patients, f"Dice after {TEST_CLICKS} clicks, one value per patient", "Dice", output / "figure8.png")
-    return (
-        f"## Against automatic methods (Table III)\n\n{table3}\n\n"
-        f"## Organ by organ (Table IV, Figure 8)\n\n{table4}\n\n![Dice of every organ](figure8.png)"
-    )
-
-
 def _other_data(reports: Path, design: Design, output: Path) -> str:
     bars: dict[str, dict[int, list[float]]] = {}
     for kind, data in (("known", design.known), ("unknown", design.unknown)):
@@ -123,7 +91,7 @@ def _left_out(reports: Path, design: Design) -> str:
         with_it = read_reports(reports, f"cv_fold0_k{design.best_k}")
         known = [label_means(with_it, c, "dice").get(organ) for c in CLICKS] if with_it else []
         if known:
-            rows.append([f"{organ}, trained on", *(_number(value) for value in known)])
+            rows.append([f"{organ}, trained on", *(cell(value) for value in known)])
     if not rows:
         return ""
     return "## Trained without an organ, tested on it\n\n" + table(["Dice", *(f"{c}" for c in CLICKS)], rows)
@@ -135,22 +103,10 @@ def _baselines(reports: Path, design: Design) -> str:
         ("cross-validation", f"cv_fold*_k{design.best_k}", "cv_fold*_{}"),
         ("unknown structure", f"unknown_fold0_k{design.best_k}", "unknown_{}"),
     ):
-        ours = read_reports(reports, ours_pattern)
-        rows = []
-        for baseline in sorted({report["method"] for report in read_reports(reports, theirs_pattern.format("*"))}):
-            theirs = read_reports(reports, theirs_pattern.format(baseline)) if baseline != "unet2d" else []
-            if not ours or not theirs:
-                continue
-            cells = []
-            for c in CLICKS:
-                pair = compare(patient_means(ours, c), patient_means(theirs, c))
-                mean = np.mean(list(patient_means(theirs, c).values()))
-                cells.append(f"{mean:.3f} ({pair.low:+.3f} to {pair.high:+.3f}, {pair.won}/{pair.patients})")
-            rows.append([baseline, *cells])
-        if rows:
-            own = [f"{np.mean(list(patient_means(ours, c).values())):.3f}" for c in CLICKS]
-            rows.insert(0, [f"**clickseg, K = {design.best_k}**", *own])
-            lines += [f"### {kind.capitalize()}", "", table(["Dice, mean over patients", *map(str, CLICKS)], rows), ""]
+        played = sorted({report["method"] for report in read_reports(reports, theirs_pattern.format("*"))} - {"unet2d"})
+        others = {method: read_reports(reports, theirs_pattern.format(method)) for method in played}
+        rows = other_methods(f"clickseg, K = {design.best_k}", read_reports(reports, ours_pattern), others, CLICKS)
+        lines += [f"### {kind.capitalize()}", "", rows, ""] if rows else []
     if not lines:
         return ""
     intro = (
@@ -158,26 +114,6 @@ def _baselines(reports: Path, design: Design) -> str:
         "paired bootstrap over patients, and how many patients we won."
     )
     return "\n".join(["## Other methods", "", intro, "", *lines]).rstrip()
-
-
-def _examples(reports: Path, design: Design, output: Path) -> str:
-    pictures = sorted(reports.glob(f"*fold0_k{design.best_k}/overlay_*.png"))
-    if not pictures:
-        return ""
-    lines = [
-        "## Examples (Figure 3)",
-        "",
-        "Truth in gold, prediction in red, clicks inside in green, outside in pink.",
-        "",
-    ]
-    for picture in pictures[:6]:
-        shutil.copy(picture, output / picture.name)
-        lines += [f"![{picture.stem}]({picture.name})", ""]
-    return "\n".join(lines).rstrip()
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
 
 
 def _list(numbers: Sequence[int]) -> str:

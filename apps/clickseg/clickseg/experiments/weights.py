@@ -1,0 +1,50 @@
+"""What given weights of `unet2d` are worth on cases that they have not seen, beside every user and baseline."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from ..evaluation.report import NOC_LIMIT
+from ..methods import BASELINES
+from .commands import Budget, Commands
+from .jobs import Job
+
+EACH = tuple(range(16))  # clicks: none is a control arm, and the leads are asked at every number of them
+OURS = "unet2d"
+EXAMINER = "sakinis"
+OTHER_USERS = ("deterministic", "liu", "jittered", "static", "wrong")
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What is asked for.
+
+    weights: a file. cases: ids of `data`. unknown: a folder with a structure that the weights have never seen. users:
+    who clicks beside the paper's user, on `data`. baselines: whether these play, too.
+    """
+
+    data: Path
+    weights: Path
+    cases: tuple[str, ...] | None = None
+    budget: Budget = field(default_factory=Budget)
+    unknown: Path | None = None
+    users: tuple[str, ...] = OTHER_USERS
+    baselines: bool = True
+
+
+def plan_examination(design: Examination, output: Path) -> list[Job]:
+    """All jobs: ours before the others."""
+    make = Commands(output, design.data, design.budget, EACH, EXAMINER)
+    cases = design.cases or ()
+    jobs = [make.test(f"known_{OURS}", design.weights, cases)]
+    if design.unknown is not None:
+        jobs.append(make.test(f"unknown_{OURS}", design.weights, data=design.unknown))
+    for user in design.users:
+        clicks = tuple(range(NOC_LIMIT + 1)) if user == "deterministic" else EACH
+        jobs.append(replace(make, user=user, clicks=clicks).test(f"user_{user}", design.weights, cases))
+    for baseline in BASELINES if design.baselines else ():
+        jobs.append(make.baseline(f"known_{baseline}", baseline, cases))
+        if design.unknown is not None:
+            jobs.append(make.baseline(f"unknown_{baseline}", baseline, data=design.unknown))
+    return jobs
