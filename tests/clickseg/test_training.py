@@ -23,6 +23,7 @@ from clickseg.methods import UNet2dRecipe, load_model, save_weights
 from clickseg.methods.unet2d import ENTRY, UNet2d, dice_loss
 from clickseg.phantom import LABELS
 from clickseg.training import Clock, Interact, Plan, build_trainer, click_schedule
+from clickseg.training.interact import click_loss
 
 TINY = UNet2dRecipe(
     labels=LABELS, width=4, size=32, spacing=16.0, batch=4, steps_per_epoch=3, max_clicks=3, learning_rate=1e-2
@@ -142,9 +143,8 @@ class Step:
         self.optimizer = torch.optim.SGD(self.network.parameters(), lr=0.1)
         self.loss_function = dice_loss
         self.state = SimpleNamespace(device=torch.device("cpu"))
-        self.interact = Interact(
-            SimulateClickd(self.recipe.user(1.0)), self.recipe.max_clicks, self.recipe.reading, freeze
-        )
+        self.recipe = dataclasses.replace(self.recipe, freeze_batchnorm=freeze)
+        self.interact = Interact.of(self.recipe, SimulateClickd(self.recipe.user(1.0)))
 
     def note(self, module, inputs, output):
         self.uses.append((module.training, output.requires_grad, len(output), inputs[0].detach()))
@@ -198,6 +198,31 @@ def test_a_step_changes_the_weights_once():
     for name, tensor in step.network.named_parameters():
         torch.testing.assert_close(tensor, before[name] - 0.1 * tensor.grad, msg=name)
     assert sum(float(tensor.grad.abs().sum()) for tensor in step.network.parameters()) > 0
+
+
+def test_the_loss_near_clicks_sees_what_is_near_a_click_and_nothing_else():
+    label = torch.zeros(2, 1, 20, 20, dtype=torch.int64)
+    clicks = torch.tensor([[[5, 5, 1], [14, 14, 0]], [[10, 10, 1], [0, 0, PADDING]]])
+    logits = torch.zeros(2, 2, 20, 20, requires_grad=True)
+    loss = click_loss(logits, label, clicks)
+    assert float(loss.detach()) == pytest.approx(np.log(2))  # undecided everywhere
+    loss.backward()
+    rows, columns = np.indices((20, 20))
+    for item, positions in enumerate(([(5, 5), (14, 14)], [(10, 10)])):
+        apart = [np.hypot(rows - row, columns - column) for row, column in positions]
+        seen = logits.grad[item, 0].numpy() != 0
+        np.testing.assert_array_equal(seen, np.min(apart, axis=0) <= 4)
+
+
+def test_without_clicks_there_is_no_loss_near_them():
+    nothing = torch.full((2, 1, 3), PADDING)
+    assert float(click_loss(torch.randn(2, 2, 8, 8), torch.ones(2, 1, 8, 8), nothing)) == 0.0
+
+
+def test_a_step_adds_the_loss_near_clicks_with_its_weight():
+    plain, weighted = Step().run(squares()), Step(click_weight=0.5).run(squares())
+    assert weighted["clicks"] == plain["clicks"]
+    assert weighted["loss"] > plain["loss"] + 0.1
 
 
 @pytest.mark.parametrize("freeze", [False, True])

@@ -29,6 +29,7 @@ class Recipe:
     method: ClassVar[str]
     dimension: ClassVar[int]
     fixed: ClassVar[tuple[str, ...]] = ("spacing",)  # fields that a training cannot change in weights it starts from
+    click_weight: ClassVar[float] = 0.0  # of the loss near the clicks, in methods that have one
 
     labels: Mapping[str, int] = field(default_factory=dict)
     modality: str = "CT"

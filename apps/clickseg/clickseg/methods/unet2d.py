@@ -59,6 +59,7 @@ class UNet2dRecipe(Recipe):
     decay: float = 0.3  # the share of the training, at its end, in which the learning rate falls linearly to zero
     label_balance: float = 0.5  # a slice of a structure that has n slices is drawn with weight n ** -label_balance
     augment: bool = True
+    click_weight: float = 0.0  # type: ignore[misc]  # of a further loss, near the clicks (docs/adr/0011)
     freeze_batchnorm: bool = False  # keep its running statistics: N processes then compute what one does
     seed: int = 4242
 
@@ -71,7 +72,7 @@ class UNet2dRecipe(Recipe):
                 raise ValueError(f"recipe field {name} must be positive, got {getattr(self, name)!r}")
         if self.max_clicks < self.least_clicks:
             raise ValueError(f"recipe field max_clicks must be {self.least_clicks} at least, got {self.max_clicks!r}")
-        for name in ("warmup", "decay", "label_balance"):
+        for name in ("warmup", "decay", "label_balance", "click_weight"):
             if getattr(self, name) < 0:
                 raise ValueError(f"recipe field {name} must not be negative, got {getattr(self, name)!r}")
         choices = {
