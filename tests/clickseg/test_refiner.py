@@ -14,7 +14,8 @@ ARMS = {
     "paper": PAPER,
     "no click encoding": dataclasses.replace(PAPER, encode_clicks=False),
     "no label assignment": dataclasses.replace(PAPER, assign_labels=False),
-    "literal": dataclasses.replace(PAPER, balance="scalar", copy=False, distance=False),
+    "scalar product": dataclasses.replace(PAPER, alike="product"),
+    "literal": dataclasses.replace(PAPER, balance="scalar", copy=False, distance=False, alike="product"),
 }
 
 
@@ -110,6 +111,18 @@ def test_a_voxel_copies_the_label_of_a_click_like_it_and_near_it_and_keeps_the_a
     voxels.automatic[:] = torch.tensor([2.0, 0.0, 0.0])
     voxels.positions[:, 1] = voxels.positions[:, 0] + 0.1
     voxels.positions[:, 2] = voxels.positions[:, 0] + 40
+    answer = network(voxels, clicks([(0, 2)]))[0].argmax(-1)
+    assert answer[:3].tolist() == [2, 2, 0]
+
+
+def test_a_voxel_near_a_click_but_unlike_it_keeps_the_automatic_label_before_any_training():
+    torch.manual_seed(0)
+    network = Refiner(FEATURES, CLASSES, RefinerDesign())
+    voxels = tokens(20, batch=1)
+    voxels.automatic[:] = torch.tensor([3.0, 0.0, 0.0])
+    voxels.positions[:] = voxels.positions[:, :1]
+    voxels.features[:, 1] = voxels.features[:, 0]
+    voxels.features[:, 2] = -voxels.features[:, 0]
     answer = network(voxels, clicks([(0, 2)]))[0].argmax(-1)
     assert answer[:3].tolist() == [2, 2, 0]
 

@@ -150,7 +150,9 @@ def read_ids(text: str | None) -> list[str] | None:
     """Case ids from `a,b,c` or from a file with one per line; None for None."""
     if text is None:
         return None
-    lines = Path(text).read_text().split() if Path(text).is_file() else text.split(",")
+    lines = text.split(",")
+    if len(lines) == 1 and Path(text).is_file():  # many ids make a longer path than the system looks up
+        lines = Path(text).read_text().split()
     ids = [line.strip() for line in lines if line.strip()]
     if not ids:
         raise ValueError(f"no case ids in {text!r}")

@@ -20,7 +20,7 @@ OURS = "tis"
 ARMS: dict[str, dict[str, Any]] = {
     "no click encoding": {"encode_clicks": False},
     "no label assignment": {"assign_labels": False},
-    "read literally": {"balance": "scalar", "copy": False, "distance": False},
+    "read literally": {"balance": "scalar", "copy": False, "distance": False, "alike": "product"},
 }
 
 

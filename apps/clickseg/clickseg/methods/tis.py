@@ -59,6 +59,7 @@ class TisRecipe(Recipe):
     balance: Literal["slot", "scalar"] = "slot"
     copy: bool = True
     distance: bool = True
+    alike: Literal["kernel", "product"] = "kernel"
     margin: int = 3
     reach: int = 6
 
@@ -105,7 +106,8 @@ class TisRecipe(Recipe):
         for name in ("margin", "disturbance", "weight_decay", "sampled_tokens"):
             if getattr(self, name) < 0:
                 raise ValueError(f"recipe field {name} must not be negative, got {getattr(self, name)!r}")
-        for name, allowed in {"stage": STAGES, "balance": ("slot", "scalar")}.items():
+        choices = {"stage": STAGES, "balance": ("slot", "scalar"), "alike": ("kernel", "product")}
+        for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"recipe field {name} must be one of {allowed}, got {getattr(self, name)!r}")
         if self.tokens % self.heads:

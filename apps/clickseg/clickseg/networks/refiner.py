@@ -46,7 +46,10 @@ class RefinerDesign:
     clicks and not their labels, and are classified by their similarity to clicks (4.3). balance: "slot" makes the
     learnable scalar the logit of one more thing to attend to, whose value is the automatic label ("like no click: keep
     it"); "scalar" is the literal reading, a weighted mean of the automatic label and of what is copied from clicks.
-    copy: also add the copied labels to the logits directly. distance: prefer near clicks, by a Gaussian bias.
+    copy: also add the copied labels to the logits directly. distance: prefer near clicks, by a Gaussian bias. alike:
+    how voxels and clicks are compared; "kernel" is a Gaussian of the distance between their projected features, which
+    begins the same for both, so that a voxel unlike all clicks falls to the slot from the start; "product" is the
+    usual scalar product of unlike projections.
     """
 
     width: int = 32
@@ -58,8 +61,17 @@ class RefinerDesign:
     balance: Literal["slot", "scalar"] = "slot"
     copy: bool = True
     distance: bool = True
+    alike: Literal["kernel", "product"] = "kernel"
     reach_mm: tuple[float, ...] = (2.0, 3.5)  # the first sigmas of that bias, taken in turn by the heads
-    balance_start: float = -1.0
+    balance_start: float = 0.0
+    gain_start: float = 0.8  # of each head of each layer
+    sharpness: float = 5.0  # of the kernel: what it falls by, as a logit, where two features are at right angles
+
+
+def zero(layer: nn.Module) -> None:
+    """A residual branch that ends in this layer begins as nothing."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
 
 
 class Attention(nn.Module):
@@ -68,7 +80,8 @@ class Attention(nn.Module):
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
+        self.query, self.value = nn.Linear(width, width), nn.Linear(width, width)
+        self.key = nn.Linear(width, width, bias=False)  # one would raise all scores of a query alike
         self.out = nn.Linear(width, width)
 
     def split(self, x: Tensor) -> Tensor:
@@ -93,6 +106,8 @@ class ClickEncoder(nn.Module):
         self.norms = nn.ModuleList([nn.LayerNorm(width) for _ in range(3)])
         self.look, self.meet = Attention(width, heads), Attention(width, heads)
         self.think = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+        for last in (self.look.out, self.meet.out, self.think[-1]):
+            zero(last)
 
     def forward(self, clicks: Tensor, voxels: Tensor, real_clicks: Tensor, real_voxels: Tensor) -> Tensor:
         clicks = clicks + self.look(self.norms[0](clicks), voxels, real_voxels)
@@ -117,7 +132,12 @@ class LabelAssigner(nn.Module):
             reach = torch.tensor([design.reach_mm[head % len(design.reach_mm)] for head in range(heads)])
             self.log_reach = nn.Parameter(reach.log())
         if design.copy and design.assign_labels:
-            self.gain = nn.Parameter(torch.ones(heads))
+            self.gain = nn.Parameter(torch.full((heads,), design.gain_start))
+        if design.alike == "kernel":
+            nn.init.orthogonal_(self.query.weight, gain=(design.sharpness * heads / width) ** 0.5)
+            nn.init.zeros_(self.query.bias)
+            self.key.load_state_dict(self.query.state_dict())
+        zero(self.out)
 
     def forward(
         self, voxels: Tensor, clicks: Tensor, values: tuple[Tensor, Tensor], squared_mm: Tensor, real: Tensor
@@ -129,8 +149,15 @@ class LabelAssigner(nn.Module):
         """
         heads = self.design.heads
         query = self.query(self.norm(voxels)).unflatten(-1, (heads, -1))
-        key = self.key(clicks).unflatten(-1, (heads, -1))
-        scores = torch.einsum("bthd,bnhd->bhtn", query, key) / math.sqrt(query.shape[-1])
+        key = self.key(self.norm(clicks)).unflatten(-1, (heads, -1))
+        scores = torch.einsum("bthd,bnhd->bhtn", query, key)
+        if self.design.alike == "kernel":
+            squares = (
+                query.square().sum(-1).transpose(1, 2)[..., None] + key.square().sum(-1).transpose(1, 2)[:, :, None]
+            )
+            scores = scores - squares / 2
+        else:
+            scores = scores / math.sqrt(query.shape[-1])
         if self.design.distance:
             scores = scores - squared_mm[:, None] / (2 * self.log_reach.exp().square()[:, None, None])
         scores = scores.masked_fill(~real[:, None, None], -math.inf)
