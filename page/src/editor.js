@@ -21,7 +21,7 @@ export class Editor {
   /**
    * image: id. head: ArrayBuffer that begins with the image's NIfTI head. frame: Frame. axis: that numbers axial slices.
    * models: of /info. labels: Labels. base: the label map to begin with. model: its name.
-   * on: {change(editor), preview(editor, slice), latency(kind, ms), problem(sentence)}.
+   * on: {change(editor, answered), preview(editor, click), latency(kind, ms or null), problem(sentence)}.
    */
   constructor({ image, head, frame, axis, models, labels, base, model, on }) {
     Object.assign(this, { image, head, frame, axis, models, labels, on });
@@ -133,7 +133,10 @@ export class Editor {
       const parts = [];
       for (const question of questions(state, this.models[state.model])) {
         const key = JSON.stringify([state.model, question.params]);
-        asked ||= !this.#kept(state.base).has(key);
+        if (!asked && !this.#kept(state.base).has(key)) {
+          asked = true;
+          this.on.latency("click", null);
+        }
         parts.push(...(await this.#answer(state, question, key)));
       }
       if (this.#closed || state !== this.state) return;

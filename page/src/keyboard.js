@@ -31,7 +31,7 @@ export const SHORTCUTS = [
 export const MOUSE = [
   ["Left click", "inside the structure"],
   ["Right or Shift+click", "outside of it"],
-  ["Drag", "preview while the button is down; the click counts where it is released"],
+  ["Drag", "live preview; the click counts where it is released"],
   ["Ctrl+click", "only move the cursor"],
   ["Wheel", "slices; with Ctrl zoom"],
 ];
@@ -51,11 +51,12 @@ export function shortcut({ key, ctrlKey, metaKey, altKey }, typing, inViewer) {
 export function fillHelp(list) {
   const rows = [...MOUSE, ...SHORTCUTS.filter(({ text }) => text).map(({ keys, shown, text }) => [shown ?? nice(keys[0]), text])];
   list.replaceChildren(
-    ...rows.flatMap(([keys, text]) => {
-      const [term, meaning] = [document.createElement("dt"), document.createElement("dd")];
+    ...rows.map(([keys, text]) => {
+      const [row, term, meaning] = ["div", "dt", "dd"].map((tag) => document.createElement(tag));
       term.textContent = keys;
       meaning.textContent = text;
-      return [term, meaning];
+      row.append(term, meaning);
+      return row;
     }),
   );
 }

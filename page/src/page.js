@@ -41,10 +41,11 @@ async function attempt(action) {
   }
 }
 
+/** ms: null while the answer is awaited. */
 function showLatency(kind, ms) {
   latencies[kind] = ms;
   $("latency").textContent = Object.entries(latencies)
-    .map(([name, value]) => `${name} ${Math.round(value)} ms`)
+    .map(([name, value]) => `${name} ${value === null ? "…" : `${Math.round(value)} ms`}`)
     .join(" · ");
 }
 
@@ -141,7 +142,7 @@ function showPreview(changed, click) {
   const plane = editor.frame.toShown(click.position)[axis];
   viewer.show(editor.display, axis, [...new Set([...drawn, plane])]);
   drawn = [plane];
-  $("viewer").dataset.previewed = String(click.position);
+  requestAnimationFrame(() => ($("viewer").dataset.previewed = String(click.position)));
 }
 
 function chooseLabel(name) {

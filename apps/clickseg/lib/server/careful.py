@@ -128,7 +128,7 @@ class CarefulRequests:
         try:
             self.volume(image)
         except HTTPException as error:
-            logger.info("not read ahead: %s", error)  # who clicks on it is told why
+            logger.info("not read ahead: %s", error.detail)  # who clicks on it is told why
 
     def scoring(self, request: Mapping[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
         """As MONAILabelApp.scoring."""
