@@ -6,6 +6,7 @@ const SIDES = [
   { left: "R", right: "L", top: "S", bottom: "I" },
   { left: "R", right: "L", top: "A", bottom: "P" },
 ];
+const ROOM = 300; // pixels that the number of the slice and the letter beside it need
 const INSIDE = "#3ddc84";
 const OUTSIDE = "#ff5c6c";
 
@@ -62,13 +63,13 @@ function drawText(context, { box, depth, number, count }, scale) {
   context.strokeStyle = "#000";
   context.lineWidth = 2 * scale;
   context.fillStyle = "rgba(230, 236, 244, 0.85)";
-  write(`${NAMES[depth]}  ${number + 1} / ${count}`, left + inset, top + inset, "left", "top");
+  write(`${NAMES[depth]}  ${number + 1} / ${count}`, left + inset, top + height - inset, "left", "bottom");
   context.fillStyle = "rgba(230, 236, 244, 0.55)";
   const sides = SIDES[depth];
   write(sides.left, left + inset, top + height / 2, "left", "middle");
   write(sides.right, left + width - inset, top + height / 2, "right", "middle");
   write(sides.top, left + width / 2, top + inset, "center", "top");
-  write(sides.bottom, left + width / 2, top + height - inset, "center", "bottom");
+  if (width > ROOM * scale) write(sides.bottom, left + width / 2, top + height - inset, "center", "bottom");
 }
 
 function drawClick(context, at, { inside, pending }, scale) {

@@ -41,7 +41,7 @@ export class Viewer {
     });
     this.nv.customLayout = LAYOUTS.three;
     this.nv.meshShaders = []; // there are no meshes: compiling what draws them takes seconds without a GPU
-    this.nv.drawOpacity = 0.38;
+    this.nv.drawOpacity = 0.42;
     this.nv.drawRimOpacity = 0.95;
   }
 
