@@ -60,7 +60,7 @@ export class TrainingPanel {
     const running = RUNNING.includes(status);
     train.hidden = running;
     stop.hidden = !running;
-    state.textContent = [WORDS[status] ?? status, total && `${epochs.length} of ${total} epochs`].filter(Boolean).join(" · ");
+    state.textContent = [WORDS[status] ?? status, total && `${epochs.length} of ${total}`].filter(Boolean).join(" · ");
     progress.value = total ? epochs.length / total : 0;
     if (running && !total) progress.removeAttribute("value");
     curve.innerHTML = drawCurve(epochs.map(({ loss }) => loss), Math.max(total, 2));
@@ -85,12 +85,12 @@ export function drawCurve(losses, total) {
   const [endX, endY] = points.at(-1).split(",");
   const text = (at, value, anchor) =>
     `<text x="${at[0]}" y="${at[1]}" fill="#8e9aab" font-size="9" text-anchor="${anchor}">${value}</text>`;
-  return `<svg viewBox="0 0 ${width} ${height}" preserveAspectRatio="none">
+  return `<svg viewBox="0 0 ${width} ${height}" preserveAspectRatio="xMinYMid">
     <path d="M${left} 4V${height - 16}H${width - 4}" fill="none" stroke="#262e3a"/>
     <polyline points="${points.join(" ")}" fill="none" stroke="#4da3ff" stroke-width="1.5"/>
     <circle cx="${endX}" cy="${endY}" r="2.5" fill="#4da3ff"/>
     ${text([left - 4, 11], top.toFixed(2), "end")}${text([left - 4, height - 16], "0", "end")}
     ${text([left, height - 4], "1", "start")}${text([width - 4, height - 4], total, "end")}
-    ${text([width - 4, 12], `loss ${losses.at(-1).toFixed(3)}`, "end")}
+    ${text([(left + width) / 2, height - 4], `loss ${losses.at(-1).toFixed(3)}`, "middle")}
   </svg>`;
 }

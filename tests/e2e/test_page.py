@@ -293,6 +293,21 @@ def test_a_drag_is_previewed_without_a_queue_and_the_last_place_comes_soon(page,
     assert np.array_equal(preview, page.evaluate("Array.from(clickseg.editor().map)"))
 
 
+def test_a_drag_that_is_given_up_leaves_nothing_behind(page, study, kidney):
+    study("dicom")
+    choose(page, ORGAN)
+    page.mouse.move(*go_to(page, kidney[1]))
+    page.mouse.down()
+    page.wait_for_function("document.getElementById('viewer').dataset.previewed")
+    assert page.evaluate("clickseg.editor().display.some((value) => value)")
+    page.keyboard.press("Escape")
+    page.mouse.up()
+    settle(page)
+    assert page.evaluate("clickseg.editor().state.clicks.length") == 0
+    assert not page.evaluate("clickseg.editor().display.some((value) => value)")
+    assert page.evaluate("clickseg.viewer.clicks.length") == 0
+
+
 def test_the_keyboard_is_enough(page, study, kidney):
     _, first = kidney
     study("flipped")
@@ -390,7 +405,7 @@ def test_a_training_is_started_and_its_curve_drawn(page, study, kidney, keep):
     page.locator("#epochs").fill("2")
     page.locator("#train").click()
     page.locator("#stop").wait_for()
-    page.locator("#training-state", has_text="done · 2 of 2 epochs").wait_for(timeout=300_000)
+    page.locator("#training-state", has_text="done · 2 of 2").wait_for(timeout=300_000)
     points = page.locator("#curve polyline").get_attribute("points").split()
     assert len(points) == 2
     keep(page.screenshot(), "page_training.png")
