@@ -1,6 +1,6 @@
 # Two commands for a fresh clone, with nothing but Python 3.11, git and make:
 #
-#     make serve        the app with a sample study on http://127.0.0.1:8000/
+#     make serve        the app with a sample study on http://127.0.0.1:8000/clickseg/
 #     make test         the test suite
 #
 # Both make the virtual environment on the first call, and install again only when a list of requirements has changed.
@@ -18,7 +18,7 @@ BIN := $(VENV)/bin
 IN_VENV = PATH="$$(cd "$(BIN)" && pwd):$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve demo-ohif test lint format clean
+.PHONY: help install serve demo-ohif test lint format page check-page clean
 
 help:
 	@echo "make serve   serve the app on 127.0.0.1 (ARGS=\"--studies DIR --port N\")"
@@ -26,6 +26,7 @@ help:
 	@echo "make test    run the tests (ARGS=\"-m slow\", ARGS=\"tests/clickseg -k clicks\")"
 	@echo "make lint    ruff, mypy and the import contracts"
 	@echo "make format  let ruff put the formatting right"
+	@echo "make page    build the page anew (needs Node 20; users of the app do not)"
 	@echo "make clean   remove caches and build products; the next call installs again"
 
 serve: $(VENV)/.installed
@@ -47,6 +48,16 @@ format: $(VENV)/.installed-dev
 	"$(BIN)/ruff" check --fix .
 	"$(BIN)/ruff" format .
 
+# The page's built form lies in the library. check-page: that it is what its source gives.
+page: page/node_modules/.package-lock.json
+	cd page && npm run build
+
+check-page: page/node_modules/.package-lock.json
+	cd page && npm test && node build.js build && diff -r build ../apps/clickseg/clickseg/page
+
+page/node_modules/.package-lock.json: page/package-lock.json
+	cd page && npm ci
+
 install: $(VENV)/.installed
 
 # A stamp is touched last, so whatever is interrupted half-way is done again.
@@ -67,6 +78,6 @@ $(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
 	@touch "$@"
 
 clean:
-	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache apps/clickseg/*.egg-info
+	rm -rf build dist page/build page/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache apps/clickseg/*.egg-info
 	find apps tests benchmarks bundles -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 	rm -f "$(VENV)/.installed" "$(VENV)/.installed-dev"

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import nrrd
 import pytest
@@ -17,6 +18,20 @@ import torch
 from clickseg.archive import PLUGIN, orthanc, store
 from clickseg.methods import METHODS, save_weights
 from clickseg.methods.tis import TisRecipe
+
+CHROMIUM = [
+    "--no-sandbox",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+    "--use-gl=angle",  # software rendering: no GPU is needed
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+    "--ignore-gpu-blocklist",
+]
 
 
 def any_free_port():
@@ -129,3 +144,24 @@ def mask_in():
         return nrrd.read_data(header, file), header
 
     return mask_in
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """A headless Chromium, driven by playwright."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path="/usr/bin/chromium", args=CHROMIUM)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def keep():
+    """keep(picture, name): into the folder that CLICKSEG_SCREENSHOTS names, for people to look at."""
+
+    def keep(picture, name):
+        if folder := os.environ.get("CLICKSEG_SCREENSHOTS"):
+            (Path(folder) / name).write_bytes(picture)
+
+    return keep

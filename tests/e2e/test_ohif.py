@@ -1,9 +1,7 @@
 """The OHIF that monailabel ships, in a real browser, over a real DICOM archive, with the shipped weights."""
 
 import io
-import os
 import re
-from pathlib import Path
 
 import numpy as np
 import pydicom
@@ -16,19 +14,6 @@ from clickseg.phantom.dicom import dicom_series
 pytestmark = [pytest.mark.orthanc, pytest.mark.chromium]
 
 ORGAN = "left kidney"
-CHROMIUM = [
-    "--no-sandbox",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-dev-shm-usage",
-    "--use-gl=angle",  # software rendering: no GPU is needed
-    "--use-angle=swiftshader",
-    "--enable-unsafe-swiftshader",
-    "--ignore-gpu-blocklist",
-]
 
 
 @pytest.fixture(scope="module")
@@ -44,19 +29,13 @@ def kidney():
 
 
 @pytest.fixture(scope="module")
-def page(kidney, archive, serve, tmp_path_factory):
+def page(kidney, archive, serve, browser, tmp_path_factory):
     """OHIF with the study open, connected to our server."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     folder = tmp_path_factory.mktemp("ohif")
     image, _, spacing = kidney
     instances = dicom_series(image, spacing)
     study = pydicom.dcmread(io.BytesIO(instances[0])).StudyInstanceUID
-    with (
-        archive(folder, instances) as archive_url,
-        serve(folder, f"{archive_url}/dicom-web/") as url,
-        playwright.sync_playwright() as driver,
-    ):
-        browser = driver.chromium.launch(executable_path="/usr/bin/chromium", args=CHROMIUM)
+    with archive(folder, instances) as archive_url, serve(folder, f"{archive_url}/dicom-web/") as url:
         page = browser.new_page(viewport={"width": 1500, "height": 900})
         page.set_default_timeout(180_000)
         page.goto(f"{url}/ohif/monai-label?StudyInstanceUIDs={study}", wait_until="domcontentloaded")
@@ -69,7 +48,7 @@ def page(kidney, archive, serve, tmp_path_factory):
         page.locator(".settingsTable button.actionButton").first.click()
         page.locator("label.tab-label", has_text="Point Prompts").click()
         yield page
-        browser.close()
+        page.close()
 
 
 def choose(page, model, label):
@@ -114,13 +93,7 @@ def coloured(picture):
     return (np.ptp(pixels, axis=2) > 60).sum()
 
 
-def keep(picture, name):
-    """Into the folder that CLICKSEG_SCREENSHOTS names, for people to look at."""
-    if folder := os.environ.get("CLICKSEG_SCREENSHOTS"):
-        (Path(folder) / name).write_bytes(picture)
-
-
-def test_a_click_in_ohif_segments_the_organ_under_it_and_the_viewer_shows_it(page, kidney):
+def test_a_click_in_ohif_segments_the_organ_under_it_and_the_viewer_shows_it(page, kidney, keep):
     viewport = page.locator(".cornerstone-viewport-element").first
     choose(page, "unet2d", ORGAN)
     before = coloured(viewport.screenshot())
@@ -132,7 +105,7 @@ def test_a_click_in_ohif_segments_the_organ_under_it_and_the_viewer_shows_it(pag
     keep(page.screenshot(), "ohif_unet2d.png")
 
 
-def test_the_model_of_named_labels_answers_with_the_value_of_the_label(page, kidney):
+def test_the_model_of_named_labels_answers_with_the_value_of_the_label(page, kidney, keep):
     choose(page, "unet2d_labels", ORGAN)
     click_in_the_middle(page)
     mask = run(page)

@@ -36,6 +36,7 @@ def _demo_ohif(arguments: argparse.Namespace) -> int:
         print(
             "press the reload icon, choose Point Prompts, click on an organ, press Run. Ctrl-C ends both.", flush=True
         )
+        print(f"or open the app's own page: http://127.0.0.1:{arguments.port}/clickseg/", flush=True)
         server = subprocess.Popen(command, env={**os.environ, "MONAI_LABEL_TRACKING_ENABLED": "false"})
         try:
             return server.wait()

@@ -157,7 +157,7 @@ def _phantom(arguments: argparse.Namespace) -> None:
 
 def add_serve(commands: Any) -> None:
     """Options of `clickseg serve`."""
-    serve = commands.add_parser("serve", help="start the server for OHIF and 3D Slicer")
+    serve = commands.add_parser("serve", help="start the server: its own page, OHIF and 3D Slicer")
     serve.set_defaults(run=_serve)
     serve.add_argument("--studies", help="folder of images or DICOMweb URL (default: a phantom study)")
     serve.add_argument("--host", default="127.0.0.1")
@@ -178,6 +178,7 @@ def _serve(arguments: argparse.Namespace) -> None:
     command = server_command(studies, arguments.host, arguments.port)
     for pair in arguments.conf or []:
         command += ["--conf", *pair]
-    print(f"clickseg: serving {studies} on http://{arguments.host}:{arguments.port}/ (OHIF: /ohif/)", flush=True)
+    address = f"http://{arguments.host}:{arguments.port}"
+    print(f"clickseg: serving {studies}; open {address}/clickseg/ (for OHIF and 3D Slicer: {address}/)", flush=True)
     os.environ.setdefault("MONAI_LABEL_TRACKING_ENABLED", "false")
     os.execv(sys.executable, command)

@@ -90,9 +90,10 @@ class SessionCache:
         weights_key = (file_identity(weights), str(device))
         return self._sessions.get((image_key, *weights_key), lambda: self._open(image, weights, device, image_key))
 
-    def read(self, image: Path | str, identity: str | None = None) -> None:
-        """Read an image ahead of its first click. Raises ValueError as `open`."""
-        self._image(image, identity if identity is not None else file_identity(image))
+    def read(self, image: Path | str, identity: str | None = None) -> tuple[NDArray[np.generic], Grid]:
+        """An image and its grid, kept for its first click. Raises ValueError as `open`."""
+        opened = self._image(image, identity if identity is not None else file_identity(image))
+        return opened.volume, opened.grid
 
     def _image(self, image: Path | str, key: Hashable) -> _Image:
         return self._images.get(key, lambda: _Image(*read_volume(image)))

@@ -11,13 +11,17 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from fastapi import HTTPException
 from monailabel.config import settings
 from monailabel.datastore.dicom import DICOMWebDatastore
 from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 from monailabel.utils.async_tasks.task import AsyncTask
+from numpy.typing import NDArray
 
+from clickseg.geometry import Grid
 from lib.infers.click import Slice
+from lib.trainers.click import TrainingLog
 
 from .datastore import only_plain_names
 
@@ -75,6 +79,16 @@ class CarefulRequests:
         with refusing():
             return task.preview(located, number)
 
+    def volume(self, image: str) -> tuple[NDArray[np.generic], Grid]:
+        """An image of the datastore and its grid. Raises HTTPException: 404 if it is not there, 400 if unreadable."""
+        located = self._located({"image": image}, self.datastore())
+        with refusing():
+            return self.cache.read(located["image"], located["identity"])
+
+    def served_labels(self) -> dict[str, int]:
+        """Name -> value of the first model: what a value means in a label map without names of its own."""
+        return self.models[0].weights.label_values
+
     def infer_wsi(self, request: Mapping[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
         """Refused: the stock method, too, opens any file."""
         raise HTTPException(status_code=404, detail="this app has no models for whole-slide images")
@@ -90,6 +104,10 @@ class CarefulRequests:
         task = self._known(self._trainers, "model to train", model)
         with refusing():
             task.check(self.datastore())
+
+    def training_log(self, model: str) -> TrainingLog:
+        """The epochs of a model's last training."""
+        return self._known(self._trainers, "model to train", model).log()
 
     def next_sample(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """As MONAILabelApp.next_sample; afterwards, images that a strategy would like to have scored are scored."""
@@ -108,10 +126,9 @@ class CarefulRequests:
     def _read_ahead(self, image: str) -> None:
         """Whoever asked for this image will click on it: the first click need not wait for the disk."""
         try:
-            located = self._located({"image": image}, self.datastore())
-            self.cache.read(located["image"], located["identity"])
-        except (ValueError, HTTPException) as error:
-            logger.info("not read ahead: %s", error)  # who clicks on it is told why
+            self.volume(image)
+        except HTTPException as error:
+            logger.info("not read ahead: %s", error.detail)  # who clicks on it is told why
 
     def scoring(self, request: Mapping[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
         """As MONAILabelApp.scoring."""

@@ -19,6 +19,7 @@ from monailabel.endpoints.user.auth import RBAC
 from monailabel.interfaces.utils.app import app_instance
 
 from .careful import START
+from .page import PageFiles, page_router
 from .preview import preview_router
 
 infer_router = APIRouter(
@@ -120,8 +121,9 @@ def add_routes() -> None:
         return
     routes = server.app.router.routes
     stock = len(routes)
-    for router in (infer_router, train_router, preview_router):
+    for router in (infer_router, train_router, preview_router, page_router):
         server.app.include_router(router)
+    server.app.mount("/clickseg", PageFiles(), name="clickseg")
     routes[:] = [*routes[stock:], *routes[:stock]]
     FileResponse.chunk_size = REPLY_CHUNK
     server.app.state.clickseg = True

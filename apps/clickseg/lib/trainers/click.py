@@ -39,6 +39,14 @@ APP_DIR = Path(__file__).resolve().parents[2]
 SLICES = 10  # per label and image, to validate on
 
 
+@dataclasses.dataclass(frozen=True)
+class TrainingLog:
+    """epochs: epoch, loss, seconds, ... of those that are over, of `total_epochs`."""
+
+    total_epochs: int
+    epochs: list[dict[str, float]]
+
+
 class ClickTrainTask(TrainTask):
     """Learns on from the weights in use, from all final labels of the datastore; the next click uses the result.
 
@@ -84,7 +92,14 @@ class ClickTrainTask(TrainTask):
         if not path.exists():
             return {}
         stats = json.loads(path.read_text())
-        return {**stats, **_last_row(Path(stats["output"]) / "log.csv")}
+        epochs = _read_log(stats)
+        return {**stats, **(epochs[-1] if epochs else {})}
+
+    def log(self) -> TrainingLog:
+        """The epochs of the last training, also while it runs."""
+        path = self._stats_path
+        stats = json.loads(path.read_text()) if path.exists() else {"total_epochs": 0}
+        return TrainingLog(int(stats["total_epochs"]), _read_log(stats))
 
     def __call__(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any]:
         """Train, publish, and return the stats. Raises ValueError for labels or wishes that do not work."""
@@ -234,10 +249,10 @@ def _log_epoch(trainer: ClickTrainer) -> None:
     logger.info("epoch %d of %d, loss %.4f", state.epoch, state.max_epochs, state.metrics["loss"])
 
 
-def _last_row(path: Path) -> dict[str, float]:
-    """The last epoch in a run's log: epoch, loss, and what else has a value."""
-    if not path.exists():
-        return {}
+def _read_log(stats: Mapping[str, Any]) -> list[dict[str, float]]:
+    """Of each epoch of the run that wrote these stats: epoch, loss, and what else has a value."""
+    path = Path(stats.get("output", "")) / "log.csv"
+    if not path.is_file():
+        return []
     with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    return {name: float(value) for name, value in rows[-1].items() if value} if rows else {}
+        return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]

@@ -1,0 +1,151 @@
+"""The page at /clickseg/ and what it asks the server beside the stock requests."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from fastapi import APIRouter, Depends, Response
+from monailabel.config import settings
+from monailabel.datastore.dicom import DICOMWebDatastore
+from monailabel.datastore.local import LocalDatastore
+from monailabel.endpoints.user.auth import RBAC
+from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
+from monailabel.interfaces.utils.app import app_instance
+from monailabel.utils.async_tasks.task import AsyncTask
+from numpy.typing import NDArray
+from pydantic import BaseModel, Field
+from starlette.staticfiles import StaticFiles
+
+import clickseg
+from clickseg.geometry import UprightVolume
+from clickseg.images import read_label
+from lib.infers.reply import FASTEST, nifti
+from lib.trainers.labels import value_names
+
+from .careful import refusing
+
+BUILT = Path(clickseg.__file__).parent / "page"
+SHOWN = ("uint8", "int16", "uint16", "float32")  # number types that every viewer draws as they are
+FINAL = DefaultLabelTag.FINAL.value
+
+page_router = APIRouter(
+    prefix="/clickseg/api", tags=["clickseg"], dependencies=[Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))]
+)
+
+
+class PageFiles(StaticFiles):
+    """The built page. Browsers ask each time whether a file has changed: after an update nobody sees the old one."""
+
+    def __init__(self) -> None:
+        super().__init__(directory=BUILT, html=True)
+
+    def file_response(self, *given: Any, **more: Any) -> Response:
+        response = super().file_response(*given, **more)
+        response.headers["Cache-Control"] = "no-cache"
+        return response
+
+
+class Study(BaseModel):
+    """A line of the list of studies."""
+
+    image: str = Field(description="id in the datastore")
+    labelled: bool = Field(description="whether it has a final label")
+    description: str = Field(description="patient, date and modality of a DICOM series that was opened before")
+
+
+class Training(BaseModel):
+    """How far the last training of a model is."""
+
+    status: str = Field(description="none, or as MONAI Label says: SUBMITTED, RUNNING, DONE, ERROR, STOPPED")
+    problem: str = Field(description="the last line that a failed training wrote")
+    total_epochs: int
+    epochs: list[dict[str, float]] = Field(description="of each: epoch, loss, seconds, ...")
+
+
+@page_router.get("/studies", response_model=list[Study])
+def studies() -> list[Study]:
+    """What can be opened, by id."""
+    datastore = app_instance().datastore()
+    labelled = set(datastore.get_labeled_images()) | set(_cached_labels(datastore))
+    return [
+        Study(image=image, labelled=image in labelled, description=_description(datastore.get_image_info(image)))
+        for image in sorted(datastore.list_images())
+    ]
+
+
+@page_router.get("/image")
+def image(image: str) -> Response:
+    """The image as NIfTI on its own voxel grid, whatever it is stored as. The server keeps it for the first click.
+
+    The header X-Clickseg-Axis says which axis of the array numbers axial slices.
+    """
+    volume, grid = app_instance().volume(image)
+    axis = UprightVolume(grid).axes[2]
+    content = nifti(_shown(volume), grid).to_bytes()
+    return Response(content, media_type="application/octet-stream", headers={"X-Clickseg-Axis": str(axis)})
+
+
+@page_router.get("/label", responses={204: {"description": "the image has no final label"}})
+def label(image: str) -> Response:
+    """The final label as .nii.gz on the image's voxel grid; the header X-Clickseg-Labels says {name: value}."""
+    app = app_instance()
+    _, grid = app.volume(image)
+    path = _label_path(app.datastore(), image)
+    if path is None:
+        return Response(status_code=204)
+    with refusing():
+        values = read_label(path, grid)
+        present = [int(value) for value in np.unique(values) if value]
+        info = app.datastore().get_label_info(image, FINAL)
+        names = value_names(present, info.get("label_info") or (), app.served_labels())
+    return Response(
+        gzip.compress(nifti(values, grid).to_bytes(), FASTEST),
+        media_type="application/gzip",
+        headers={"X-Clickseg-Labels": json.dumps({name: value for value, name in names.items()})},
+    )
+
+
+@page_router.get("/training/{model}", response_model=Training)
+def training(model: str) -> Training:
+    """The curve of a model's last training, and whether it still goes on."""
+    log = app_instance().training_log(model)
+    of_model = [task for task in AsyncTask.status("train", all=True)[0] or [] if task["request"].get("model") == model]
+    task = of_model[-1] if of_model else {"status": "none"}
+    lines = list(task.get("details") or [])
+    return Training(
+        status=task["status"],
+        problem=lines[-1] if lines and task["status"] == "ERROR" else "",
+        total_epochs=log.total_epochs,
+        epochs=log.epochs,
+    )
+
+
+def _cached_labels(datastore: Datastore) -> list[str]:
+    """Of a DICOMweb server, which is asked for its segmentations only now and then: those that passed through here."""
+    return LocalDatastore.get_labeled_images(datastore) if isinstance(datastore, DICOMWebDatastore) else []
+
+
+def _description(info: dict[str, Any]) -> str:
+    said = (info.get(key) for key in ("PatientID", "StudyDate", "Modality"))
+    return " · ".join(str(text) for text in said if text and text != "UNK")
+
+
+def _label_path(datastore: Datastore, image: str) -> Path | None:
+    """Where the final label of an image lies; fetched from the DICOMweb server if it is known there only."""
+    if not isinstance(datastore, DICOMWebDatastore):
+        found = datastore.get_label_uri(image, FINAL)
+    else:
+        if image not in _cached_labels(datastore) and image in datastore.get_labeled_images():
+            datastore.datalist()  # fetches the segmentations of all its series
+        found = LocalDatastore.get_label_uri(datastore, image, FINAL)
+    return Path(found) if found else None
+
+
+def _shown(volume: NDArray[np.generic]) -> NDArray[np.generic]:
+    if volume.dtype.name in SHOWN:
+        return volume
+    return volume.astype(np.float32)

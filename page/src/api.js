@@ -1,0 +1,83 @@
+/** What the page asks the server. Every function throws Error with a sentence for the user. */
+
+const JSON_BODY = { "Content-Type": "application/json" };
+
+async function ask(path, options) {
+  let response;
+  try {
+    response = await fetch(`..${path}`, options);
+  } catch {
+    throw new Error("The server does not answer. Is it still running?");
+  }
+  if (!response.ok) throw new Error(await sentence(response));
+  return response;
+}
+
+async function sentence(response) {
+  const text = await response.text();
+  try {
+    const { detail } = JSON.parse(text);
+    if (typeof detail === "string") return detail;
+  } catch {
+    // not JSON: what follows says as much as there is to say
+  }
+  return `The server answered with status ${response.status}${text ? `: ${text.slice(0, 200)}` : ""}`;
+}
+
+const query = (fields) => `?${new URLSearchParams(fields)}`;
+
+export const info = async () => (await ask("/info/")).json();
+
+export const studies = async () => (await ask("/clickseg/api/studies")).json();
+
+/** {file: ArrayBuffer of the .nii file, axis: the source axis that numbers axial slices}. */
+export async function image(id) {
+  const response = await ask(`/clickseg/api/image${query({ image: id })}`);
+  return { file: await response.arrayBuffer(), axis: Number(response.headers.get("X-Clickseg-Axis")) };
+}
+
+/** {blob: .nii.gz, labels: {name: value}} of the final label, or null. */
+export async function label(id) {
+  const response = await ask(`/clickseg/api/label${query({ image: id })}`);
+  if (response.status === 204) return null;
+  return { blob: await response.blob(), labels: JSON.parse(response.headers.get("X-Clickseg-Labels")) };
+}
+
+/** The .nii.gz of the answer. start: .nii.gz of the label map that is to be corrected, or null. */
+export async function infer(model, id, params, start) {
+  const form = new FormData();
+  form.set("params", JSON.stringify({ ...params, result_extension: ".nii.gz" }));
+  if (start) form.set("label", start, "start.nii.gz");
+  const path = `/infer/${encodeURIComponent(model)}${query({ image: id, output: "image" })}`;
+  return (await ask(path, { method: "POST", body: form })).blob();
+}
+
+/** One slice of the answer as runs, or null if a newer preview has taken its place. */
+export async function preview(model, id, params, slice, client) {
+  const body = JSON.stringify({ model, image: id, params, slice, client });
+  const response = await ask("/clickseg/api/preview", { method: "POST", headers: JSON_BODY, body });
+  return response.status === 204 ? null : response.json();
+}
+
+export async function save(id, file, labelInfo) {
+  const form = new FormData();
+  form.set("params", JSON.stringify({ label_info: labelInfo }));
+  form.set("label", file, "label.nii.gz");
+  await ask(`/datastore/label${query({ image: id, tag: "final" })}`, { method: "PUT", body: form });
+}
+
+/** The id of the study to label next, or null when all are labelled. */
+export async function next(strategy) {
+  const path = `/activelearning/${encodeURIComponent(strategy)}`;
+  const found = await (await ask(path, { method: "POST", headers: JSON_BODY, body: "{}" })).json();
+  return found.id ?? null;
+}
+
+export const training = async (model) => (await ask(`/clickseg/api/training/${encodeURIComponent(model)}`)).json();
+
+export async function train(model, params) {
+  const body = JSON.stringify(params);
+  await ask(`/train/${encodeURIComponent(model)}`, { method: "POST", headers: JSON_BODY, body });
+}
+
+export const stopTraining = () => ask("/train/", { method: "DELETE" });

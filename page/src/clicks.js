@@ -1,0 +1,66 @@
+/**
+ * From clicks to requests. A click is {position: [i, j, k] of the source, label: name, inside: true or false}; a state
+ * (of the history) is {clicks, base, model, propagate, automatic}:
+ *   base: {map, ...}, the label map that the clicks correct; model: a name in the server's /info;
+ *   propagate: names of labels that go on to neighbouring slices; automatic: whether the model is to answer unasked.
+ */
+
+export const ONE = "deepgrow"; // type of a model of one structure; the others know their labels by name
+
+/** The labels that a model segments, in its order; null if it takes any structure. */
+export function labelsOf(model) {
+  if (model.type === ONE) return null;
+  return Object.keys(model.labels).filter((name) => name !== "background");
+}
+
+/** Whether a model goes on from slice to slice when asked to. */
+export function canPropagate(model) {
+  return "propagate" in (model.config ?? {});
+}
+
+/** Whether a model answers before the first click. */
+export function answersFirst(model) {
+  return model.type !== ONE && !canPropagate(model);
+}
+
+/**
+ * What the server is to be asked for a state, in the order in which answers are drawn: a list of
+ * {params, values: Map from the answer's values to label names}.
+ */
+export function questions(state, model) {
+  if (model.type === ONE) {
+    return labelsInOrder(state.clicks).map((label) => oneStructure(state, label));
+  }
+  const known = labelsOf(model);
+  const clicks = state.clicks.filter(({ label }) => known.includes(label));
+  if (!clicks.length && !(state.automatic && answersFirst(model))) return [];
+  return [severalLabels(state, model, known, clicks)];
+}
+
+/** The question that decides where a click of `label` belongs. */
+export function questionOf(state, model, label) {
+  return questions(state, model).find(({ values }) => [...values.values()].includes(label));
+}
+
+/** Labels by the time of their last click. */
+function labelsInOrder(clicks) {
+  return [...new Set(clicks.map(({ label }) => label).reverse())].reverse();
+}
+
+function oneStructure(state, label) {
+  const clicks = state.clicks.filter((click) => click.label === label);
+  const params = {
+    label,
+    foreground: clicks.filter(({ inside }) => inside).map(({ position }) => position),
+    background: clicks.filter(({ inside }) => !inside).map(({ position }) => position),
+  };
+  if (state.propagate.includes(label)) params.propagate = true;
+  return { params, values: new Map([[1, label]]) };
+}
+
+function severalLabels(state, model, known, clicks) {
+  const params = { background: clicks.filter(({ inside }) => !inside).map(({ position }) => position) };
+  for (const { label, position } of clicks.filter(({ inside }) => inside)) (params[label] ??= []).push(position);
+  if (canPropagate(model) && known.some((label) => state.propagate.includes(label))) params.propagate = true;
+  return { params, values: new Map(known.map((label) => [model.labels[label], label])) };
+}

@@ -1,0 +1,216 @@
+/** One open study: its clicks, their answers, and the label map that both make. Knows the server, not the screen. */
+
+import * as api from "./api.js";
+import { questionOf, questions } from "./clicks.js";
+import { History } from "./history.js";
+import { collect, compose, count, paint } from "./masks.js";
+import { Newest } from "./newest.js";
+import { compress, decompress, readLabels, writeLabels } from "./nifti.js";
+
+const KEPT = 60; // answers, so that undo and redo need not ask again
+
+export class Editor {
+  #answers = new WeakMap();
+  #starts = new WeakMap();
+  #committing = new Newest((state) => this.#commit(state));
+  #previewing = new Newest((click) => this.#preview(click));
+  #client = crypto.randomUUID?.() ?? String(Math.random());
+  #closed = false;
+  #previewed = null;
+
+  /**
+   * image: id. head: ArrayBuffer that begins with the image's NIfTI head. frame: Frame. axis: that numbers axial slices.
+   * models: of /info. labels: Labels. base: the label map to begin with. model: its name.
+   * on: {change(editor, answered), preview(editor, click), latency(kind, ms or null), problem(sentence)}.
+   */
+  constructor({ image, head, frame, axis, models, labels, base, model, on }) {
+    Object.assign(this, { image, head, frame, axis, models, labels, on });
+    const state = { clicks: [], base: { map: base }, model, propagate: [], automatic: false };
+    this.history = new History(state);
+    this.saved = state.base;
+    this.map = base;
+    this.counts = count(base);
+    this.display = base.slice();
+  }
+
+  get state() {
+    return this.history.state;
+  }
+
+  get model() {
+    return this.models[this.state.model];
+  }
+
+  /** Whether there is anything that a save would keep. */
+  get unsaved() {
+    return this.state.base !== this.saved || this.state.clicks.length > 0 || this.state.automatic;
+  }
+
+  /** Until every answer that was asked for is on the screen. */
+  async idle() {
+    await this.#previewing.idle();
+    await this.#committing.idle();
+  }
+
+  /** No answer that comes later is shown. */
+  close() {
+    this.#closed = true;
+    this.#previewing.cancel();
+  }
+
+  /** Make a change that can be undone. */
+  change(fields) {
+    this.history.push({ ...this.state, ...fields });
+    this.#refresh();
+  }
+
+  add(click) {
+    this.change({ clicks: [...this.state.clicks, click] });
+  }
+
+  undo() {
+    this.history.undo();
+    this.#refresh();
+  }
+
+  redo() {
+    this.history.redo();
+    this.#refresh();
+  }
+
+  togglePropagate(label) {
+    const { propagate } = this.state;
+    this.change({
+      propagate: propagate.includes(label) ? propagate.filter((name) => name !== label) : [...propagate, label],
+    });
+  }
+
+  /** Take a label away: its clicks, and its voxels in the map that was opened. */
+  erase(label) {
+    const value = this.labels.value(label);
+    this.change({
+      clicks: this.state.clicks.filter((click) => click.label !== label),
+      propagate: this.state.propagate.filter((name) => name !== label),
+      base: { map: compose(this.state.base.map, [{ value, voxels: [] }]) },
+    });
+  }
+
+  /** Show what one more click would give in its axial slice, without keeping it. */
+  preview(click) {
+    this.#previewed = click;
+    this.#previewing.ask(click);
+  }
+
+  /** Forget the click that was previewed. */
+  cancelPreview() {
+    this.#previewing.cancel();
+    this.#refresh();
+  }
+
+  /** Save the label map as the study's final label; the clicks have done their work. */
+  async save() {
+    await this.idle();
+    const { map, counts } = this;
+    const info = this.labels.info(counts);
+    if (!info.length) throw new Error("There is nothing to save yet: click on a structure first.");
+    const file = await compress(writeLabels(this.head, this.frame.sourceOrder(map)));
+    await api.save(this.image, file, info);
+    this.saved = { map };
+    this.change({ clicks: [], propagate: [], automatic: false, base: this.saved });
+  }
+
+  #refresh() {
+    this.#previewed = null;
+    this.#previewing.cancel();
+    this.on.change(this);
+    this.#committing.ask(this.state);
+  }
+
+  async #commit(state) {
+    const begin = performance.now();
+    try {
+      let asked = false;
+      const parts = [];
+      for (const question of questions(state, this.models[state.model])) {
+        const key = JSON.stringify([state.model, question.params]);
+        if (!asked && !this.#kept(state.base).has(key)) {
+          asked = true;
+          this.on.latency("click", null);
+        }
+        parts.push(...(await this.#answer(state, question, key)));
+      }
+      if (this.#closed || state !== this.state) return;
+      this.map = compose(state.base.map, parts);
+      this.counts = count(this.map);
+      this.display.set(this.map);
+      if (asked) this.on.latency("click", performance.now() - begin);
+    } catch (error) {
+      if (this.#closed) return;
+      this.history.reject(state);
+      this.display.set(this.map);
+      this.on.problem(error.message);
+    }
+    this.on.change(this, true);
+  }
+
+  /** Answers to questions about one label map that is corrected. */
+  #kept(base) {
+    if (!this.#answers.has(base)) this.#answers.set(base, new Map());
+    return this.#answers.get(base);
+  }
+
+  /** The parts that the server gives for a question: of each of its labels, the voxels. */
+  async #answer(state, { params, values }, key) {
+    const kept = this.#kept(state.base);
+    if (!kept.has(key)) {
+      const blob = await api.infer(state.model, this.image, params, await this.#start(state.base, values));
+      const answer = readLabels(await decompress(blob));
+      if (String(answer.dims) !== String(this.frame.dims)) throw new Error("The server's mask has another size.");
+      const found = collect(answer.values, this.frame);
+      const parts = [...values].map(([value, label]) => {
+        return { value: this.labels.value(label), voxels: found.get(value) ?? new Uint32Array() };
+      });
+      kept.set(key, parts);
+      if (kept.size > KEPT) kept.delete(kept.keys().next().value);
+    }
+    return kept.get(key);
+  }
+
+  /** The label map that is corrected, as a file with the values of the model; null if it holds none of its labels. */
+  async #start(base, values) {
+    const table = new Uint8Array(256);
+    for (const [value, label] of values) if (this.labels.has(label)) table[this.labels.value(label)] = value;
+    const key = table.join();
+    if (!this.#starts.has(base)) this.#starts.set(base, new Map());
+    const starts = this.#starts.get(base);
+    if (!starts.has(key)) {
+      const map = base.map.map((value) => table[value]);
+      const empty = !map.some((value) => value);
+      starts.set(key, empty ? null : await compress(writeLabels(this.head, this.frame.sourceOrder(map))));
+    }
+    return starts.get(key);
+  }
+
+  async #preview(click) {
+    const { state } = this;
+    const wished = { ...state, clicks: [...state.clicks, click] };
+    const question = questionOf(wished, this.model, click.label);
+    if (!question) return;
+    const begin = performance.now();
+    try {
+      const slice = click.position[this.axis];
+      const { params } = question;
+      const reply = await api.preview(state.model, this.image, params, slice, this.#client);
+      if (!reply || this.#closed || !this.#previewed || state !== this.state) return;
+      this.on.latency("preview", performance.now() - begin);
+      this.display.set(this.map);
+      const clicked = new Set(wished.clicks.map(({ label }) => label));
+      const decided = [...question.values].filter(([, label]) => clicked.has(label));
+      const values = new Map(decided.map(([value, label]) => [value, this.labels.value(label)]));
+      paint(this.display, this.map, this.frame, reply, values);
+      this.on.preview(this, click);
+    } catch (error) {
+      if (!this.#closed) this.on.problem(error.message);
+    }
+  }
+}

@@ -1,0 +1,64 @@
+/** The one list of shortcuts: what the keys do, and what the help says. */
+
+/** Of each: keys (as KeyboardEvent.key, small letters), what it is for, and the name of the command. */
+export const SHORTCUTS = [
+  { keys: ["enter"], text: "click inside, at the cursor", command: "inside", viewer: true },
+  { keys: ["backspace"], text: "click outside, at the cursor", command: "outside", viewer: true },
+  { keys: ["arrowleft"], text: "move the cursor; with Shift ten voxels", command: "left", viewer: true, shown: "← → ↑ ↓" },
+  { keys: ["arrowright"], command: "right", viewer: true },
+  { keys: ["arrowup"], command: "up", viewer: true },
+  { keys: ["arrowdown"], command: "down", viewer: true },
+  { keys: ["pageup", "."], text: "next axial slice", command: "sliceUp", shown: "Page up  ." },
+  { keys: ["pagedown", ","], text: "previous axial slice", command: "sliceDown", shown: "Page down  ," },
+  { keys: ["z"], text: "undo; with Shift redo", command: "undo" },
+  { keys: ["y"], text: "redo", command: "redo" },
+  { keys: ["1"], text: "choose a label", command: "label", shown: "1 … 9" },
+  { keys: ["p"], text: "propagate to the neighbouring slices, or not", command: "propagate" },
+  { keys: ["a"], text: "let a model that can do so segment everything", command: "automatic" },
+  { keys: ["delete"], text: "clear the label", command: "erase" },
+  { keys: ["s"], text: "accept and save", command: "save" },
+  { keys: ["n"], text: "next study", command: "next" },
+  { keys: ["w"], text: "next window", command: "window" },
+  { keys: ["v"], text: "next layout of the views", command: "layout" },
+  { keys: ["m"], text: "hide the mask, or show it", command: "mask" },
+  { keys: ["+", "="], text: "zoom in", command: "zoomIn", shown: "+" },
+  { keys: ["-"], text: "zoom out", command: "zoomOut" },
+  { keys: ["0"], text: "show everything again", command: "fit" },
+  { keys: ["escape"], text: "give up a drag", command: "cancel" },
+  { keys: ["?"], text: "this list", command: "help" },
+];
+
+export const MOUSE = [
+  ["Left click", "inside the structure"],
+  ["Right or Shift+click", "outside of it"],
+  ["Drag", "live preview; the click counts where it is released"],
+  ["Ctrl+click", "only move the cursor"],
+  ["Wheel", "slices; with Ctrl zoom"],
+];
+
+/** The shortcut of a key press, or null. typing: whether a field has the focus; inViewer: whether the views have. */
+export function shortcut({ key, ctrlKey, metaKey, altKey }, typing, inViewer) {
+  const small = key.toLowerCase();
+  const command = ctrlKey || metaKey;
+  if (altKey || (command && !["z", "y", "s"].includes(small))) return null;
+  if (typing && !command) return null;
+  if (/^[1-9]$/.test(small)) return { command: "label", number: Number(small) };
+  const found = SHORTCUTS.find(({ keys }) => keys.includes(small));
+  return found && (!found.viewer || inViewer) ? found : null;
+}
+
+/** Fill the help's list. */
+export function fillHelp(list) {
+  const rows = [...MOUSE, ...SHORTCUTS.filter(({ text }) => text).map(({ keys, shown, text }) => [shown ?? nice(keys[0]), text])];
+  list.replaceChildren(
+    ...rows.map(([keys, text]) => {
+      const [row, term, meaning] = ["div", "dt", "dd"].map((tag) => document.createElement(tag));
+      term.textContent = keys;
+      meaning.textContent = text;
+      row.append(term, meaning);
+      return row;
+    }),
+  );
+}
+
+const nice = (key) => key[0].toUpperCase() + key.slice(1);

@@ -1,0 +1,45 @@
+/** The little of NIfTI-1 that label maps need. */
+
+const HEADER = 352; // bytes, of a file without extensions
+
+/** The voxels of a .nii file of unsigned bytes: {dims, values}, the first axis fastest. Throws Error for other files. */
+export function readLabels(buffer) {
+  const view = new DataView(buffer);
+  if (view.byteLength < HEADER || view.getInt32(0, true) !== 348) throw new Error("the server's mask is not NIfTI");
+  if (view.getInt16(70, true) !== 2) throw new Error("the server's mask is not of unsigned bytes");
+  const dims = [1, 2, 3].map((axis) => view.getInt16(40 + 2 * axis, true));
+  const values = new Uint8Array(buffer, view.getFloat32(108, true), dims[0] * dims[1] * dims[2]);
+  return { dims, values };
+}
+
+/** A .nii file of a label map in source order, with the frame of the image whose head is given. */
+export function writeLabels(imageHead, values) {
+  const bytes = new Uint8Array(HEADER + values.length);
+  bytes.set(new Uint8Array(imageHead, 0, HEADER));
+  const view = new DataView(bytes.buffer);
+  view.setInt16(70, 2, true); // unsigned bytes
+  view.setInt16(72, 8, true); // bits of each
+  view.setFloat32(108, HEADER, true);
+  view.setFloat32(112, 1, true); // slope and intercept
+  view.setFloat32(116, 0, true);
+  view.setFloat32(124, 0, true); // window
+  view.setFloat32(128, 0, true);
+  bytes.set(values, HEADER);
+  return bytes;
+}
+
+/** Millilitres of one voxel of a .nii file. */
+export function voxelMl(head) {
+  const view = new DataView(head);
+  return [80, 84, 88].reduce((volume, at) => volume * Math.abs(view.getFloat32(at, true)), 1) / 1000;
+}
+
+/** gzip, by the browser. */
+export async function compress(bytes) {
+  return new Response(new Blob([bytes]).stream().pipeThrough(new CompressionStream("gzip"))).blob();
+}
+
+/** A Blob of gzip -> ArrayBuffer. */
+export async function decompress(blob) {
+  return new Response(blob.stream().pipeThrough(new DecompressionStream("gzip"))).arrayBuffer();
+}

@@ -1,0 +1,313 @@
+/** The page: one viewer, one open study, and the controls around them. */
+
+import * as api from "./api.js";
+import { answersFirst, canPropagate, labelsOf } from "./clicks.js";
+import { Editor } from "./editor.js";
+import { fillHelp, shortcut } from "./keyboard.js";
+import { Labels } from "./labels.js";
+import { decompress, readLabels, voxelMl } from "./nifti.js";
+import { fillSelect, showLabels, showStudies } from "./panels.js";
+import { listen } from "./pointer.js";
+import { TrainingPanel } from "./training.js";
+import { Viewer } from "./viewer.js";
+import { windows } from "./windows.js";
+
+const $ = (id) => document.getElementById(id);
+const viewer = new Viewer($("slices"), $("marks"));
+let server; // of /info
+let studies = [];
+let editor = null;
+let active = null; // the label that clicks are for
+let windowsHere = {};
+let latencies = {};
+let drawn = []; // shown planes of the live preview
+
+// What is told
+
+let silence;
+function say(sentence, isProblem = false) {
+  clearTimeout(silence);
+  $("status").textContent = sentence;
+  $("status").classList.toggle("problem", isProblem);
+  silence = setTimeout(() => ($("status").textContent = ""), isProblem ? 9000 : 3500);
+}
+
+async function attempt(action) {
+  try {
+    return await action();
+  } catch (error) {
+    say(error.message, true);
+    return undefined;
+  }
+}
+
+/** ms: null while the answer is awaited. */
+function showLatency(kind, ms) {
+  latencies[kind] = ms;
+  $("latency").textContent = Object.entries(latencies)
+    .map(([name, value]) => `${name} ${value === null ? "…" : `${Math.round(value)} ms`}`)
+    .join(" · ");
+}
+
+// Studies
+
+async function refreshStudies() {
+  studies = await api.studies();
+  const labelled = studies.filter((study) => study.labelled).length;
+  $("studies-count").textContent = `${labelled} of ${studies.length} saved`;
+  showStudies($("studies"), studies, editor?.image, (image) => attempt(() => open(image)));
+}
+
+let opening = 0;
+async function open(image) {
+  if (editor?.unsaved && !window.confirm(`The label of ${editor.image} is not saved. Leave it?`)) return;
+  const turn = ++opening;
+  $("loading-text").textContent = `Opening ${image}`;
+  $("loading").hidden = false;
+  try {
+    const [{ file, axis }, saved] = await Promise.all([api.image(image), api.label(image)]);
+    const map = saved && readLabels(await decompress(saved.blob));
+    if (turn !== opening) return;
+    editor?.close();
+    await viewer.open(file, image);
+    const { frame } = viewer;
+    const labels = new Labels(saved?.labels);
+    const base = new Uint8Array(frame.size);
+    if (map) map.values.forEach((value, at) => value && (base[frame.offset(sourceIndex(at, frame.dims))] = value));
+    const model = editor?.state.model ?? Object.keys(server.models)[0];
+    const on = { change, preview: showPreview, latency: showLatency, problem: (sentence) => say(sentence, true) };
+    const known = { image, head: file.slice(0, 352), frame, axis, models: server.models };
+    editor = new Editor({ ...known, labels, base, model, on });
+    editor.voxelMl = voxelMl(file);
+    latencies = {};
+    $("latency").textContent = "";
+    $("study-name").textContent = image;
+    document.title = `${image} – clickseg`;
+    location.hash = new URLSearchParams({ study: image });
+    chooseModel(model, false);
+    chooseWindows();
+    change(editor, true);
+    showStudies($("studies"), studies, image, (other) => attempt(() => open(other)));
+  } finally {
+    if (turn === opening) $("loading").hidden = true;
+  }
+}
+
+function sourceIndex(at, [nx, ny]) {
+  const row = Math.floor(at / nx);
+  return [at % nx, row % ny, Math.floor(row / ny)];
+}
+
+async function next() {
+  const found = await api.next($("strategy").value);
+  if (found === null) say("Every study has a label.");
+  else if (found === editor?.image) say("This is the study to label next.");
+  else await open(found);
+}
+
+async function save() {
+  if (!editor) return;
+  await editor.save();
+  say(`The label of ${editor.image} is saved.`);
+  await refreshStudies();
+}
+
+// The open study on the screen
+
+function change(changed, answered = false) {
+  if (changed !== editor) return;
+  const { state, history, labels, counts } = editor;
+  viewer.clicks = state.clicks;
+  $("undo").disabled = !history.canUndo;
+  $("redo").disabled = !history.canRedo;
+  $("propagate").disabled = !canPropagate(editor.model);
+  $("propagate").setAttribute("aria-pressed", String(state.propagate.includes(active)));
+  $("saved").textContent = editor.unsaved ? "Not saved yet" : studies.find((study) => study.image === editor.image)?.labelled ? "Saved" : "";
+  if ($("model").value !== state.model) chooseModel(state.model, false);
+  const figures = (name) => {
+    const ml = counts[labels.value(name)] * editor.voxelMl;
+    return ml ? `${ml < 10 ? ml.toFixed(1) : ml.toFixed(0)} ml` : "";
+  };
+  showLabels($("labels"), labels, { active, known: labelsOf(editor.model), figures, choose: chooseLabel });
+  if (answered) {
+    viewer.show(editor.display);
+    drawn = [];
+  }
+  viewer.redraw();
+}
+
+function showPreview(changed, click) {
+  if (changed !== editor) return;
+  const axis = editor.frame.axes.indexOf(editor.axis);
+  const plane = editor.frame.toShown(click.position)[axis];
+  viewer.show(editor.display, axis, [...new Set([...drawn, plane])]);
+  drawn = [plane];
+  requestAnimationFrame(() => ($("viewer").dataset.previewed = String(click.position)));
+}
+
+function chooseLabel(name) {
+  active = name;
+  const colours = editor.labels.names.map((label) => [editor.labels.value(label), editor.labels.colour(label)]);
+  viewer.setColours(new Map(colours), name && editor.labels.value(name));
+  change(editor);
+}
+
+/** keep: whether the change is one that can be undone. */
+function chooseModel(name, keep = true) {
+  const model = server.models[name];
+  $("model").value = name;
+  $("model-text").textContent = model.description;
+  $("automatic").hidden = !answersFirst(model);
+  const known = labelsOf(model);
+  for (const label of known ?? model.labels) editor.labels.value(label);
+  if (keep) editor.change({ model: name, automatic: false });
+  const possible = known ?? editor.labels.names;
+  chooseLabel(possible.includes(active) ? active : (possible[0] ?? null));
+  training.follow(trainerOf(name));
+}
+
+/** The trainer of the weights that a model uses: both models of 2D weights share one. */
+function trainerOf(name) {
+  return [name, name.replace(/_labels$/, "")].find((one) => one in server.trainers) ?? null;
+}
+
+function chooseWindows() {
+  windowsHere = windows(viewer.range);
+  fillSelect($("window"), Object.keys(windowsHere), Object.keys(windowsHere)[0]);
+  viewer.setWindow(...windowsHere[$("window").value]);
+}
+
+function cycle(select) {
+  select.selectedIndex = (select.selectedIndex + 1) % select.options.length;
+  select.dispatchEvent(new Event("change"));
+}
+
+// Clicks
+
+function clickAt(shown, inside) {
+  if (!active) throw new Error("Choose a label first, or add one.");
+  return { position: editor.frame.toSource(shown), label: active, inside };
+}
+
+const moveTo = (shown) => {
+  viewer.moveTo(shown);
+  const position = editor.frame.toSource(viewer.cursor);
+  $("place").textContent = position.join(", ");
+};
+
+const pointer = listen($("viewer"), viewer, {
+  drag(shown, inside) {
+    moveTo(shown);
+    attempt(() => {
+      const click = clickAt(shown, inside);
+      viewer.clicks = [...editor.state.clicks, { ...click, pending: true }];
+      editor.preview(click);
+    });
+  },
+  drop: (shown, inside) => attempt(() => editor.add(clickAt(shown, inside))),
+  giveUp: () => editor.cancelPreview(),
+  move: moveTo,
+  scroll: (axis, steps) => step(axis, steps),
+  zoom: (factor) => viewer.zoomBy(factor),
+});
+
+function step(axis, voxels) {
+  if (!editor) return;
+  viewer.moveBy(axis, voxels);
+  moveTo(viewer.cursor);
+}
+
+// Commands of keys and buttons
+
+// Left on the screen is the patient's right: in the shown order the first axis grows towards it.
+const commands = {
+  inside: () => editor.add(clickAt(viewer.cursor, true)),
+  outside: () => editor.add(clickAt(viewer.cursor, false)),
+  left: ({ shiftKey }) => step(0, shiftKey ? 10 : 1),
+  right: ({ shiftKey }) => step(0, shiftKey ? -10 : -1),
+  up: ({ shiftKey }) => step(1, shiftKey ? 10 : 1),
+  down: ({ shiftKey }) => step(1, shiftKey ? -10 : -1),
+  sliceUp: () => step(2, 1),
+  sliceDown: () => step(2, -1),
+  undo: ({ shiftKey }) => (shiftKey ? editor.redo() : editor.undo()),
+  redo: () => editor.redo(),
+  label: (event, number) => $("labels").querySelectorAll("button")[number - 1]?.click(),
+  propagate: () => $("propagate").click(),
+  automatic: () => $("automatic").hidden || editor.change({ automatic: true }),
+  erase: () => active && editor.erase(active),
+  save,
+  next,
+  window: () => cycle($("window")),
+  layout: () => cycle($("layout")),
+  mask: () => viewer.setOpacity(viewer.nv.drawOpacity ? 0 : Number($("opacity").value)),
+  zoomIn: () => viewer.zoomBy(1.25),
+  zoomOut: () => viewer.zoomBy(1 / 1.25),
+  fit: () => viewer.resetView(),
+  cancel: () => pointer.cancel(),
+  help: () => $("shortcuts").showModal(),
+};
+
+document.addEventListener("keydown", (event) => {
+  const { target } = event;
+  const typing = target.matches("input:not([type=range]), select");
+  const inViewer = target === $("viewer") || target === document.body;
+  const found = shortcut(event, typing, inViewer);
+  if (!found || $("shortcuts").open || (!editor && found.command !== "help")) return;
+  event.preventDefault();
+  attempt(() => commands[found.command](event, found.number));
+});
+
+for (const name of ["undo", "redo", "erase", "automatic", "fit", "next", "help"]) {
+  $(name).addEventListener("click", (event) => attempt(() => (editor || name === "help") && commands[name](event)));
+}
+$("accept").addEventListener("click", () => attempt(save));
+$("propagate").addEventListener("click", () => active && editor.togglePropagate(active));
+$("model").addEventListener("change", () => editor && chooseModel($("model").value));
+$("window").addEventListener("change", () => viewer.setWindow(...windowsHere[$("window").value]));
+$("layout").addEventListener("change", () => viewer.setLayout($("layout").value));
+$("opacity").addEventListener("input", () => viewer.setOpacity(Number($("opacity").value)));
+$("add-label").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const name = $("new-label").value.trim();
+  if (!name || !editor) return;
+  attempt(() => editor.labels.value(name));
+  $("new-label").value = "";
+  chooseLabel(name);
+});
+window.addEventListener("beforeunload", (event) => editor?.unsaved && event.preventDefault());
+window.addEventListener("hashchange", () => {
+  const wanted = wantedStudy();
+  if (wanted && wanted !== editor?.image) attempt(() => open(wanted));
+});
+
+const wantedStudy = () => new URLSearchParams(location.hash.slice(1)).get("study");
+
+const training = new TrainingPanel(
+  {
+    form: $("training"),
+    epochs: $("epochs"),
+    train: $("train"),
+    stop: $("stop"),
+    state: $("training-state"),
+    progress: $("training-progress"),
+    curve: $("curve"),
+  },
+  say,
+  () => attempt(async () => (server = await api.info())),
+);
+
+async function start() {
+  fillHelp($("shortcut-list"));
+  [server] = await Promise.all([api.info(), refreshStudies(), viewer.start()]);
+  const models = Object.keys(server.models);
+  if (!models.length) throw new Error("The server has no model.");
+  fillSelect($("model"), models, models[0]);
+  fillSelect($("strategy"), Object.keys(server.strategies), "uncertainty");
+  const first = studies.find(({ labelled }) => !labelled) ?? studies[0];
+  if (!first) throw new Error("The server has no studies: start it with a folder of images, or a DICOMweb server.");
+  await open(wantedStudy() ?? first.image);
+  $("viewer").focus();
+}
+
+// For tests and for the browser's console.
+window.clickseg = { viewer, editor: () => editor, ready: attempt(start) };

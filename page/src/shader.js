@@ -1,0 +1,26 @@
+/** How a pixel of a slice is coloured: NiiVue's own way for one image and one label map, and nothing beside. It takes
+ * half the time where there is no GPU. Labels are filled faintly and have a firm edge.
+ */
+export const SLICE = `#version 300 es
+precision highp int;
+precision highp float;
+uniform highp sampler3D volume;
+uniform highp sampler3D drawing;
+uniform highp sampler2D colormap;
+uniform float drawOpacity;
+uniform float drawRimOpacity;
+in vec3 texPos;
+out vec4 color;
+
+void main() {
+  vec3 right = dFdx(texPos);
+  vec3 up = dFdy(texPos);
+  color = vec4(texture(volume, texPos).rgb, 1.0);
+  float label = texture(drawing, texPos).r;
+  if (label == 0.0 || drawOpacity == 0.0) return;
+  bool rim = texture(drawing, texPos - right).r != label || texture(drawing, texPos + right).r != label
+    || texture(drawing, texPos - up).r != label || texture(drawing, texPos + up).r != label;
+  float rows = float(textureSize(colormap, 0).y);
+  vec4 fill = texture(colormap, vec2((label * 255.0 + 0.5) / 256.0, (rows - 0.5) / rows));
+  color.rgb = mix(color.rgb, fill.rgb, rim ? drawRimOpacity : fill.a * drawOpacity);
+}`;

@@ -1,0 +1,229 @@
+/** The three views of an image with its label map: NiiVue draws the slices, a canvas above them what lies upon them. */
+
+import { Niivue, NVImage, SLICE_TYPE } from "@niivue/niivue";
+import { Frame } from "./frame.js";
+import { drawMarks } from "./marks.js";
+import { rgb } from "./labels.js";
+import { SLICE } from "./shader.js";
+
+const DRAWING = 7; // NiiVue's texture unit for label maps
+const LAYOUTS = {
+  three: [
+    { sliceType: SLICE_TYPE.AXIAL, position: [0, 0, 0.64, 1] },
+    { sliceType: SLICE_TYPE.CORONAL, position: [0.645, 0, 0.355, 0.5] },
+    { sliceType: SLICE_TYPE.SAGITTAL, position: [0.645, 0.505, 0.355, 0.495] },
+  ],
+  axial: [{ sliceType: SLICE_TYPE.AXIAL, position: [0, 0, 1, 1] }],
+  coronal: [{ sliceType: SLICE_TYPE.CORONAL, position: [0, 0, 1, 1] }],
+  sagittal: [{ sliceType: SLICE_TYPE.SAGITTAL, position: [0, 0, 1, 1] }],
+};
+const DEPTH = { [SLICE_TYPE.AXIAL]: 2, [SLICE_TYPE.CORONAL]: 1, [SLICE_TYPE.SAGITTAL]: 0 };
+
+export class Viewer {
+  #drawing = false;
+
+  /** slices, marks: two canvases in the same place. */
+  constructor(slices, marks) {
+    this.canvas = slices;
+    this.marks = marks;
+    this.clicks = [];
+    this.frame = null;
+    this.cursor = [0, 0, 0];
+    this.nv = new Niivue({
+      interactive: false,
+      dragAndDropEnabled: false,
+      isRadiologicalConvention: true,
+      isOrientationTextVisible: false,
+      crosshairWidth: 0,
+      backColor: [0, 0, 0, 1],
+      loadingText: "",
+      logLevel: "error",
+    });
+    this.nv.customLayout = LAYOUTS.three;
+    this.nv.meshShaders = []; // there are no meshes: compiling what draws them takes seconds without a GPU
+    this.nv.drawOpacity = 0.42;
+    this.nv.drawRimOpacity = 0.95;
+  }
+
+  async start() {
+    await this.nv.attachToCanvas(this.canvas, false);
+    this.nv.setCustomSliceShader(SLICE);
+    new ResizeObserver(() => this.redraw()).observe(this.canvas);
+  }
+
+  /** Show the image of a .nii file, without a label map. Sets `frame`. */
+  async open(file, name) {
+    const volume = await NVImage.loadFromUrl({ url: file, name: `${name}.nii` });
+    const { nv } = this;
+    while (nv.volumes.length) nv.removeVolume(nv.volumes[0]);
+    this.clicks = [];
+    this.frame = new Frame(volume.hdr.dims.slice(1, 4), volume.permRAS);
+    nv.addVolume(volume);
+    nv.createEmptyDrawing();
+    nv.drawClearAllUndoBitmaps();
+    this.resetView();
+    this.moveTo(this.frame.shownDims.map((count) => Math.floor(count / 2)));
+  }
+
+  /** The least and greatest value that the image holds, leaving outliers out, and those that it holds at all. */
+  get range() {
+    const { robust_min: low, robust_max: high, global_min: least, global_max: greatest } = this.nv.volumes[0];
+    return { low, high, least, greatest };
+  }
+
+  setWindow(low, high) {
+    const [volume] = this.nv.volumes;
+    volume.cal_min = low;
+    volume.cal_max = high;
+    this.nv.refreshLayers(volume, 0);
+    this.redraw();
+  }
+
+  /** colours: Map value -> #rrggbb. active: the value that is drawn strongest. */
+  setColours(colours, active) {
+    const lut = new Uint8ClampedArray(256 * 4);
+    for (const [value, colour] of colours) lut.set([...rgb(colour), value === active ? 255 : 185], 4 * value);
+    this.nv.drawLut = { lut, labels: [] };
+    this.nv.refreshColormaps();
+    this.redraw();
+  }
+
+  setOpacity(opacity) {
+    this.nv.drawOpacity = opacity;
+    this.nv.drawRimOpacity = opacity && 0.95;
+    this.redraw();
+  }
+
+  setLayout(name) {
+    this.nv.customLayout = LAYOUTS[name];
+    this.redraw();
+  }
+
+  /** Show a label map in shown order; planes: of which only these of the shown axis `axis` have changed. */
+  show(map, axis = null, planes = []) {
+    const { gl } = this.nv;
+    const dims = this.frame.shownDims;
+    gl.activeTexture(gl.TEXTURE0 + DRAWING);
+    gl.bindTexture(gl.TEXTURE_3D, this.nv.drawTexture);
+    gl.pixelStorei(gl.UNPACK_ALIGNMENT, 1);
+    if (axis === null) this.#upload(map, [0, 0, 0], dims);
+    for (const plane of planes) {
+      const from = dims.map((_, index) => (index === axis ? plane : 0));
+      this.#upload(map, from, dims.map((count, index) => (index === axis ? 1 : count)));
+    }
+    this.redraw();
+  }
+
+  #upload(map, from, size) {
+    const { gl } = this.nv;
+    const [width, height] = this.frame.shownDims;
+    gl.pixelStorei(gl.UNPACK_ROW_LENGTH, width);
+    gl.pixelStorei(gl.UNPACK_IMAGE_HEIGHT, height);
+    const first = from[0] + width * (from[1] + height * from[2]);
+    gl.texSubImage3D(gl.TEXTURE_3D, 0, ...from, ...size, gl.RED, gl.UNSIGNED_BYTE, map, first);
+    gl.pixelStorei(gl.UNPACK_ROW_LENGTH, 0);
+    gl.pixelStorei(gl.UNPACK_IMAGE_HEIGHT, 0);
+  }
+
+  /** The voxel under a place on the screen: {shown: [x, y, z], depth: the shown axis of its view}, or null. */
+  voxelAt(clientX, clientY) {
+    const tile = this.#tileAt(clientX, clientY);
+    if (!tile) return null;
+    const fraction = this.nv.screenXY2TextureFrac(tile.x, tile.y, tile.index, true);
+    if (fraction[0] < 0) return null;
+    const shown = this.frame.shownDims.map((count, axis) => Math.min(count - 1, Math.floor(fraction[axis] * count)));
+    shown[tile.depth] = this.cursor[tile.depth];
+    return { shown, depth: tile.depth };
+  }
+
+  /** The shown axis along which the view at a place on the screen is cut; that of the axial view where there is none. */
+  depthAt(clientX, clientY) {
+    return this.#tileAt(clientX, clientY)?.depth ?? 2;
+  }
+
+  #tileAt(clientX, clientY) {
+    if (!this.frame) return null;
+    const box = this.canvas.getBoundingClientRect();
+    const x = ((clientX - box.left) * this.canvas.width) / box.width;
+    const y = ((clientY - box.top) * this.canvas.height) / box.height;
+    const index = this.nv.tileIndex(x, y);
+    return index < 0 ? null : { x, y, index, depth: DEPTH[this.nv.screenSlices[index].axCorSag] };
+  }
+
+  /** Where a voxel is drawn, in CSS pixels of the page, in the view cut along a shown axis; null if it is not. */
+  placeOf(shown, depth = 2) {
+    const box = this.canvas.getBoundingClientRect();
+    const at = this.#canvasPlace(shown, depth);
+    if (!at) return null;
+    return [box.left + (at[0] * box.width) / this.canvas.width, box.top + (at[1] * box.height) / this.canvas.height];
+  }
+
+  #canvasPlace(shown, depth) {
+    const fraction = this.#fraction(shown);
+    fraction[depth] = this.nv.scene.crosshairPos[depth];
+    const type = Number(Object.keys(DEPTH).find((key) => DEPTH[key] === depth));
+    return this.nv.frac2canvasPosWithTile(fraction, type)?.pos ?? null;
+  }
+
+  #fraction(shown) {
+    return shown.map((index, axis) => (index + 0.5) / this.frame.shownDims[axis]);
+  }
+
+  /** Cut all views through a voxel (shown order). */
+  moveTo(shown) {
+    this.cursor = shown.map((index, axis) => Math.max(0, Math.min(this.frame.shownDims[axis] - 1, index)));
+    this.nv.scene.crosshairPos = this.#fraction(this.cursor);
+    this.redraw();
+  }
+
+  moveBy(axis, voxels) {
+    this.moveTo(this.cursor.map((index, one) => (one === axis ? index + voxels : index)));
+  }
+
+  zoomBy(factor) {
+    const pan = this.nv.scene.pan2Dxyzmm;
+    const zoom = Math.max(1, Math.min(12, pan[3] * factor));
+    const [x, y, z] = this.nv.frac2mm(this.nv.scene.crosshairPos);
+    const [cx, cy, cz] = this.nv.frac2mm([0.5, 0.5, 0.5]);
+    // The place under the cursor stays in view: the further in, the nearer to it is the middle.
+    const share = 1 - 1 / zoom;
+    this.nv.scene.pan2Dxyzmm = [(cx - x) * share, (cy - y) * share, (cz - z) * share, zoom];
+    this.redraw();
+  }
+
+  resetView() {
+    this.nv.scene.pan2Dxyzmm = [0, 0, 0, 1];
+    this.redraw();
+  }
+
+  /** Draw at the next opportunity, once. */
+  redraw() {
+    if (this.#drawing) return;
+    this.#drawing = true;
+    requestAnimationFrame(() => {
+      this.#drawing = false;
+      if (!this.frame) return;
+      this.nv.drawScene();
+      drawMarks(this.marks, this.canvas, this.#views(), this.clicks);
+    });
+  }
+
+  /** Of each view: where it is on the canvas, its depth, its slice, and functions to place voxels in it. */
+  #views() {
+    return this.nv.screenSlices.map(({ leftTopWidthHeight, axCorSag }) => {
+      const depth = DEPTH[axCorSag];
+      const [left, top, width, height] = leftTopWidthHeight;
+      return {
+        box: [Math.min(left, left + width), top, Math.abs(width), height],
+        depth,
+        number: this.cursor[depth],
+        count: this.frame.shownDims[depth],
+        cursor: this.#canvasPlace(this.cursor, depth),
+        place: (source) => {
+          const shown = this.frame.toShown(source);
+          return shown[depth] === this.cursor[depth] ? this.#canvasPlace(shown, depth) : null;
+        },
+      };
+    });
+  }
+}

@@ -1,0 +1,143 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { answersFirst, canPropagate, labelsOf, questionOf, questions } from "../src/clicks.js";
+import { History } from "../src/history.js";
+import { SHORTCUTS, shortcut } from "../src/keyboard.js";
+import { Labels } from "../src/labels.js";
+import { Newest } from "../src/newest.js";
+import { readLabels, writeLabels } from "../src/nifti.js";
+import { drawCurve } from "../src/training.js";
+import { windows } from "../src/windows.js";
+
+const ONE = { type: "deepgrow", labels: ["spleen", "liver"], config: { propagate: false } };
+const SEVERAL = { type: "deepedit", labels: { background: 0, spleen: 1, liver: 2 }, config: { propagate: false } };
+const VOLUME = { type: "deepedit", labels: { background: 0, spleen: 1, liver: 2 }, config: {} };
+
+const click = (label, position, inside = true) => ({ label, position, inside });
+const state = (clicks, more = {}) => ({ clicks, propagate: [], automatic: false, model: "m", base: {}, ...more });
+
+test("undo and redo go back and forth over any number of states", () => {
+  const history = new History(0);
+  for (const next of [1, 2, 3]) history.push(next);
+  for (const expected of [2, 1, 0, 0]) {
+    history.undo();
+    assert.equal(history.state, expected);
+  }
+  assert.equal(history.canUndo, false);
+  for (const expected of [1, 2, 3, 3]) {
+    history.redo();
+    assert.equal(history.state, expected);
+  }
+  history.undo();
+  history.push(7);
+  assert.equal(history.canRedo, false);
+  history.undo();
+  assert.equal(history.state, 2);
+});
+
+test("a state that the server refuses is forgotten, unless another one has come", () => {
+  const history = new History("a");
+  history.push("b");
+  history.reject("a");
+  assert.equal(history.state, "b");
+  history.reject("b");
+  assert.equal(history.state, "a");
+  assert.equal(history.canRedo, false);
+});
+
+test("a model of one structure is asked once for each label, the last clicked one last", () => {
+  const clicks = [click("liver", [1, 1, 1]), click("spleen", [2, 2, 2]), click("liver", [3, 3, 3], false)];
+  const asked = questions(state(clicks, { propagate: ["liver"] }), ONE);
+  assert.deepEqual(asked.map(({ params }) => params), [
+    { label: "spleen", foreground: [[2, 2, 2]], background: [] },
+    { label: "liver", foreground: [[1, 1, 1]], background: [[3, 3, 3]], propagate: true },
+  ]);
+  assert.deepEqual([...asked[1].values], [[1, "liver"]]);
+});
+
+test("a model of several labels is asked once, and a click outside is one on the background", () => {
+  const clicks = [click("liver", [1, 1, 1]), click("spleen", [2, 2, 2]), click("liver", [3, 3, 3], false)];
+  const [{ params, values }] = questions(state(clicks), SEVERAL);
+  assert.deepEqual(params, { background: [[3, 3, 3]], liver: [[1, 1, 1]], spleen: [[2, 2, 2]] });
+  assert.deepEqual([...values], [[1, "spleen"], [2, "liver"]]);
+  assert.equal(questionOf(state(clicks), SEVERAL, "vertebra"), undefined);
+});
+
+test("only a model that answers first is asked without clicks, and only when the user wants it", () => {
+  assert.deepEqual(questions(state([], { automatic: true }), SEVERAL), []);
+  assert.deepEqual(questions(state([]), VOLUME), []);
+  assert.equal(questions(state([], { automatic: true }), VOLUME).length, 1);
+  assert.deepEqual([answersFirst(ONE), answersFirst(SEVERAL), answersFirst(VOLUME)], [false, false, true]);
+  assert.deepEqual([canPropagate(ONE), canPropagate(VOLUME)], [true, false]);
+  assert.deepEqual([labelsOf(ONE), labelsOf(VOLUME)], [null, ["spleen", "liver"]]);
+});
+
+test("of what is asked for meanwhile only the newest runs, one at a time", async () => {
+  const [ran, running] = [[], []];
+  const newest = new Newest(async (wish) => {
+    running.push(wish);
+    assert.equal(running.length, 1);
+    await new Promise((done) => setTimeout(done, 5));
+    running.pop();
+    ran.push(wish);
+  });
+  newest.ask("a");
+  await null;
+  await null;
+  for (const wish of ["b", "c", "d"]) newest.ask(wish);
+  await newest.idle();
+  assert.deepEqual(ran, ["a", "d"]);
+  newest.ask("e");
+  newest.cancel();
+  await newest.idle();
+  assert.deepEqual(ran, ["a", "d"]);
+});
+
+test("labels keep the values of the file, and new ones get what is free", () => {
+  const labels = new Labels({ liver: 2 });
+  assert.deepEqual([labels.value("spleen"), labels.value("liver"), labels.value("aorta")], [1, 2, 3]);
+  const counts = new Uint32Array(256);
+  counts[2] = counts[1] = 5;
+  assert.deepEqual(labels.info(counts).map(({ name, idx }) => [name, idx]), [["spleen", 1], ["liver", 2]]);
+  assert.match(labels.colour("something"), /^#[0-9a-f]{6}$/);
+});
+
+test("a label map is written and read, with the frame of its image", () => {
+  const head = new ArrayBuffer(352);
+  const view = new DataView(head);
+  view.setInt32(0, 348, true);
+  [3, 2, 2, 1].forEach((count, axis) => view.setInt16(40 + 2 * axis, count, true));
+  view.setInt16(70, 4, true);
+  view.setFloat32(280, -2.5, true); // of the affine
+  const file = writeLabels(head, Uint8Array.from([1, 0, 0, 3]));
+  const { dims, values } = readLabels(file.buffer);
+  assert.deepEqual([dims, [...values]], [[2, 2, 1], [1, 0, 0, 3]]);
+  assert.equal(new DataView(file.buffer).getFloat32(280, true), -2.5);
+  assert.throws(() => readLabels(head), /not of unsigned bytes/);
+  assert.throws(() => readLabels(new ArrayBuffer(8)), /not NIfTI/);
+});
+
+test("keys are commands, unless somebody writes", () => {
+  const press = (key, more = {}) => ({ key, ctrlKey: false, metaKey: false, altKey: false, ...more });
+  assert.equal(shortcut(press("z"), false, true).command, "undo");
+  assert.equal(shortcut(press("Z", { ctrlKey: true }), true, false).command, "undo");
+  assert.equal(shortcut(press("z"), true, false), null);
+  assert.equal(shortcut(press("Enter"), false, false), null); // it presses the button that has the focus
+  assert.equal(shortcut(press("Enter"), false, true).command, "inside");
+  assert.deepEqual(shortcut(press("4"), false, true), { command: "label", number: 4 });
+  assert.equal(shortcut(press("n", { ctrlKey: true }), false, true), null);
+  const keys = SHORTCUTS.flatMap(({ keys: all }) => all);
+  assert.equal(new Set(keys).size, keys.length);
+});
+
+test("CT is offered windows of its own, other images are not", () => {
+  const range = { low: 10, high: 900, least: 0, greatest: 1200 };
+  assert.deepEqual(Object.keys(windows(range)), ["Auto", "Full range"]);
+  assert.equal(Object.keys(windows({ ...range, least: -1024 }))[0], "Soft tissue");
+});
+
+test("a curve has a point for each epoch", () => {
+  assert.equal(drawCurve([], 2), "");
+  const [, points] = drawCurve([0.5, 0.25, 0.2], 5).match(/points="([^"]+)"/);
+  assert.equal(points.split(" ").length, 3);
+});

@@ -1,0 +1,421 @@
+"""The app's own page in a real browser, over the real server: what a user sees, and what is saved."""
+
+import itertools
+import json
+from urllib.parse import urlsplit
+
+import nibabel as nib
+import numpy as np
+import pytest
+import requests
+from scipy import ndimage
+
+from clickseg import cli
+from clickseg.phantom import LABELS, phantom
+
+pytestmark = pytest.mark.chromium
+
+ORGAN = "left kidney"
+OBLIQUE = np.array([[0.96, -0.28, 0, 5], [0.28, 0.96, 0, -7], [0, 0, 1, 3], [0, 0, 0, 1]])  # about the long axis, mm
+TURNS = {"plain": "RAS", "dicom": "LPS", "flipped": "RAI", "permuted": "SAL"}
+
+
+def turned(array, affine, axes):
+    """A volume in RAS order as a program with other habits stores it."""
+    turn = nib.orientations.ornt_transform(
+        nib.orientations.axcodes2ornt("RAS"), nib.orientations.axcodes2ornt(tuple(axes))
+    )
+    return nib.Nifti1Image(array, affine).as_reoriented(turn)
+
+
+def stored(array, name):
+    """An array in RAS order as the study of that name has it."""
+    return turned(array.astype(np.int32), np.eye(4), TURNS.get(name, "RAS")).get_fdata().astype(array.dtype)
+
+
+@pytest.fixture(scope="module")
+def patient():
+    return phantom(seed=0, shape=(128, 128, 48))
+
+
+@pytest.fixture(scope="module")
+def kidney(patient):
+    """The truth, and the voxel deepest in its largest axial slice, both in RAS order."""
+    truth = patient.label == LABELS[ORGAN]
+    number = int(truth.sum((0, 1)).argmax())
+    depth = ndimage.distance_transform_edt(truth[..., number])
+    return truth, (*map(int, np.unravel_index(depth.argmax(), depth.shape)), number)
+
+
+@pytest.fixture(scope="module")
+def folder(patient, tiny_weights, tiny_tis_weights, tmp_path_factory):
+    """Studies as they come, and small models beside the shipped ones."""
+    folder = tmp_path_factory.mktemp("page")
+    (folder / "studies").mkdir()
+    for name, axes in TURNS.items():
+        nib.save(turned(patient.image, patient.affine, axes), folder / f"studies/{name}.nii.gz")
+    nib.save(nib.Nifti1Image(patient.image, OBLIQUE @ patient.affine), folder / "studies/oblique.nii.gz")
+    noise = np.random.default_rng(0).normal(50, 80, (20, 24, 16)).astype(np.int16)
+    nib.save(nib.Nifti1Image(noise, np.diag([-1.0, 1.0, 1.5, 1.0])), folder / "studies/small.nii.gz")
+    tiny_weights(folder / "model/unet2d_tiny.pt", {"spleen": 1, "liver": 2}, steps_per_epoch=2)
+    tiny_tis_weights(folder / "model/tis_small.pt", {"spleen": 1, "liver": 2}, "CT")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def url(folder, serve):
+    with serve(folder, str(folder / "studies")) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def page(browser, url):
+    page = browser.new_page(viewport={"width": 1000, "height": 700})
+    page.set_default_timeout(180_000)
+    page.problems, page.hosts = [], set()
+    page.on("pageerror", lambda error: page.problems.append(str(error)))
+    page.on("request", lambda request: page.hosts.add(urlsplit(request.url).netloc))
+    page.on("dialog", lambda dialog: dialog.accept())
+    yield page
+    page.close()
+
+
+@pytest.fixture
+def study(page, url):
+    """study(name): opens it anew."""
+
+    def study(name):
+        page.goto("about:blank")
+        page.goto(f"{url}/clickseg/#study={name}")
+        page.evaluate("clickseg.ready")
+        assert page.locator("#study-name").inner_text() == name
+
+    yield study
+    assert page.problems == []
+
+
+def settle(page):
+    page.evaluate("clickseg.editor().idle()")
+    page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
+def choose(page, label):
+    page.locator("#labels button", has_text=label).click()
+
+
+def go_to(page, ras):
+    """Cut the views through a voxel (RAS order); returns where it is in the axial view, from that view's box alone."""
+    page.evaluate("(ras) => clickseg.viewer.moveTo(ras)", list(ras))
+    settle(page)
+    box, counts = page.evaluate(
+        """() => {
+            const { nv, canvas, frame } = clickseg.viewer;
+            const place = canvas.getBoundingClientRect();
+            const [left, top, width, height] = nv.screenSlices[0].leftTopWidthHeight;
+            const scale = place.width / canvas.width;
+            return [[place.left + left * scale, place.top + top * scale, width * scale, height * scale],
+                    frame.shownDims];
+        }"""
+    )
+    left, top, width, height = box
+    # As radiologists look at it: the patient's right on the left of the screen, the front on top.
+    return left + width * (1 - (ras[0] + 0.5) / counts[0]), top + height * (1 - (ras[1] + 0.5) / counts[1])
+
+
+def click(page, ras, **options):
+    page.mouse.click(*go_to(page, ras), **options)
+    settle(page)
+
+
+def save(page, name):
+    page.locator("#accept").click()
+    page.locator("#status", has_text=f"The label of {name} is saved.").wait_for()
+
+
+def shown_mask(page, label=ORGAN):
+    """The page's mask of a label, in the order of the image's file."""
+    dims, found = page.evaluate(
+        """(label) => {
+            const editor = clickseg.editor();
+            const value = editor.labels.value(label);
+            const voxels = [];
+            editor.frame.sourceOrder(editor.map).forEach((one, at) => one === value && voxels.push(at));
+            return [editor.frame.dims, voxels];
+        }""",
+        label,
+    )
+    mask = np.zeros(np.prod(dims), bool)
+    mask[found] = True
+    return mask.reshape(dims, order="F")
+
+
+def dice(mask, truth):
+    return 2 * (mask & truth).sum() / (mask.sum() + truth.sum())
+
+
+def largest_error(mask, truth):
+    """(voxel, whether it is missing) deep in the largest error of a slice."""
+    missing, wrong = truth & ~mask, mask & ~truth
+    depths = [ndimage.distance_transform_edt(np.pad(error, 1))[1:-1, 1:-1] for error in (missing, wrong)]
+    inside = depths[0].max() >= depths[1].max()
+    depth = depths[0] if inside else depths[1]
+    return tuple(map(int, np.unravel_index(depth.argmax(), depth.shape))), bool(inside)
+
+
+def test_three_clicks_give_the_organ_and_what_is_saved_is_read_again(page, study, url, folder, kidney, keep):
+    truth, first = kidney
+    study("plain")
+    choose(page, ORGAN)
+    number, mask = first[2], np.zeros_like(truth)
+    for _ in range(3):
+        place, inside = largest_error(mask[..., number], truth[..., number])
+        click(page, (*place, number), button="left" if inside else "right")
+        mask = shown_mask(page)
+    assert dice(mask[..., number], truth[..., number]) >= 0.9
+    keep(page.screenshot(), "page.png")
+
+    save(page, "plain")
+    assert page.locator("#studies button", has_text="plain").locator(".done").count() == 1
+    saved = nib.load(folder / "studies/labels/final/plain.nii.gz")
+    assert np.array_equal(np.asanyarray(saved.dataobj) > 0, mask)
+    assert np.allclose(saved.affine, nib.load(folder / "studies/plain.nii.gz").affine, atol=1e-4)
+    entry = requests.get(f"{url}/datastore/?output=all", timeout=60).json()["objects"]["plain"]
+    named = {item["name"]: item["idx"] for item in entry["labels"]["final"]["info"]["label_info"]}
+    assert named == {ORGAN: int(np.asanyarray(saved.dataobj).max())}
+
+    study("plain")
+    assert np.array_equal(shown_mask(page), mask)
+    assert page.locator("#saved").inner_text() == "Saved"
+
+
+def test_a_saved_label_is_corrected_and_its_other_slices_stay(page, study, kidney):
+    _, first = kidney
+    study("plain")
+    choose(page, ORGAN)
+    click(page, first)
+    save(page, "plain")
+    before = shown_mask(page)
+    other = (first[0], first[1], first[2] + 2)
+    click(page, other)
+    after = shown_mask(page)
+    assert np.array_equal(after[..., first[2]], before[..., first[2]])
+    assert after[other]
+    page.keyboard.press("z")
+    settle(page)
+    assert np.array_equal(shown_mask(page), before)
+
+
+@pytest.mark.parametrize("name", ["dicom", "flipped", "permuted", "oblique"])
+def test_however_a_study_is_stored_a_click_gives_the_mask_of_the_command(page, study, folder, kidney, tmp_path, name):
+    truth, first = kidney
+    study(name)
+    choose(page, ORGAN)
+    click(page, first)
+    path = folder / f"studies/{name}.nii.gz"
+    numbers = np.arange(truth.size, dtype=np.int32).reshape(truth.shape)
+    wanted = np.argwhere(stored(numbers, name) == numbers[first])[0]
+    assert page.evaluate("clickseg.editor().state.clicks[0].position") == wanted.tolist()
+
+    assert cli.main(["predict", str(path), "--click", ",".join(map(str, wanted)), "--output", f"{tmp_path}/m.nii"]) == 0
+    command = np.asanyarray(nib.load(tmp_path / "m.nii").dataobj) > 0
+    mask = shown_mask(page)
+    assert np.array_equal(mask, command)
+    axis = nib.io_orientation(nib.load(path).affine)[:, 0].tolist().index(2)
+    in_slice = [np.take(array, wanted[axis], axis) for array in (mask, stored(truth, name))]
+    assert dice(*in_slice) > 0.7
+
+
+def test_the_views_look_the_same_however_a_study_is_stored(page, study, kidney):
+    pictures = {}
+    for name in TURNS:
+        study(name)
+        go_to(page, kidney[1])
+        pictures[name] = page.evaluate(
+            """() => {
+                const { nv, canvas } = clickseg.viewer;
+                nv.drawScene();
+                const pixels = new Uint8Array(canvas.width * canvas.height * 4);
+                nv.gl.readPixels(0, 0, canvas.width, canvas.height, nv.gl.RGBA, nv.gl.UNSIGNED_BYTE, pixels);
+                return Array.from(pixels.filter((_, at) => at % 4 === 0));
+            }"""
+        )
+    plain = np.array(pictures.pop("plain"))
+    assert len(np.unique(plain)) > 100
+    for name, picture in pictures.items():
+        assert np.abs(plain - np.array(picture)).mean() < 1, name
+
+
+def test_a_drag_is_previewed_without_a_queue_and_the_last_place_comes_soon(page, study, kidney, keep):
+    _, first = kidney
+    study("dicom")
+    choose(page, ORGAN)
+    click(page, first)  # the session is open, the network warm
+    page.keyboard.press("z")
+    settle(page)
+    page.evaluate(
+        """() => {
+            performance.clearResourceTimings();
+            const seen = (window.seen = { shown: [], moved: 0, places: [] });
+            const viewer = document.getElementById("viewer");
+            new MutationObserver(() => {
+                seen.shown.push(performance.now());
+                seen.places.push(viewer.dataset.previewed);
+            }).observe(viewer, { attributeFilter: ["data-previewed"] });
+            viewer.addEventListener("pointermove", () => (seen.moved = performance.now()));
+        }"""
+    )
+    x, y = go_to(page, first)
+    page.mouse.move(x, y)
+    page.mouse.down()
+    for step in range(1, 21):
+        page.mouse.move(x - 0.8 * step, y + 0.5 * step)
+        page.wait_for_timeout(100)
+    last = page.evaluate("String(clickseg.viewer.frame.toSource(clickseg.viewer.cursor))")
+    page.wait_for_function("(last) => document.getElementById('viewer').dataset.previewed === last", arg=last)
+    shown, moved, timings = page.evaluate(
+        """() => [seen.shown, seen.moved, performance.getEntriesByType("resource")
+            .filter(({ name }) => name.includes("/preview"))
+            .map(({ startTime, responseEnd }) => [startTime, responseEnd])]"""
+    )
+    previews = sorted(timings)
+    assert len(previews) >= 2
+    assert all(end <= start + 1 for (_, end), (start, _) in itertools.pairwise(previews))  # one at a time
+    # A preview's time is from one being shown to the next: the request, and drawing it.
+    times = np.diff([previews[0][0], *shown])
+    assert shown[-1] - moved <= 2 * times.max()
+    figures = {"previews": len(previews), "median_ms": np.median(times), "last_after_ms": shown[-1] - moved}
+    keep(json.dumps(figures).encode(), "page_drag.json")
+
+    preview = np.array(page.evaluate("Array.from(clickseg.editor().display)"), np.uint8)
+    page.mouse.up()
+    settle(page)
+    assert page.evaluate("String(clickseg.editor().state.clicks.map(({ position }) => position))") == last
+    assert np.array_equal(preview, page.evaluate("Array.from(clickseg.editor().map)"))
+
+
+def test_a_drag_that_is_given_up_leaves_nothing_behind(page, study, kidney):
+    study("dicom")
+    choose(page, ORGAN)
+    page.mouse.move(*go_to(page, kidney[1]))
+    page.mouse.down()
+    page.wait_for_function("document.getElementById('viewer').dataset.previewed")
+    assert page.evaluate("clickseg.editor().display.some((value) => value)")
+    page.keyboard.press("Escape")
+    page.mouse.up()
+    settle(page)
+    assert page.evaluate("clickseg.editor().state.clicks.length") == 0
+    assert not page.evaluate("clickseg.editor().display.some((value) => value)")
+    assert page.evaluate("clickseg.viewer.clicks.length") == 0
+
+
+def test_the_keyboard_is_enough(page, study, kidney):
+    _, first = kidney
+    study("flipped")
+    page.locator("#viewer").focus()
+    page.keyboard.press("3")
+    assert page.locator("#labels [aria-selected=true]").inner_text().startswith(ORGAN)
+    start = page.evaluate("clickseg.viewer.cursor")
+    for axis, keys in enumerate([("ArrowRight", "ArrowLeft"), ("ArrowDown", "ArrowUp"), ("PageDown", "PageUp")]):
+        distance = first[axis] - start[axis]
+        for _ in range(abs(distance)):
+            page.keyboard.press(keys[distance > 0])
+    assert page.evaluate("clickseg.viewer.cursor") == list(first)
+
+    masks = [shown_mask(page)]
+    for keys in (["Enter"], ["ArrowLeft"] * 2 + ["Enter"], ["ArrowUp"] * 14 + ["Backspace"]):
+        for key in keys:
+            page.keyboard.press(key)
+        settle(page)
+        masks.append(shown_mask(page))
+    assert [click["inside"] for click in page.evaluate("clickseg.editor().state.clicks")] == [True, True, False]
+    assert masks[1].any()
+    for expected in reversed(masks[:-1]):
+        page.keyboard.press("z")
+        settle(page)
+        assert np.array_equal(shown_mask(page), expected)
+    for expected in masks[1:]:
+        page.keyboard.press("Shift+Z")
+        settle(page)
+        assert np.array_equal(shown_mask(page), expected)
+
+    page.keyboard.press("p")  # on to the neighbouring slices
+    settle(page)
+    grown = shown_mask(page)
+    assert grown.any((0, 1)).sum() > masks[-1].any((0, 1)).sum() == 1
+    page.keyboard.press("Delete")
+    settle(page)
+    assert not shown_mask(page).any()
+    page.keyboard.press("?")
+    assert page.locator("#shortcuts").is_visible()
+    page.keyboard.press("Escape")
+
+
+def test_a_model_of_all_labels_takes_clicks_of_each_and_answers_before_the_first(page, study, url, ask, mask_in):
+    study("small")
+    page.locator("#model").select_option("tis_small")
+    page.locator("#automatic").click()
+    clicks = {}
+    for name, position in [
+        (None, None),
+        ("spleen", [9, 12, 7]),
+        ("liver", [4, 5, 6]),
+        ("background", [2, 2, 2]),
+    ]:
+        if name:
+            clicks[name] = [position]
+            label, inside = ("spleen", False) if name == "background" else (name, True)
+            page.evaluate(
+                "(click) => clickseg.editor().add(click)", {"label": label, "inside": inside, "position": position}
+            )
+        settle(page)
+        response = ask(url, "tis_small", "small", result_extension=".nrrd", **clicks)
+        assert response.status_code == 200, response.text
+        answer, _ = mask_in(response)
+        for value, label in enumerate(("spleen", "liver"), start=1):
+            assert np.array_equal(shown_mask(page, label), answer == value), (name, label)
+    assert answer.any()
+
+
+def test_what_the_server_refuses_is_said_in_words_and_not_kept(page, study, url):
+    study("plain")
+    page.evaluate("""clickseg.editor().add({ position: [500, 0, 0], label: "left kidney", inside: true })""")
+    settle(page)
+    assert "outside the image" in page.locator("#status").inner_text()
+    assert page.evaluate("clickseg.editor().state.clicks.length") == 0
+    page.goto("about:blank")
+    page.goto(f"{url}/clickseg/#study=nobody")
+    page.evaluate("clickseg.ready")
+    assert "'nobody' is not in the datastore" in page.locator("#status").inner_text()
+
+
+def test_the_next_study_is_the_strategys_choice(page, study):
+    study("plain")
+    page.locator("#strategy").select_option("first")
+    page.keyboard.press("Tab")
+    page.locator("#next").click()
+    page.wait_for_function("document.getElementById('study-name').textContent === 'dicom'")
+
+
+def test_a_training_is_started_and_its_curve_drawn(page, study, kidney, keep):
+    study("plain")
+    choose(page, ORGAN)
+    click(page, kidney[1])
+    save(page, "plain")
+    page.locator("#model").select_option("unet2d_tiny")
+    page.locator("#epochs").fill("2")
+    page.locator("#train").click()
+    page.locator("#stop").wait_for()
+    page.locator("#training-state", has_text="done · 2 of 2").wait_for(timeout=300_000)
+    points = page.locator("#curve polyline").get_attribute("points").split()
+    assert len(points) == 2
+    keep(page.screenshot(), "page_training.png")
+
+
+def test_nothing_is_fetched_from_elsewhere(page, study, url):
+    study("plain")
+    assert page.hosts - {""} == {urlsplit(url).netloc}
+    sizes = page.evaluate(
+        """performance.getEntriesByType("resource").filter(({ name }) => !name.includes("/api/"))
+            .map(({ name, decodedBodySize }) => [name, decodedBodySize])"""
+    )
+    assert sum(size for _, size in sizes) < 1_500_000, json.dumps(sizes)
