@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from ..geometry import rescale_clicks, resize
+from ..stopwatch import stage
 from .protocol import Segmenter
 
 
@@ -22,9 +23,14 @@ class Rescaled(Segmenter):
         self.model = tuple(model)
 
     def encode(self, image: Tensor) -> Tensor:
-        return self.segmenter.encode(resize(image.float(), self.model))
+        with stage("preprocess"):
+            scaled = resize(image.float(), self.model)
+        with stage("encode"):
+            return self.segmenter.encode(scaled)
 
     def decode(self, code: Tensor, clicks: Tensor, previous: Tensor | None = None) -> Tensor:
         clicks_model = rescale_clicks(clicks, self.source, self.model)
         previous_model = None if previous is None else resize(previous.float(), self.model)
-        return resize(self.segmenter.decode(code, clicks_model, previous_model).float(), self.source)
+        with stage("decode"):
+            logits = self.segmenter.decode(code, clicks_model, previous_model)
+        return resize(logits.float(), self.source)

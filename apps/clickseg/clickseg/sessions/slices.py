@@ -16,6 +16,7 @@ from ..machine import half_precision
 from ..methods import Model
 from ..methods.rescaled import Rescaled
 from ..methods.unet2d import INSIDE, OUTSIDE
+from ..stopwatch import stage
 from .open_image import OpenImage, Position
 from .propagate import propagate
 
@@ -163,6 +164,7 @@ class Session(OpenImage):
 
     def _code(self, number: int) -> Tensor:
         if number not in self._codes:
-            plane = np.ascontiguousarray(self.slices.view(self._volume, number), dtype=np.float32)
+            with stage("preprocess"):
+                plane = np.ascontiguousarray(self.slices.view(self._volume, number), dtype=np.float32)
             self._codes[number] = self._segmenter.encode(torch.from_numpy(plane)[None, None].to(self._device))
         return self._codes[number]

@@ -19,6 +19,7 @@ from ..images import class_numbers
 from ..machine import half_precision
 from ..methods import Model
 from ..methods.rescaled import Rescaled
+from ..stopwatch import stage
 from .open_image import OpenImage, Position
 
 
@@ -121,7 +122,8 @@ class VolumeSession(OpenImage):
             if key not in self._answers:
                 with torch.inference_mode(), half_precision(self._device):
                     if self._code is None:
-                        plain = np.ascontiguousarray(self.upright.view(self._volume), dtype=np.float32)
+                        with stage("preprocess"):
+                            plain = np.ascontiguousarray(self.upright.view(self._volume), dtype=np.float32)
                         self._code = self._segmenter.encode(torch.from_numpy(plain)[None, None].to(self._device))
                     self._answers[key] = self._decode(self._code, clicks, start, frozen).to(torch.uint8).cpu().numpy()
             return self._answers[key]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +16,7 @@ from clickseg.clicks import wire
 from clickseg.images import read_label
 from clickseg.machine import pick_device
 from clickseg.sessions import Session, SessionCache, VolumeSession
+from clickseg.stopwatch import stage, stopwatch
 from lib.weights import Weights
 
 from .asked import AskedLabels, AskedStructure, Position
@@ -70,20 +70,20 @@ class ClickInfer(InferTask):
         request: the client's JSON, with `image` a path, `identity` what names it if its path may change, and `start`
         the path of a label map that is to be corrected, if there is one.
         """
-        clock = Clock()
-        reply = wire.parse_reply(request)
-        asked = self._read(request)
-        session = self._open(request)
-        start = read_label(request["start"], session.grid) if request.get("start") else None
-        clock.lap("open")
-        mask = asked.answer(session, start)
-        clock.lap("predict")
-        measures = measure(mask, session.grid, asked.measured, asked.positions)
-        clock.lap("measure")
-        path = write_reply(mask, session.grid, reply)
-        clock.lap("write")
-        logger.info("clicks: %d; seconds: %s", len(asked.positions), clock.latencies)
-        return path, {"label_names": {"background": 0, **asked.values}, "latencies": clock.latencies, **measures}
+        with stopwatch() as seconds:
+            reply = wire.parse_reply(request)
+            asked = self._read(request)
+            with stage("read"):
+                session = self._open(request)
+                start = read_label(request["start"], session.grid) if request.get("start") else None
+            with stage("map_back"):  # what is neither preprocessing nor the network
+                mask = asked.answer(session, start)
+            with stage("measure"):
+                measures = measure(mask, session.grid, asked.measured, asked.positions)
+            with stage("write"):
+                path = write_reply(mask, session.grid, reply)
+        logger.info("clicks: %d; seconds: %s", len(asked.positions), seconds)
+        return path, {"label_names": {"background": 0, **asked.values}, "latencies": seconds, **measures}
 
     def preview(self, request: Mapping[str, Any], number: int | None = None) -> Slice:
         """The answer to a request in one axial slice, and nothing written. Raises ValueError as `__call__` does.
@@ -137,18 +137,3 @@ def _only_slice(axis: int, positions: Sequence[Position]) -> int:
     if len(numbers) != 1:
         raise ValueError(f"the clicks lie in the slices {numbers} along axis {axis}: say which one is wanted")
     return numbers[0]
-
-
-class Clock:
-    """Seconds per stage, and in total."""
-
-    def __init__(self) -> None:
-        self._start = self._last = time.perf_counter()
-        self.latencies: dict[str, float] = {}
-
-    def lap(self, stage: str) -> None:
-        """The time since the last lap goes to `stage`."""
-        now = time.perf_counter()
-        self.latencies[stage] = round(now - self._last, 4)
-        self.latencies["total"] = round(now - self._start, 4)
-        self._last = now
