@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 CLICKSEG = ROOT / "apps/clickseg"
 RADIOLOGY = ROOT / "benchmarks/radiology/main.py"
 READY = ROOT / "benchmarks/ready/main.py"
-RIVALS = ("deepedit", "deepgrow_2d", "deepgrow_3d")
+RIVALS = ("deepedit", "deepgrow_2d", "deepgrow_3d")  # of the sample app
 STOP_S = 20  # how long a server may take to end before it is killed
 
 
@@ -114,22 +114,21 @@ def volume_weights(folder: Path) -> Path:
 
 
 @contextlib.contextmanager
-def monai_label(app: str, studies: Path, around: Surroundings) -> Iterator[str]:
+def monai_label(app: str, studies: Path, around: Surroundings, conf: Mapping[str, str] | None = None) -> Iterator[str]:
     """MONAI Label's server with an app; gives its URL.
 
     app: `clickseg`, `radiology` (its own sample app), `ready` (masks that lie beside it), or the app at a path.
+    conf: names and values for it.
     """
     url = f"http://127.0.0.1:{free_port()}"
-    path, conf, more = Path(app), {}, {"MONAI_LABEL_SESSION_PATH": str(around.folder / "sessions")}
+    path, conf, more = Path(app), dict(conf or {}), {"MONAI_LABEL_SESSION_PATH": str(around.folder / "sessions")}
     if app == "clickseg":
         weights(around.folder)
         volume_weights(around.folder)
         path, more["CLICKSEG_MODEL_DIR"] = CLICKSEG, str(around.folder / "model")
     elif app == "radiology":
-        path, conf = (
-            around.folder / app,
-            {"models": "deepedit,deepgrow_2d,deepgrow_3d", "use_pretrained_model": "false"},
-        )
+        path = around.folder / app
+        conf |= {"models": ",".join(RIVALS), "use_pretrained_model": "false"}
         path.mkdir(exist_ok=True)
         shutil.copy(RADIOLOGY, path)
     elif app == "ready":

@@ -19,6 +19,7 @@ from ..methods.unet2d import INSIDE, OUTSIDE
 from ..stopwatch import stage
 from .open_image import OpenImage, Position
 from .propagate import propagate
+from .turns import turns_on
 
 
 class Session(OpenImage):
@@ -157,7 +158,7 @@ class Session(OpenImage):
             if key not in self._answers:
                 tensor = stack_clicks([clicks], dimension=2).to(self._device)
                 previous = None if previous is None else previous.to(self._device)
-                with torch.inference_mode(), half_precision(self._device):
+                with turns_on(str(self._device)).turn(), torch.inference_mode(), half_precision(self._device):
                     logits = self._segmenter.decode(self._code(number), tensor, previous)
                 self._answers[key] = logits.float().softmax(1)[0, INSIDE].cpu().numpy()
             return self._answers[key]

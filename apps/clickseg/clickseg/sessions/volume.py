@@ -21,6 +21,7 @@ from ..methods import Model
 from ..methods.rescaled import Rescaled
 from ..stopwatch import stage
 from .open_image import OpenImage, Position
+from .turns import turns_on
 
 
 class VolumeSession(OpenImage):
@@ -120,7 +121,7 @@ class VolumeSession(OpenImage):
         key = (tuple(clicks), digest, frozenset(frozen))
         with self._lock:
             if key not in self._answers:
-                with torch.inference_mode(), half_precision(self._device):
+                with turns_on(str(self._device)).turn(), torch.inference_mode(), half_precision(self._device):
                     if self._code is None:
                         with stage("preprocess"):
                             plain = np.ascontiguousarray(self.upright.view(self._volume), dtype=np.float32)
