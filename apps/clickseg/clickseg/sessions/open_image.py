@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..geometry import Grid
+from ..machine import zeros
 from ..methods import Model
 
 Position = Sequence[int]
@@ -35,7 +37,7 @@ class OpenImage:
 
     def empty_mask(self) -> NDArray[np.uint8]:
         """A mask of zeros, first axis fastest: as image files store it, so that no writer has to turn it round."""
-        return np.zeros(self.grid.shape, np.uint8, order="F")
+        return zeros(math.prod(self.grid.shape)).reshape(self.grid.shape, order="F")
 
     def new_mask(self, start: NDArray[np.uint8] | None, values: Iterable[int]) -> NDArray[np.uint8]:
         """An empty mask, or a copy of the one to start from; ValueError as `check_start`."""
