@@ -16,6 +16,7 @@ import datetime
 import hashlib
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import threading
@@ -225,6 +226,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--date", default=f"{datetime.date.today()}", help="as the report gives it")
     parser.add_argument("--note", default="", help="a sentence for the report, such as what else ran on the machine")
     options = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # else nobody would end the server
     report: dict[str, Any] = {"machine": machine(options.threads, options.date), "note": options.note}
     with tempfile.TemporaryDirectory(prefix="clickseg-annotators-") as folder:
         report |= measure(options, Surroundings(Path(folder), options.threads))

@@ -237,7 +237,7 @@ def rows_of(shape: Sequence[int], options: argparse.Namespace) -> list[Row]:
     if options.ours:
         return rows
     rows += [Row("radiology", "deepgrow_2d", shape, 3, 2), Row("radiology", "deepgrow_3d", shape, 2, 1)]
-    return [*rows, Row("radiology", "deepedit", shape, 1, 1), *(Row("peer", peer, shape, 3, 1) for peer in PEERS)]
+    return [*rows, Row("radiology", "deepedit", shape, 1, 1), *(Row("peer", peer, shape, 2, 1) for peer in PEERS)]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -17,9 +17,9 @@ run without a server: nothing is sent or written, which is in their favour.
 
 DeepEdit and DeepGrow are MONAI Label's sample app `radiology` as installed, with random weights (the published ones
 would have to be downloaded; time does not depend on them); `tis_random` and the peers have random weights, too. The
-automatic segmentation of `tis_random` is empty, so that its refiner looks at balls round the clicks;
-benchmarks/volume_click.py measures more. benchmarks/radiology/main.py, which serves the sample app, hides the text
-`image_path` from MONAI 1.6.1's `Spacingd`, without which DeepGrow fails, and stands in for torchvision where that
+automatic segmentation of `tis_random`, which works at 2.5 mm, is empty, so that its refiner looks at balls round the
+clicks; benchmarks/volume_click.py measures more. benchmarks/radiology/main.py, which serves the sample app, hides the
+text `image_path` from MONAI 1.6.1's `Spacingd`, without which DeepGrow fails, and stands in for torchvision where that
 cannot be imported.
 """
 

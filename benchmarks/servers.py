@@ -101,11 +101,11 @@ def weights(folder: Path) -> Path:
 
 
 def volume_weights(folder: Path) -> Path:
-    """Random weights of the default recipe of `tis` in `folder`/model, whose automatic segmentation is empty."""
+    """Random weights of `tis` at 2.5 mm in `folder`/model, whose automatic segmentation is empty."""
     made = folder / "model/tis_random.pt"
     if not made.exists():
         made.parent.mkdir(parents=True, exist_ok=True)
-        recipe = METHODS["tis"].recipe(labels={"liver": 1, "spleen": 2})
+        recipe = METHODS["tis"].recipe(labels={"liver": 1, "spleen": 2}, spacing=2.5, patch=(64, 64, 64))
         network = METHODS["tis"].build(recipe)
         with torch.no_grad():
             network.encoder.head.bias[0] += 100

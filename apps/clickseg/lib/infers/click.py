@@ -95,9 +95,8 @@ class ClickInfer(InferTask):
         for position in asked.positions:
             session.check(position)
         number = _only_slice(session.axis, asked.positions) if number is None else number
-        if not 0 <= number < session.grid.shape[session.axis]:
-            raise ValueError(f"there is no slice {number}; the image has {session.grid.shape[session.axis]}")
-        mask = asked.where(lambda position: session.depends(number, position)).answer(session)
+        session.check_slice(number)
+        mask = asked.answer_in(number, session)
         plane = mask[(slice(None),) * session.axis + (number,)]  # a view: `take` would copy the volume first
         return Slice(session.axis, number, plane, {"background": 0, **asked.values})
 
