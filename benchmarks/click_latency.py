@@ -1,87 +1,80 @@
-"""How long a click takes over HTTP: clickseg against MONAI Label's own radiology app, in one run on one machine.
+"""How long a click takes over HTTP: clickseg against MONAI Label's own radiology app and others, in one run.
 
-    python benchmarks/click_latency.py            the table (DeepEdit alone takes minutes)
-    python benchmarks/click_latency.py --quick    a smoke run: a small volume, one warm click, without the peers
+    python benchmarks/click_latency.py                   the whole table: an hour on two cores (DeepEdit takes most)
+    python benchmarks/click_latency.py --ours            without the rivals: some minutes
+    python benchmarks/click_latency.py --quick           a smoke run: a small volume, one warm click, without the rivals
+    python benchmarks/click_latency.py --peers FOLDER    with SAM2 and nnInteractive from the environments in FOLDER
 
 Each row has a server process of its own, one at a time, and gets the same clicks on the same CT as OHIF sends them:
-all clicks so far or, for a 2D model, those of the current slice; the reply is raw NRRD. The first click is the cold
-one. Each warm click is new, in a slice not clicked before. One more asks for the server's own account of its time.
-Under the table stands the floor: the bare network, and the bare transfer. Run it in the environment of `make install`.
+all clicks so far or, for a 2D model, those of the current slice. Cold clicks are the first on their image: the first of
+all with a server that has just started, the others on copies. Every warm click is a new voxel, in a slice not clicked
+before while there is one. Each kind of reply is asked for: OHIF's raw NRRD, NRRD with gzip, and .nii.gz, which is what
+MONAI Label's Python client asks for. After each click another one asks for the server's own account of its time.
+
+The floor under it: the bare network, before and after the row of `unet2d`, and an app whose mask lies ready.
+Peers run in processes of their own, without HTTP (benchmarks/peers/README.md). Run this in the environment of
+`make install`.
 """
 
 from __future__ import annotations
 
 import argparse
 import datetime
-import importlib.metadata
 import json
 import os
-import platform
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 import requests
-import torch
 
-from clickseg.geometry import AxialSlices, Grid, resized_shape
-from clickseg.machine import half_precision, keep_freed_memory
-from clickseg.methods import load_model
-from clickseg.networks import UNet
+from click_table import markdown
+from clickseg.geometry import Grid
+from clickseg.images import read_volume
 from clickseg.phantom import LABELS, write_phantoms
-from servers import ROOT, Surroundings, files, monai_label, tail, weights
+from floors import network_alone, write_ready_masks
+from publish import machine, publish
+from servers import ROOT, Surroundings, monai_label, tail
 
 STRUCTURE = "liver"  # that is clicked: DeepEdit has it, and so has the phantom
 OHIF = {"result_extension": ".nrrd", "result_dtype": "uint8", "result_compress": False, "restore_label_idx": False}
-DEEPEDIT = "deepedit"
-FLOOR_REPEATS = 10
+REPLIES = {"raw": OHIF, "gzip": {**OHIF, "result_compress": True}, "nii.gz": {**OHIF, "result_extension": ".nii.gz"}}
+SHAPES = ((512, 512, 50), (512, 512, 100), (512, 512, 300))
 CLICK_LIMIT_S = 900
-NOTES = """\
-Cold: the first click after the server has started. The p95 of few clicks is near their maximum.
+PEERS = ("sam2", "nninteractive")
 
-DeepEdit and DeepGrow 2D are MONAI Label's sample app `radiology` as installed, with random weights (the published ones
-would have to be downloaded; time does not depend on them). benchmarks/radiology/main.py, which serves it, hides the
-text `image_path` from MONAI 1.6.1's `Spacingd`, without which DeepGrow fails, and stands in for torchvision where that
-cannot be imported.
-"""
+
+@dataclass
+class Reply:
+    """Of one kind: seconds of warm clicks, bytes, and the server's own account of its time (medians)."""
+
+    warm_s: list[float] = field(default_factory=list)
+    bytes: int = 0
+    stages_s: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass
 class Row:
-    """A model, how many warm clicks it gets, and the seconds that they took. stages: as its server accounts for one."""
+    """A model on a CT, how many warm clicks of each kind and first clicks it gets, and what came of them."""
 
     app: str
     model: str
+    shape: Sequence[int]
     clicks: int
-    cold: float = 0.0
-    warm: list[float] = field(default_factory=list)
-    reply_bytes: int = 0
-    stages: dict[str, float] = field(default_factory=dict)
+    colds: int
+    cold_s: list[float] = field(default_factory=list)
+    cold_stages_s: dict[str, float] = field(default_factory=dict)
+    replies: dict[str, Reply] = field(default_factory=dict)
     failed: str = ""
-
-    @property
-    def median(self) -> float:
-        """Seconds of a warm click."""
-        return float(np.median(self.warm))
-
-    def summary(self, deepedit: Row | None) -> dict[str, Any]:
-        """As the JSON has it."""
-        named = {"app": self.app, "model": self.model}
-        if self.failed:
-            return {**named, "failed": self.failed}
-        times = {"cold_s": self.cold, "warm_s": self.warm, "median_s": self.median}
-        times["p95_s"] = float(np.percentile(self.warm, 95))
-        ratio = deepedit.median / self.median if deepedit and not deepedit.failed else None
-        more = {"reply_bytes": self.reply_bytes, "stages_s": self.stages, "times_faster_than_deepedit": ratio}
-        return {**named, **times, **more}
 
 
 def say(text: str) -> None:
@@ -90,25 +83,31 @@ def say(text: str) -> None:
 
 
 def positions(label: Path, number: int) -> list[list[int]]:
-    """Voxels of the structure, each in a slice of its own (while there are so many)."""
+    """Different voxels of the structure, each in a slice of its own while there are so many."""
     mask = np.asarray(nib.load(label).dataobj) == LABELS[STRUCTURE]
-    slices = np.flatnonzero(mask.any((0, 1)))
-    found = []
-    for z in slices[np.linspace(0, len(slices) - 1, number).round().astype(int)]:
-        pixels = np.argwhere(mask[:, :, z])
-        middle = pixels[np.square(pixels - np.median(pixels, axis=0)).sum(1).argmin()]
-        found.append([int(middle[0]), int(middle[1]), int(z)])
-    return found
+    sizes, found = mask.sum((0, 1)), []
+    for rank in range(0, mask.size, 7):  # from the middle outwards
+        slices = np.flatnonzero(sizes > rank)
+        count = min(len(slices), number - len(found))
+        for z in slices[np.linspace(0, len(slices) - 1, count).round().astype(int)]:
+            pixels = np.argwhere(mask[:, :, z])
+            nearest = np.square(pixels - np.median(pixels, axis=0)).sum(1).argsort(kind="stable")
+            found.append([int(index) for index in (*pixels[nearest[rank]], z)])
+        if len(found) == number:
+            return found
+    raise ValueError(f"{label.name} has fewer than {number} places to click on")
 
 
-def params(model: Mapping[str, Any], clicks: Sequence[Sequence[int]]) -> dict[str, Any]:
+def params(
+    model: Mapping[str, Any], clicks: Sequence[Sequence[int]], reply: Mapping[str, Any] = OHIF
+) -> dict[str, Any]:
     """What OHIF sends for these clicks, the last of them new, on the structure. model: its entry in /info."""
     if model["dimension"] == 2:
         clicks = [click for click in clicks if click[2] == clicks[-1][2]]
     if model["type"] == "deepgrow":
-        return {"foreground": clicks, "background": [], **OHIF}
+        return {"foreground": clicks, "background": [], **reply}
     names = [name for name in model["labels"] if name != "background"]
-    return {"background": [], STRUCTURE if STRUCTURE in names else names[0]: clicks, **OHIF}
+    return {"background": [], STRUCTURE if STRUCTURE in names else names[0]: clicks, **reply}
 
 
 def timed(send: Callable[[], requests.Response]) -> tuple[float, bytes]:
@@ -125,156 +124,163 @@ def timed(send: Callable[[], requests.Response]) -> tuple[float, bytes]:
     return seconds, body
 
 
-def click_through(row: Row, image: Path, around: Surroundings) -> None:
+@dataclass
+class Clicker:
+    """Somebody who clicks on the structure of one image after another. model: its name. entry: that in /info."""
+
+    url: str
+    model: str
+    entry: Mapping[str, Any]
+    places: Sequence[Sequence[int]]
+    done: int = 0
+
+    def click(self, image: str, reply: Mapping[str, Any], output: str = "image") -> tuple[float, bytes]:
+        """Seconds and body of the answer to all clicks so far and a new one."""
+        self.done += 1
+        form = {"params": (None, json.dumps(params(self.entry, self.places[: self.done], reply)))}
+        sent: dict[str, Any] = {"params": {"image": image, "output": output}, "files": form, "timeout": CLICK_LIMIT_S}
+        return timed(lambda: requests.post(f"{self.url}/infer/{self.model}", stream=True, **sent))
+
+    def account(self, image: str, reply: Mapping[str, Any]) -> dict[str, float]:
+        """How the server says that its time went in such a click, by stage."""
+        return stages(json.loads(self.click(image, reply, "json")[1])["latencies"])
+
+
+def stages(latencies: Mapping[str, Any]) -> dict[str, float]:
+    """A server's account in one language; that of MONAI Label's tasks has it by transform."""
+    if "pre" not in latencies:
+        return {name: seconds for name, seconds in latencies.items() if isinstance(seconds, int | float)}
+    read = sum(seconds for name, seconds in latencies["transform"]["pre"].items() if name.startswith("LoadImage"))
+    before, after = latencies["pre"] - read, latencies["invert"] + latencies["post"]
+    account = {"read": read, "preprocess": before, "decode": latencies["infer"], "map_back": after}
+    return {**account, "write": latencies["write"], "total": latencies["total"]}
+
+
+def medians(accounts: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Of each stage."""
+    names = dict.fromkeys(name for account in accounts for name in account)
+    return {name: float(np.median([account.get(name, 0.0) for account in accounts])) for name in names}
+
+
+def click_through(row: Row, image: Path, kinds: Sequence[str], around: Surroundings) -> None:
     """Start the server of a row, click, and fill the row in; what goes wrong is noted there."""
-    places = positions(image.parents[1] / "labelsTr" / image.name, row.clicks + 2)
+    studies = around.folder / "studies" / "x".join(map(str, row.shape))
+    names = [f"ct_{number}" for number in range(row.colds + 1)]
+    studies.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        shutil.copy(image, studies / f"{name}.nii.gz")  # a link would be known as the same image
+    label = image.parents[1] / "labelsTr" / image.name
+    places = positions(label, row.colds + 1 + 2 * row.clicks * len(kinds))
     try:
-        with monai_label(row.app, image.parent, around) as url:
-            model = requests.get(f"{url}/info/", timeout=60).json()["models"][row.model]
-
-            def click(number: int, output: str) -> tuple[float, bytes]:
-                form = {"params": (None, json.dumps(params(model, places[: number + 1])))}
-                query = {"image": image.name.removesuffix(".nii.gz"), "output": output}
-                sent: dict[str, Any] = {"params": query, "files": form, "timeout": CLICK_LIMIT_S, "stream": True}
-                return timed(lambda: requests.post(f"{url}/infer/{row.model}", **sent))
-
-            for number in range(row.clicks + 1):
-                seconds, body = click(number, "image")
-                if not body.startswith(b"NRRD"):
-                    raise RuntimeError(f"the reply is no NRRD: {body[:80]!r}")
-                say(f"  {row.model}: {'warm' if number else 'cold'} click {seconds:.3f} s, {len(body):,} bytes")
-                row.reply_bytes = len(body)
-                if number:
-                    row.warm.append(seconds)
-                else:
-                    row.cold = seconds
-            stages = json.loads(click(row.clicks + 1, "json")[1])["latencies"]
-            row.stages = {name: value for name, value in stages.items() if isinstance(value, int | float)}
+        with monai_label(row.app, studies, around) as url:
+            entry = requests.get(f"{url}/info/", timeout=60).json()["models"][row.model]
+            user = Clicker(url, row.model, entry, places)
+            row.cold_s = [user.click(name, REPLIES[kinds[0]])[0] for name in names[1:]]
+            row.cold_stages_s = user.account(names[0], REPLIES[kinds[0]])
+            say(f"  {row.model}: cold {[round(seconds, 2) for seconds in row.cold_s]} s")
+            for kind in kinds:
+                reply, accounts = row.replies.setdefault(kind, Reply()), []
+                for _ in range(row.clicks):
+                    seconds, body = user.click(names[0], REPLIES[kind])
+                    if not body.startswith(b"\x1f\x8b" if kind == "nii.gz" else b"NRRD"):
+                        raise RuntimeError(f"the reply is not what was asked for, {kind}: {body[:80]!r}")
+                    reply.warm_s.append(seconds)
+                    reply.bytes = len(body)
+                    accounts.append(user.account(names[0], REPLIES[kind]))
+                reply.stages_s = medians(accounts)
+                say(f"  {row.model}: {kind}, {np.median(reply.warm_s):.3f} s, {reply.bytes:,} bytes")
     except RuntimeError as error:
         row.failed = str(error)
         say(f"  {row.model} failed: {row.failed}\nThe end of the server's log:\n{tail(around.log)}")
 
 
-def network_alone(image: Path, around: Surroundings) -> float:
-    """Seconds (median) of the bare network on one slice of the image, in this process."""
-    keep_freed_memory()  # as the server does
-    torch.set_num_threads(around.threads)
-    header = nib.load(image)
-    model, slices = load_model(weights(around.folder)), AxialSlices(Grid(header.shape, header.affine))
-    shape = [n + -n % UNet.divisor for n in resized_shape(slices.shape, slices.spacing, model.recipe.spacing)]
-    channels = next(model.segmenter.network.parameters()).shape[1]
-    x = torch.randn(1, channels, *shape, generator=torch.Generator().manual_seed(0))
-    x = x.to(memory_format=torch.channels_last)
-    seconds = []
-    with torch.inference_mode(), half_precision("cpu"):
-        for _ in range(1 + FLOOR_REPEATS):
-            begin = time.perf_counter()
-            model.segmenter.network(x)
-            seconds.append(time.perf_counter() - begin)
-    return float(np.median(seconds[1:]))
+def click_in_process(row: Row, image: Path, around: Surroundings, peers: Path | None) -> None:
+    """The row of a peer that has an environment of its own; what goes wrong is noted there."""
+    script = ROOT / f"benchmarks/peers/{row.model}_clicks.py"
+    if peers is None or not (peers / row.model / "bin/python").exists():
+        row.failed = "no environment for it was given (benchmarks/peers/README.md, --peers)"
+        return
+    places = positions(image.parents[1] / "labelsTr" / image.name, row.colds + row.clicks)
+    command = [str(peers / row.model / "bin/python"), str(script), str(image), json.dumps(places), str(row.colds)]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(around.threads), "PYTHONPATH": ""}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, cwd=around.folder)
+    if done.returncode:
+        row.failed = done.stderr.strip().splitlines()[-1]
+        say(f"  {row.model} failed:\n{done.stderr[-3000:]}")
+        return
+    found = json.loads(done.stdout.splitlines()[-1])
+    row.cold_s, row.cold_stages_s = found["cold_s"], found["cold_stages_s"]
+    row.replies = {"array": Reply(found["warm_s"], 0, found["stages_s"])}
+    say(f"  {row.model}: cold {row.cold_s}, warm {row.replies['array'].warm_s}")
 
 
-def transfer_alone(size: int, around: Surroundings) -> float:
-    """Seconds (median) for so many bytes from Python's own file server over loopback HTTP."""
-    folder = around.folder / "files"
-    folder.mkdir(exist_ok=True)
-    (folder / "reply.nrrd").write_bytes(bytes(size))
-    with files(folder, around) as url:
-        get = [timed(lambda: requests.get(f"{url}/reply.nrrd", stream=True)) for _ in range(1 + FLOOR_REPEATS)]
-    return float(np.median([seconds for seconds, _ in get[1:]]))
+def one_slice(image: Path) -> tuple[np.ndarray, Grid]:
+    """A mask of the structure in one slice, and its grid."""
+    path = image.parents[1] / "labelsTr" / image.name
+    label, grid = read_volume(path)
+    mask = np.zeros(grid.shape, np.uint8, order="F")
+    ((*_, number),) = positions(path, 1)
+    mask[:, :, number] = label[:, :, number] == LABELS[STRUCTURE]
+    return mask, grid
 
 
-def machine(threads: int, date: str) -> dict[str, Any]:
-    """What the numbers depend on."""
-    info = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    cpu = [line.split(":", 1)[1].strip() for line in info if line.startswith("model name")]
-    commit, changes = (
-        subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
-        for words in (["rev-parse", "--short", "HEAD"], ["status", "--porcelain", "--", "apps", "benchmarks/*.py"])
-    )
-    return {
-        "date": date,
-        "commit": commit + (" with changes" if changes else ""),
-        "cpu": (cpu or [platform.processor()])[0],
-        "cores": os.cpu_count(),
-        "threads": threads,
-        "load_before": round(os.getloadavg()[0], 2),
-        **{name: importlib.metadata.version(name) for name in ("torch", "monai", "monailabel")},
-    }
-
-
-def markdown(report: Mapping[str, Any]) -> str:
-    """The report for people."""
-    m, floor = report["machine"], report["floor"]
-    lines = [
-        "# Click latency",
-        "",
-        f"A click over HTTP on a CT of {' x '.join(map(str, report['shape']))} voxels (a phantom, .nii.gz). "
-        f"{m['cpu']}: {m['cores']} cores, {m['threads']} threads, load before {m['load_before']}. torch {m['torch']}, "
-        f"monai {m['monai']}, monailabel {m['monailabel']}. {m['date']}, commit {m['commit']}.",
-        "",
-        "| model | cold, s | warm: median, s | p95, s | clicks | reply, MB | in the server, s | DeepEdit takes |",
-        "|---|---|---|---|---|---|---|---|",
+def rows_of(shape: Sequence[int], options: argparse.Namespace) -> list[Row]:
+    """What is measured on a CT of this shape, in this order."""
+    clicks = 1 if options.quick else options.clicks
+    rows = [
+        Row("ready", "ready", shape, clicks, 1),
+        Row("clickseg", "unet2d", shape, clicks, 1 if options.quick else 3),
     ]
-    for row in report["rows"]:
-        cells = [f"{row['model']} ({row['app']})"]
-        if "failed" in row:
-            cells += [f"failed: {row['failed'].splitlines()[0]}", *[""] * 6]
-        else:
-            cells += [
-                f"{row['cold_s']:.2f}",
-                f"**{row['median_s']:.3f}**",
-                f"{row['p95_s']:.3f}",
-                f"{len(row['warm_s'])}",
-            ]
-            cells += [f"{row['reply_bytes'] / 1e6:.1f}"]
-            cells += [", ".join(f"{name} {seconds:.3g}" for name, seconds in row["stages_s"].items())]
-            ratio = row["times_faster_than_deepedit"]
-            cells += [f"{ratio:.1f} times as long" if ratio else ""]
-        lines.append(f"| {' | '.join(cells)} |")
-    lines += [
-        "",
-        f"Floor: the network of `unet2d` alone, one slice, {floor['network_s']:.3f} s; "
-        f"a reply of {floor['reply_bytes'] / 1e6:.1f} MB alone, {floor['transfer_s']:.3f} s.",
-    ]
-    return "\n".join([*lines, "", NOTES])
+    if options.quick:
+        return rows
+    rows += [Row("clickseg", "unet2d_labels", shape, clicks, 3), Row("clickseg", "tis_random", shape, 3, 1)]
+    if options.ours:
+        return rows
+    rows += [Row("radiology", "deepgrow_2d", shape, 3, 2), Row("radiology", "deepgrow_3d", shape, 2, 1)]
+    return [*rows, Row("radiology", "deepedit", shape, 1, 1), *(Row("peer", peer, shape, 2, 1) for peer in PEERS)]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """0 if every row was measured."""
+    """0 if every row was measured, those of peers without an environment left out."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="64 x 64 x 16, one warm click, without the peers")
-    parser.add_argument("--clicks", type=int, default=5, help="warm clicks for the models of clickseg")
+    parser.add_argument("--quick", action="store_true", help="64 x 64 x 16, one warm click, without the rivals")
+    parser.add_argument("--ours", action="store_true", help="without the rivals")
+    parser.add_argument("--clicks", type=int, default=10, help="warm clicks of each kind of reply for our 2D models")
+    parser.add_argument("--slices", type=int, nargs="+", help="of the CTs (50 100 300)")
+    parser.add_argument("--peers", type=Path, help="folder with the environments sam2 and nninteractive")
     parser.add_argument("--output", type=Path, help="folder for click_latency.md and .json (benchmarks/results)")
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "clickseg-benchmarks")
     parser.add_argument("--threads", type=int, default=int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1))
     parser.add_argument("--start-limit", type=float, default=300.0, help="seconds that a server may take to start")
     parser.add_argument("--date", default=f"{datetime.date.today()}", help="as the report gives it")
+    parser.add_argument("--note", default="", help="a sentence for the report, such as what else ran on the machine")
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # else nobody would end the server
-    report = {"schema": 1, "machine": machine(options.threads, options.date)}
-    shape = (64, 64, 16) if options.quick else (512, 512, 100)
-    rows = [Row("clickseg", "unet2d", 1 if options.quick else options.clicks)]
-    if not options.quick:
-        rows += [Row("clickseg", "unet2d_labels", options.clicks)]
-        rows += [Row("radiology", "deepgrow_2d", 3), Row("radiology", DEEPEDIT, 2)]
-    say(f"making a CT of {shape} voxels, unless it is there")
-    image = write_phantoms(options.cache / "x".join(map(str, shape)), shape=shape)[0]
+    report: dict[str, Any] = {"schema": 2, "machine": machine(options.threads, options.date), "note": options.note}
+    shapes = [(64, 64, 16)] if options.quick else SHAPES
+    if options.slices:
+        shapes = [(512, 512, slices) for slices in options.slices]
+    rows, networks = [], []
     with tempfile.TemporaryDirectory(prefix="clickseg-latency-") as folder:
         around = Surroundings(Path(folder), options.threads, options.start_limit)
-        for row in rows:
-            say(f"starting a server for {row.model} ({row.app})")
-            click_through(row, image, around)
-        size = rows[0].reply_bytes
-        floor = {"network_s": network_alone(image, around), "transfer_s": transfer_alone(size, around)}
-    deepedit = next((row for row in rows if row.model == DEEPEDIT), None)
-    report |= {"shape": shape, "rows": [row.summary(deepedit) for row in rows], "floor": {**floor, "reply_bytes": size}}
+        for shape in shapes:
+            say(f"making a CT of {shape} voxels, unless it is there")
+            image = write_phantoms(options.cache / "x".join(map(str, shape)), shape=shape)[0].resolve()
+            write_ready_masks(around.folder / "ready", *one_slice(image), REPLIES)
+            for row in rows_of(shape, options):
+                say(f"{row.model} ({row.app}) on {shape}")
+                before = network_alone(image, around)
+                if row.app == "peer":
+                    click_in_process(row, image, around, options.peers)
+                else:
+                    click_through(row, image, list(REPLIES), around)
+                rows.append(row)
+                if row.model == "unet2d":
+                    networks.append((before + network_alone(image, around)) / 2)
+    report |= {"shapes": shapes, "rows": [asdict(row) for row in rows], "network_s": networks}
     output = options.output or (options.cache / "quick" if options.quick else ROOT / "benchmarks/results")
-    output.mkdir(parents=True, exist_ok=True)
-    (output / "click_latency.json").write_text(json.dumps(report, indent=2) + "\n")
-    (output / "click_latency.md").write_text(markdown(report))
-    print(markdown(report))
-    return any(row.failed for row in rows)
+    publish("click_latency", markdown(report), report, output)
+    return any(row.failed for row in rows if row.app != "peer")
 
 
 if __name__ == "__main__":

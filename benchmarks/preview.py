@@ -23,10 +23,11 @@ from typing import Any
 import numpy as np
 import requests
 
-from click_latency import machine, network_alone, positions, say
+from click_latency import positions, say
 from clickseg.client import PreviewClient
 from clickseg.phantom import write_phantoms
-from publish import publish
+from floors import network_alone
+from publish import machine, publish
 from servers import ROOT, Surroundings, monai_label
 
 SHAPES = ((512, 512, 100), (512, 512, 300))

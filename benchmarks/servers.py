@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import requests
+import torch
 
 from clickseg.methods import METHODS, save_weights
 from clickseg.phantom import LABELS
@@ -21,6 +22,8 @@ from clickseg.phantom import LABELS
 ROOT = Path(__file__).resolve().parents[1]
 CLICKSEG = ROOT / "apps/clickseg"
 RADIOLOGY = ROOT / "benchmarks/radiology/main.py"
+READY = ROOT / "benchmarks/ready/main.py"
+RIVALS = ("deepedit", "deepgrow_2d", "deepgrow_3d")  # of the sample app
 STOP_S = 20  # how long a server may take to end before it is killed
 
 
@@ -97,30 +100,44 @@ def weights(folder: Path) -> Path:
     return made
 
 
+def volume_weights(folder: Path) -> Path:
+    """Random weights of `tis` at 2.5 mm in `folder`/model, whose automatic segmentation is empty."""
+    made = folder / "model/tis_random.pt"
+    if not made.exists():
+        made.parent.mkdir(parents=True, exist_ok=True)
+        recipe = METHODS["tis"].recipe(labels={"liver": 1, "spleen": 2}, spacing=2.5, patch=(64, 64, 64))
+        network = METHODS["tis"].build(recipe)
+        with torch.no_grad():
+            network.encoder.head.bias[0] += 100
+        save_weights(made, network, recipe)
+    return made
+
+
 @contextlib.contextmanager
-def monai_label(app: str, studies: Path, around: Surroundings) -> Iterator[str]:
-    """MONAI Label's server with `clickseg`, `radiology` (its own sample app), or the app at a path; gives its URL."""
+def monai_label(app: str, studies: Path, around: Surroundings, conf: Mapping[str, str] | None = None) -> Iterator[str]:
+    """MONAI Label's server with an app; gives its URL.
+
+    app: `clickseg`, `radiology` (its own sample app), `ready` (masks that lie beside it), or the app at a path.
+    conf: names and values for it.
+    """
     url = f"http://127.0.0.1:{free_port()}"
-    path, conf, more = Path(app), {}, {"MONAI_LABEL_SESSION_PATH": str(around.folder / "sessions")}
+    path, conf, more = Path(app), dict(conf or {}), {"MONAI_LABEL_SESSION_PATH": str(around.folder / "sessions")}
     if app == "clickseg":
         weights(around.folder)
+        volume_weights(around.folder)
         path, more["CLICKSEG_MODEL_DIR"] = CLICKSEG, str(around.folder / "model")
     elif app == "radiology":
-        path, conf = around.folder / app, {"models": "deepedit,deepgrow_2d", "use_pretrained_model": "false"}
+        path = around.folder / app
+        conf |= {"models": ",".join(RIVALS), "use_pretrained_model": "false"}
         path.mkdir(exist_ok=True)
         shutil.copy(RADIOLOGY, path)
+    elif app == "ready":
+        path = around.folder / app
+        path.mkdir(exist_ok=True)
+        shutil.copy(READY, path)
     command = [sys.executable, "-m", "monailabel.main", "start_server", "--app", str(path), "--studies", str(studies)]
     command += ["--host", "127.0.0.1", "--port", url.rsplit(":", 1)[1]]
     for key, value in conf.items():
         command += ["--conf", key, value]
     with running(command, f"{url}/info/", around, more):
         yield url
-
-
-@contextlib.contextmanager
-def files(folder: Path, around: Surroundings) -> Iterator[str]:
-    """Python's own file server; its URL."""
-    port = free_port()
-    command = [sys.executable, "-m", "http.server", str(port), "--bind", "127.0.0.1", "--directory", str(folder)]
-    with running(command, f"http://127.0.0.1:{port}/", around, {}):
-        yield f"http://127.0.0.1:{port}"

@@ -1,4 +1,7 @@
-"""The MONAI Label app: `monailabel start_server --app apps/clickseg --studies DIR|URL [--conf models unet2d]`."""
+"""The MONAI Label app: `monailabel start_server --app apps/clickseg --studies DIR|URL [--conf NAME VALUE]`.
+
+--conf models: "all", or some of them (unet2d,tis). --conf cache_gb: memory for open images, 2 by default.
+"""
 
 import os
 import sys
@@ -16,8 +19,8 @@ from clickseg import __version__  # noqa: E402
 from clickseg.machine import keep_freed_memory  # noqa: E402
 from clickseg.sessions import SessionCache  # noqa: E402
 from lib.activelearning import STRATEGIES, ForegroundEntropy  # noqa: E402
-from lib.configs import select  # noqa: E402
-from lib.server import CarefulRequests, add_routes  # noqa: E402
+from lib.configs import cache_bytes, select  # noqa: E402
+from lib.server import CarefulRequests, add_routes, give_way  # noqa: E402
 
 
 class MyApp(CarefulRequests, MONAILabelApp):
@@ -26,8 +29,10 @@ class MyApp(CarefulRequests, MONAILabelApp):
     def __init__(self, app_dir, studies, conf):
         """Called by MONAI Label's loader, in the server and again in every background task."""
         keep_freed_memory()
-        self.models = select((conf or {}).get("models", "all"))
-        self.cache = SessionCache()  # one per process, shared by all models
+        give_way()
+        conf = conf or {}
+        self.models = select(conf.get("models", "all"))
+        self.cache = SessionCache(cache_bytes(conf.get("cache_gb", "2")))  # one per process, shared by all models
         super().__init__(
             app_dir,
             studies,

@@ -11,7 +11,16 @@ from nibabel import orientations
 from scipy.spatial.transform import Rotation
 
 from clickseg.clicks import PADDING
-from clickseg.geometry import AxialSlices, Grid, rescale_clicks, resize, resize_labels, resized_shape
+from clickseg.geometry import (
+    AxialSlices,
+    Grid,
+    rescale_clicks,
+    resize,
+    resize_labels,
+    resized_shape,
+    resized_slice,
+    shrink,
+)
 from clickseg.images import read_volume, write_mask
 
 some = settings(max_examples=50)
@@ -457,3 +466,12 @@ def test_a_written_mask_lies_on_its_grid(tmp_path):
     np.testing.assert_allclose(same_grid.affine, grid.affine, atol=1e-4)
     with pytest.raises(ValueError, match=r"mask.nrrd"):
         write_mask(tmp_path / "mask.nrrd", mask, grid)
+
+
+@pytest.mark.parametrize("shape", [(9, 11, 13), (9, 11, 4), (5, 20, 13), (4, 6, 5), (9, 22, 40), (9, 11, 1)])
+def test_a_resized_slice_is_that_of_the_resized_volume(shape):
+    volume = torch.randn(1, 2, 9, 11, 13, generator=torch.Generator().manual_seed(0))
+    whole = resize(volume, shape)
+    for number in range(shape[2]):
+        plane = resized_slice(shrink(volume, shape), shape, number)
+        torch.testing.assert_close(plane, whole[..., number], atol=1e-5, rtol=0)

@@ -126,7 +126,7 @@ def test_slicer_gets_mask_and_measures_from_the_stock_client(client, folder):
     assert params["label_names"] == {"background": 0, "cyst": 1}
     assert params["area_mm2"] == {"cyst": {"9": pytest.approx(truth[:, :, 9].sum() * 6.0)}}
     assert params["volume_ml"] == {"cyst": pytest.approx(truth.sum() * 30 / 1000)}
-    assert {"open", "predict", "write", "total"} <= set(params["latencies"])
+    assert {"read", "map_back", "measure", "write", "total"} <= set(params["latencies"])
 
 
 def test_named_labels_come_back_with_the_values_that_info_told(client):

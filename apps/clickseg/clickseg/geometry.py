@@ -200,11 +200,28 @@ def resize(image: Tensor, shape: Sequence[int]) -> Tensor:
     if tuple(image.shape[2:]) == tuple(shape):
         return image
     if image.ndim == 5:
-        x, y, z = (min(new, old) for new, old in zip(shape, image.shape[2:], strict=True))
-        image = functional.adaptive_avg_pool3d(image, (x, y, z))
-        return functional.interpolate(image, size=tuple(shape), mode="trilinear", align_corners=False)
+        return functional.interpolate(shrink(image, shape), size=tuple(shape), mode="trilinear", align_corners=False)
     shrinks = any(new < old for new, old in zip(shape, image.shape[2:], strict=True))
     return functional.interpolate(image, size=tuple(shape), mode="bilinear", align_corners=False, antialias=shrinks)
+
+
+def shrink(image: Tensor, shape: Sequence[int]) -> Tensor:
+    """(B, C, X, Y, Z) with axes longer than those of `shape` brought to them: the first part of `resize`."""
+    x, y, z = (min(new, old) for new, old in zip(shape, image.shape[2:], strict=True))
+    return image if image.shape[2:] == (x, y, z) else functional.adaptive_avg_pool3d(image, (x, y, z))
+
+
+def between(number: int, count: int, target: int) -> tuple[int, int, float]:
+    """Between which two of `count` slices one of `target` slices of the same extent lies, and the second's share."""
+    place = min(max((number + 0.5) * count / target - 0.5, 0.0), count - 1.0)
+    return int(place), min(int(place) + 1, count - 1), place % 1
+
+
+def resized_slice(image: Tensor, shape: Sequence[int], number: int) -> Tensor:
+    """What `shrink` gives -> (B, C, X, Y): one slice, along the last axis, of what `resize` would, but for rounding."""
+    low, high, share = between(number, image.shape[-1], shape[-1])
+    plane = torch.lerp(image[..., low], image[..., high], share)
+    return functional.interpolate(plane, size=tuple(shape[:2]), mode="bilinear", align_corners=False)
 
 
 def resize_labels(label: Tensor, shape: Sequence[int]) -> Tensor:

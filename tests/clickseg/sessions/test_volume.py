@@ -10,6 +10,7 @@ from clickseg.clicks import Click
 from clickseg.geometry import Grid, UprightVolume
 from clickseg.images import read_volume
 from clickseg.methods import METHODS, load_model, save_weights
+from clickseg.methods.rescaled import Rescaled
 from clickseg.methods.tis import TisRecipe
 from clickseg.sessions import SessionCache, VolumeSession
 
@@ -110,6 +111,33 @@ def test_a_mask_from_outside_is_corrected_instead_of_the_automatic_one(session):
     assert (corrected == 4).sum() > 0
     held = session.predict_labels({"liver": [(15, 15, 6)]}, LABELS, frozen=["spleen"], start=start)
     np.testing.assert_array_equal(held == 4, start == 4)
+
+
+SEVERAL = {"liver": [(20, 24, 12), (22, 20, 10)], "background": [(5, 40, 3)]}
+
+
+@pytest.mark.parametrize("frozen", [(), ("liver",)], ids=["free", "frozen"])
+@pytest.mark.parametrize("clicks", [{}, SEVERAL], ids=["no clicks", "clicks"])
+def test_one_slice_is_that_of_the_whole_answer_voxel_by_voxel(image, weights, clicks, frozen):
+    whole = SessionCache().open(image, weights).predict_labels(clicks, LABELS, frozen)
+    session = SessionCache().open(image, weights)
+    for number in range(whole.shape[2]):
+        mask = session.predict_labels(clicks, LABELS, frozen, only=number)
+        np.testing.assert_array_equal(mask[..., number], whole[..., number])
+        assert not np.delete(mask, number, axis=2).any()
+    np.testing.assert_array_equal(session.predict_labels(clicks, LABELS, frozen), whole)
+
+
+@pytest.mark.parametrize("given", [False, True], ids=["automatic", "given"])
+@pytest.mark.parametrize("frozen", [(), ("liver",)], ids=["free", "frozen"])
+def test_slices_that_are_passed_over_would_be_the_same(image, weights, monkeypatch, given, frozen):
+    start = np.zeros(SessionCache().open(image, weights).grid.shape, np.uint8)
+    start[10:20, 12:24, 4:12], start[25:40, 25:40] = 4, 1
+    asked = (SEVERAL, LABELS, frozen, start if given else None)
+    found, computed = SessionCache().open(image, weights).predict_labels(*asked), []
+    monkeypatch.setattr(Rescaled, "slices_of", lambda self, coarse: computed.append(coarse) or range(self.source[-1]))
+    np.testing.assert_array_equal(SessionCache().open(image, weights).predict_labels(*asked), found)
+    assert not computed[0].all(), "there was nothing to pass over"
 
 
 def test_a_mask_from_outside_has_to_fit(session):

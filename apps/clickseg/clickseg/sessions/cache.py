@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -15,18 +15,18 @@ from numpy.typing import NDArray
 
 from ..geometry import Grid
 from ..images import file_identity, read_volume
-from ..methods import Model, Recipe, load_model
+from ..methods import Recipe, load_model
 from .slices import Session
 from .volume import VolumeSession
 
 Value = TypeVar("Value")
 
 
-class _SharedCache(Generic[Value]):
+class _SharedCache:
     """Least recently used, by bytes, with a time to live since last use; a value is made once, whoever asks first."""
 
-    def __init__(self, max_bytes: float, ttl_s: float, size: Callable[[Value], int]) -> None:
-        self._entries: TTLCache[Hashable, Value] = TTLCache(max_bytes, ttl_s, getsizeof=size)
+    def __init__(self, max_bytes: float, ttl_s: float, size: Callable[[Any], int]) -> None:
+        self._entries: TTLCache[Hashable, Any] = TTLCache(max_bytes, ttl_s, getsizeof=size)
         self._making: dict[Hashable, threading.Lock] = {}
         self._lock = threading.Lock()
 
@@ -37,9 +37,9 @@ class _SharedCache(Generic[Value]):
             try:
                 with self._lock:
                     if key in self._entries:
-                        value = self._entries.pop(key)
-                        self._entries[key] = value  # renews its time to live
-                        return value
+                        found: Value = self._entries.pop(key)
+                        self._entries[key] = found  # renews its time to live
+                        return found
                 value = make()
                 with self._lock:
                     if self._entries.getsizeof(value) <= self._entries.maxsize:
@@ -63,19 +63,21 @@ class _Image:
     volume: NDArray[np.generic]
     grid: Grid
 
+    @property
+    def bytes(self) -> int:
+        return self.volume.nbytes
+
 
 class SessionCache:
     """Open images, ready to click. One per server process; safe to share among threads.
 
-    max_bytes: for images and for sessions, each. ttl_s: seconds that an unused one is kept.
+    max_bytes: for images and sessions together, each by what it may come to hold. ttl_s: seconds that an unused one is
+    kept.
     """
 
     def __init__(self, max_bytes: int = 2 * 2**30, ttl_s: float = 3600.0, models: int = 8) -> None:
-        self._images: _SharedCache[_Image] = _SharedCache(max_bytes, ttl_s, lambda image: image.volume.nbytes)
-        self._sessions: _SharedCache[Session | VolumeSession] = _SharedCache(
-            max_bytes, ttl_s, lambda session: session.bytes
-        )
-        self._models: _SharedCache[Model] = _SharedCache(models, ttl_s, lambda model: 1)
+        self._opened = _SharedCache(max_bytes, ttl_s, lambda image_or_session: image_or_session.bytes)
+        self._models = _SharedCache(models, ttl_s, lambda model: 1)
 
     def open(
         self, image: Path | str, weights: Path | str, device: torch.device | str = "cpu", identity: str | None = None
@@ -88,7 +90,7 @@ class SessionCache:
         """
         image_key = identity if identity is not None else file_identity(image)
         weights_key = (file_identity(weights), str(device))
-        return self._sessions.get((image_key, *weights_key), lambda: self._open(image, weights, device, image_key))
+        return self._opened.get((image_key, *weights_key), lambda: self._open(image, weights, device, image_key))
 
     def read(self, image: Path | str, identity: str | None = None) -> tuple[NDArray[np.generic], Grid]:
         """An image and its grid, kept for its first click. Raises ValueError as `open`."""
@@ -96,7 +98,7 @@ class SessionCache:
         return opened.volume, opened.grid
 
     def _image(self, image: Path | str, key: Hashable) -> _Image:
-        return self._images.get(key, lambda: _Image(*read_volume(image)))
+        return self._opened.get(key, lambda: _Image(*read_volume(image)))
 
     def _open(
         self, image: Path | str, weights: Path | str, device: torch.device | str, image_key: Hashable
@@ -113,5 +115,5 @@ class SessionCache:
 
     def clear(self) -> None:
         """Forget everything; the next click reads again."""
-        for cache in (self._images, self._sessions, self._models):
-            cache.clear()
+        self._opened.clear()
+        self._models.clear()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..geometry import Grid
+from ..machine import zeros
 from ..methods import Model
 
 Position = Sequence[int]
@@ -29,13 +31,9 @@ class OpenImage:
         self._device = torch.device(device)
         self._lock = threading.Lock()
 
-    def depends(self, number: int, position: Position) -> bool:
-        """Whether the answer in axial slice `number` depends on a click there."""
-        raise NotImplementedError
-
     def empty_mask(self) -> NDArray[np.uint8]:
         """A mask of zeros, first axis fastest: as image files store it, so that no writer has to turn it round."""
-        return np.zeros(self.grid.shape, np.uint8, order="F")
+        return zeros(math.prod(self.grid.shape)).reshape(self.grid.shape, order="F")
 
     def new_mask(self, start: NDArray[np.uint8] | None, values: Iterable[int]) -> NDArray[np.uint8]:
         """An empty mask, or a copy of the one to start from; ValueError as `check_start`."""
@@ -49,6 +47,11 @@ class OpenImage:
         """ValueError for a click outside the image."""
         if not self.grid.contains(position):
             raise ValueError(f"click {tuple(position)} is outside the image, whose shape is {self.grid.shape}")
+
+    def check_slice(self, number: int) -> None:
+        """ValueError for an axial slice that the image does not have."""
+        if not 0 <= number < self.grid.shape[self.axis]:
+            raise ValueError(f"there is no slice {number}; the image has {self.grid.shape[self.axis]}")
 
     def check_names(self, clicked: Iterable[str], frozen: Iterable[str], labels: Iterable[str]) -> None:
         """ValueError for a name that is none of the labels; clicks may stand under "background", too."""

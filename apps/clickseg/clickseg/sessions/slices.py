@@ -16,8 +16,10 @@ from ..machine import half_precision
 from ..methods import Model
 from ..methods.rescaled import Rescaled
 from ..methods.unet2d import INSIDE, OUTSIDE
+from ..stopwatch import stage
 from .open_image import OpenImage, Position
 from .propagate import propagate
+from .turns import turns_on
 
 
 class Session(OpenImage):
@@ -41,25 +43,26 @@ class Session(OpenImage):
         codes, answers = grid.shape[self.slices.axis] * model_pixels, self.remembered_answers * pixels
         self.bytes = volume.nbytes + 4 * (codes + answers)  # float32; what it may come to hold
 
-    def depends(self, number: int, position: Position) -> bool:
-        """Slices know nothing of each other."""
-        return position[self.axis] == number
-
     def predict(
-        self, clicks: Sequence[Click], start: NDArray[np.uint8] | None = None, reach: int = 0
+        self,
+        clicks: Sequence[Click],
+        start: NDArray[np.uint8] | None = None,
+        reach: int = 0,
+        only: int | None = None,
     ) -> NDArray[np.uint8]:
         """Clicks of one structure (label 1 inside, 0 outside; source voxels) -> uint8 mask (X, Y, Z) of 0 and 1.
 
         Every slice with a click inside is predicted from its own clicks, and up to `reach` slices on either side of it
-        by `propagate`. All others are 0, or as in `start`, a mask (X, Y, Z) of 0 and 1. Raises ValueError for a click
-        outside the image or with another label, or a bad start.
+        by `propagate`. All others are 0, or as in `start`, a mask (X, Y, Z) of 0 and 1. With `only`, the number of an
+        axial slice, no other is asked about. Raises ValueError for a click outside the image or with another label, or
+        a bad start.
         """
         for click in clicks:
             self.check(click.position)
             if click.label not in (INSIDE, OUTSIDE):
                 raise ValueError(f"click {click.position}: the label is 1 (inside) or 0 (outside), not {click.label}")
         mask = self.new_mask(start, [INSIDE])
-        for number, inside in self._answers_to(clicks, reach).items():
+        for number, inside in self._answers_to(self._in_slice(only, clicks), reach).items():
             self.slices.view(mask, number)[:] = inside > 0.5
         return mask
 
@@ -70,6 +73,7 @@ class Session(OpenImage):
         frozen: Collection[str] = (),
         start: NDArray[np.uint8] | None = None,
         reach: int = 0,
+        only: int | None = None,
     ) -> NDArray[np.uint8]:
         """Clicks by label name, and under "background" -> uint8 label map (X, Y, Z) with the values of `labels`.
 
@@ -81,6 +85,7 @@ class Session(OpenImage):
             frozen: names of labels that stay, voxel by voxel, as they are in `start`.
             start: a label map (X, Y, Z) with the values of `labels` that is to be corrected.
             reach: slices on either side of a clicked one that a label may go on to (`propagate`).
+            only: number of the one axial slice that is asked about.
 
         Raises:
             ValueError: an unknown name, a click outside the image, or a start of another shape or with other values.
@@ -99,7 +104,7 @@ class Session(OpenImage):
             others = [position for other, positions in clicks.items() if other != name for position in positions]
             signed = [Click(tuple(position), OUTSIDE) for position in others]
             signed += [Click(tuple(position), INSIDE) for position in clicks[name]]
-            for number, inside in self._answers_to(signed, reach).items():
+            for number, inside in self._answers_to(self._in_slice(only, signed), reach).items():
                 rival = best.setdefault(number, np.full(self.slices.shape, 0.5, np.float32))
                 plane = self.slices.view(mask, number)
                 plane[plane == value] = 0
@@ -127,6 +132,10 @@ class Session(OpenImage):
             for numbers in (down, up):
                 answers.update(propagate(answers[number], numbers, ask, self.slices.spacing))
         return answers
+
+    def _in_slice(self, number: int | None, clicks: Sequence[Click]) -> Sequence[Click]:
+        """Those in an axial slice, or all; slices know nothing of each other."""
+        return [click for click in clicks if number is None or click.position[self.axis] == number]
 
     def _by_slice(self, clicks: Sequence[Click]) -> dict[int, list[Click]]:
         """Slice number -> its clicks, in (R, A) index of that slice."""
@@ -156,13 +165,14 @@ class Session(OpenImage):
             if key not in self._answers:
                 tensor = stack_clicks([clicks], dimension=2).to(self._device)
                 previous = None if previous is None else previous.to(self._device)
-                with torch.inference_mode(), half_precision(self._device):
+                with turns_on(str(self._device)).turn(), torch.inference_mode(), half_precision(self._device):
                     logits = self._segmenter.decode(self._code(number), tensor, previous)
                 self._answers[key] = logits.float().softmax(1)[0, INSIDE].cpu().numpy()
             return self._answers[key]
 
     def _code(self, number: int) -> Tensor:
         if number not in self._codes:
-            plane = np.ascontiguousarray(self.slices.view(self._volume, number), dtype=np.float32)
+            with stage("preprocess"):
+                plane = np.ascontiguousarray(self.slices.view(self._volume, number), dtype=np.float32)
             self._codes[number] = self._segmenter.encode(torch.from_numpy(plane)[None, None].to(self._device))
         return self._codes[number]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Collection, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
@@ -19,7 +21,24 @@ from ..images import class_numbers
 from ..machine import half_precision
 from ..methods import Model
 from ..methods.rescaled import Rescaled
+from ..stopwatch import stage
 from .open_image import OpenImage, Position
+from .turns import turns_on
+
+
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """Clicks with numbers of classes, a label map of such numbers to start from, frozen ones; all upright."""
+
+    clicks: tuple[Click, ...]
+    start: NDArray[np.uint8] | None
+    frozen: frozenset[int]
+
+    @cached_property
+    def key(self) -> Hashable:
+        """What the answer depends on."""
+        digest = None if self.start is None else hashlib.sha256(self.start.tobytes()).digest()
+        return self.clicks, digest, self.frozen
 
 
 class VolumeSession(OpenImage):
@@ -48,10 +67,6 @@ class VolumeSession(OpenImage):
         """Of classes 1, 2, ..."""
         return list(self.recipe.labels)
 
-    def depends(self, number: int, position: Position) -> bool:
-        """Every click may matter everywhere."""
-        return True
-
     def predict(self, clicks: Sequence[Click], reach: int = 0) -> NDArray[np.uint8]:
         """Clicks whose labels are values of the recipe's labels, 0 for background -> uint8 label map with these values.
 
@@ -73,6 +88,7 @@ class VolumeSession(OpenImage):
         frozen: Collection[str] = (),
         start: NDArray[np.integer] | None = None,
         reach: int = 0,
+        only: int | None = None,
     ) -> NDArray[np.uint8]:
         """Clicks by label name, and under "background" -> uint8 label map (X, Y, Z) with the values of `labels`.
 
@@ -83,6 +99,7 @@ class VolumeSession(OpenImage):
             frozen: names of labels that stay, voxel by voxel, as they are without clicks.
             start: a label map (X, Y, Z) with the values of `labels` that is to be corrected.
             reach: of `Session`; here there are no slices to go on to, and any but 0 is refused.
+            only: number of the one axial slice that is answered, as without it; all others stay empty.
 
         Raises:
             ValueError: an unknown name, a click outside the image, a start of another shape or with other values, or a
@@ -101,9 +118,14 @@ class VolumeSession(OpenImage):
         values = np.zeros(len(names) + 1, np.uint8)
         values[[classes[name] for name in labels]] = list(labels.values())
         begin = None if start is None else self._upright_classes(start, values)
-        found = self._classes(given, begin, frozenset(classes[name] for name in frozen))
+        asked = _Asked(tuple(given), begin, frozenset(classes[name] for name in frozen))
         mask = self.empty_mask()
-        self.upright.view(mask)[:] = values[found]
+        upright = self.upright.view(mask)
+        if only is None:
+            upright[:] = values[self._answer(asked)]
+        else:
+            number = self.upright.locate([only] * 3)[2]
+            upright[..., number] = values[self._answer_in(number, asked)]
         return mask
 
     def _upright_classes(self, start: NDArray[np.integer], values: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -111,37 +133,68 @@ class VolumeSession(OpenImage):
         self.check_start(start, values.tolist())
         return class_numbers(self.upright.view(start.astype(np.uint8)), values[1:].tolist())
 
-    def _classes(
-        self, clicks: Sequence[Click], start: NDArray[np.uint8] | None, frozen: Collection[int]
-    ) -> NDArray[np.uint8]:
+    def _answer(self, asked: _Asked) -> NDArray[np.uint8]:
         """The number of the most probable class of each voxel, upright."""
-        digest = None if start is None else hashlib.sha256(start.tobytes()).digest()
-        key = (tuple(clicks), digest, frozenset(frozen))
         with self._lock:
-            if key not in self._answers:
-                with torch.inference_mode(), half_precision(self._device):
-                    if self._code is None:
-                        plain = np.ascontiguousarray(self.upright.view(self._volume), dtype=np.float32)
-                        self._code = self._segmenter.encode(torch.from_numpy(plain)[None, None].to(self._device))
-                    self._answers[key] = self._decode(self._code, clicks, start, frozen).to(torch.uint8).cpu().numpy()
-            return self._answers[key]
+            if asked.key not in self._answers:
+                with turns_on(str(self._device)).turn(), torch.inference_mode(), half_precision(self._device):
+                    self._answers[asked.key] = self._all_slices(asked)
+            return self._answers[asked.key]
 
-    def _decode(
-        self, code: Tensor, clicks: Sequence[Click], start: NDArray[np.uint8] | None, frozen: Collection[int]
-    ) -> Tensor:
-        rows = stack_clicks([clicks], dimension=3).to(self._device)
-        if start is None and not frozen:
-            return self._segmenter.decode(code, rows).argmax(1)[0]
-        given = None if start is None else torch.from_numpy(start).to(self._device)
-        previous = None if given is None else self._as_previous(given)
-        nothing, answer = (self._segmenter.decode(code, clicked, previous) for clicked in (rows[:, :0], rows))
-        before = nothing.argmax(1)[0] if given is None else given.long()
-        for number in frozen:  # neither lost nor won
+    def _answer_in(self, number: int, asked: _Asked) -> NDArray[np.uint8]:
+        """The same (X, Y) in one upright slice, without the others if they are not known."""
+        with self._lock:
+            if asked.key in self._answers:
+                return self._answers[asked.key][..., number]
+            with turns_on(str(self._device)).turn(), torch.inference_mode(), half_precision(self._device):
+                return self._slice(number, asked, *self._logits(asked))
+
+    def _all_slices(self, asked: _Asked) -> NDArray[np.uint8]:
+        """Those in which the clicks change nothing are as they were without."""
+        answer, nothing = self._logits(asked)
+        x, y, z = self.upright.shape
+        if not asked.clicks:
+            found, numbers = np.empty((z, y, x), np.uint8).T, list(range(z))
+        else:
+            found = asked.start if asked.start is not None else self._automatic()
+            found = found.copy(order="K")
+            numbers = self._segmenter.slices_of((answer != nothing).any(0).any(0).any(0).any(0))
+        for number in numbers:
+            found[..., number] = self._slice(number, asked, answer, nothing)
+        return found
+
+    def _automatic(self) -> NDArray[np.uint8]:
+        asked = _Asked((), None, frozenset())
+        if asked.key not in self._answers:
+            self._answers[asked.key] = self._all_slices(asked)
+        return self._answers[asked.key]
+
+    def _logits(self, asked: _Asked) -> tuple[Tensor, Tensor]:
+        """Coarse logits with the clicks, and without any."""
+        if self._code is None:
+            with stage("preprocess"):
+                plain = np.ascontiguousarray(self.upright.view(self._volume), dtype=np.float32)
+            self._code = self._segmenter.encode(torch.from_numpy(plain)[None, None].to(self._device))
+        rows = stack_clicks([asked.clicks], dimension=3).to(self._device)
+        previous = None if asked.start is None else self._as_previous(torch.from_numpy(asked.start).to(self._device))
+        answer, nothing = (
+            self._segmenter.decode_coarsely(self._code, clicked, previous) for clicked in (rows, rows[:, :0])
+        )
+        return answer, nothing
+
+    def _slice(self, number: int, asked: _Asked, answer: Tensor, nothing: Tensor) -> NDArray[np.uint8]:
+        answer = self._segmenter.logits_in(number, answer)
+        if asked.start is None and not asked.frozen:
+            return answer.argmax(1)[0].to(torch.uint8).cpu().numpy()
+        nothing = self._segmenter.logits_in(number, nothing)
+        given = None if asked.start is None else np.ascontiguousarray(asked.start[..., number])
+        before = nothing.argmax(1)[0] if given is None else torch.from_numpy(given).to(self._device).long()
+        for frozen in asked.frozen:  # neither lost nor won
             for logits in (nothing, answer):
-                logits[0, number] = torch.where(before == number, math.inf, -math.inf)
+                logits[0, frozen] = torch.where(before == frozen, math.inf, -math.inf)
         # The model's grid is not the image's: what no click has changed stays as it was given.
         found = answer.argmax(1)[0]
-        return torch.where(found == nothing.argmax(1)[0], before, found)
+        return torch.where(found == nothing.argmax(1)[0], before, found).to(torch.uint8).cpu().numpy()
 
     def _as_previous(self, numbers: Tensor) -> Tensor:
         """Class numbers, upright, as `decode` takes a mask: (1, C - 1, X, Y, Z) of 0 and 1."""

@@ -1,11 +1,14 @@
 """The models that this app serves. A new one is a module and a line here."""
 
+import contextlib
+import math
+
 from . import tis, unet2d
 from .base import ServedModel
 
 CONFIGS: dict[str, tuple[ServedModel, ...]] = {"unet2d": unet2d.MODELS, "tis": tis.MODELS}
 
-__all__ = ["CONFIGS", "ServedModel", "select"]
+__all__ = ["CONFIGS", "ServedModel", "cache_bytes", "select"]
 
 
 def select(names: str) -> list[ServedModel]:
@@ -20,3 +23,15 @@ def select(names: str) -> list[ServedModel]:
     if not models:
         raise ValueError(f"--conf models {names}: there are no weights of that kind yet")
     return models
+
+
+def cache_bytes(gigabytes: str) -> int:
+    """How much memory open images may take together: GB (2^30 bytes) as text, 0 for none that outlives its request.
+
+    ValueError for what is no such number.
+    """
+    with contextlib.suppress(ValueError):
+        number = float(gigabytes)
+        if number >= 0 and math.isfinite(number):
+            return int(number * 2**30)
+    raise ValueError(f"--conf cache_gb {gigabytes}: a number of gigabytes is needed, such as 2 or 0.5")

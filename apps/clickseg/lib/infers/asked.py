@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,13 +32,13 @@ class AskedStructure:
         """The labels whose area and volume are of interest, and their values."""
         return self.values
 
-    def where(self, keep: Callable[[Position], bool]) -> AskedStructure:
-        """The same of fewer clicks, without propagation."""
-        return replace(self, clicks=[click for click in self.clicks if keep(click.position)], reach=0)
-
     def answer(self, session: Session, start: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
         """The session's mask (X, Y, Z)."""
         return session.predict(self.clicks, start, self.reach)
+
+    def answer_in(self, number: int, session: Session) -> NDArray[np.uint8]:
+        """The same in one axial slice, without propagation; all others are empty."""
+        return session.predict(self.clicks, only=number)
 
 
 @dataclass(frozen=True)
@@ -59,11 +59,10 @@ class AskedLabels:
         """Of all clicks."""
         return [position for group in self.named.values() for position in group]
 
-    def where(self, keep: Callable[[Position], bool]) -> AskedLabels:
-        """The same of fewer clicks, without propagation."""
-        named = {name: list(filter(keep, group)) for name, group in self.named.items()}
-        return replace(self, named=named, reach=0)
-
     def answer(self, session: Session | VolumeSession, start: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
         """The session's label map (X, Y, Z)."""
         return session.predict_labels(self.named, self.values, self.frozen, start, self.reach)
+
+    def answer_in(self, number: int, session: Session | VolumeSession) -> NDArray[np.uint8]:
+        """The same in one axial slice, without propagation; all others are empty."""
+        return session.predict_labels(self.named, self.values, self.frozen, only=number)

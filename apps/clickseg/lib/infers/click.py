@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +16,7 @@ from clickseg.clicks import wire
 from clickseg.images import read_label
 from clickseg.machine import pick_device
 from clickseg.sessions import Session, SessionCache, VolumeSession
+from clickseg.stopwatch import stage, stopwatch
 from lib.weights import Weights
 
 from .asked import AskedLabels, AskedStructure, Position
@@ -70,20 +70,20 @@ class ClickInfer(InferTask):
         request: the client's JSON, with `image` a path, `identity` what names it if its path may change, and `start`
         the path of a label map that is to be corrected, if there is one.
         """
-        clock = Clock()
-        reply = wire.parse_reply(request)
-        asked = self._read(request)
-        session = self._open(request)
-        start = read_label(request["start"], session.grid) if request.get("start") else None
-        clock.lap("open")
-        mask = asked.answer(session, start)
-        clock.lap("predict")
-        measures = measure(mask, session.grid, asked.measured, asked.positions)
-        clock.lap("measure")
-        path = write_reply(mask, session.grid, reply)
-        clock.lap("write")
-        logger.info("clicks: %d; seconds: %s", len(asked.positions), clock.latencies)
-        return path, {"label_names": {"background": 0, **asked.values}, "latencies": clock.latencies, **measures}
+        with stopwatch() as seconds:
+            reply = wire.parse_reply(request)
+            asked = self._read(request)
+            with stage("read"):
+                session = self._open(request)
+                start = read_label(request["start"], session.grid) if request.get("start") else None
+            with stage("map_back"):  # what is neither preprocessing nor the network
+                mask = asked.answer(session, start)
+            with stage("measure"):
+                measures = measure(mask, session.grid, asked.measured, asked.positions)
+            with stage("write"):
+                path = write_reply(mask, session.grid, reply)
+        logger.info("clicks: %d; seconds: %s", len(asked.positions), seconds)
+        return path, {"label_names": {"background": 0, **asked.values}, "latencies": seconds, **measures}
 
     def preview(self, request: Mapping[str, Any], number: int | None = None) -> Slice:
         """The answer to a request in one axial slice, and nothing written. Raises ValueError as `__call__` does.
@@ -95,9 +95,8 @@ class ClickInfer(InferTask):
         for position in asked.positions:
             session.check(position)
         number = _only_slice(session.axis, asked.positions) if number is None else number
-        if not 0 <= number < session.grid.shape[session.axis]:
-            raise ValueError(f"there is no slice {number}; the image has {session.grid.shape[session.axis]}")
-        mask = asked.where(lambda position: session.depends(number, position)).answer(session)
+        session.check_slice(number)
+        mask = asked.answer_in(number, session)
         plane = mask[(slice(None),) * session.axis + (number,)]  # a view: `take` would copy the volume first
         return Slice(session.axis, number, plane, {"background": 0, **asked.values})
 
@@ -137,18 +136,3 @@ def _only_slice(axis: int, positions: Sequence[Position]) -> int:
     if len(numbers) != 1:
         raise ValueError(f"the clicks lie in the slices {numbers} along axis {axis}: say which one is wanted")
     return numbers[0]
-
-
-class Clock:
-    """Seconds per stage, and in total."""
-
-    def __init__(self) -> None:
-        self._start = self._last = time.perf_counter()
-        self.latencies: dict[str, float] = {}
-
-    def lap(self, stage: str) -> None:
-        """The time since the last lap goes to `stage`."""
-        now = time.perf_counter()
-        self.latencies[stage] = round(now - self._last, 4)
-        self.latencies["total"] = round(now - self._start, 4)
-        self._last = now

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from clickseg.geometry import AxialSlices, Grid
 
+from .pieces import pieces
+
 
 def measure(
     mask: NDArray[np.uint8], grid: Grid, values: Mapping[str, int], positions: Iterable[Sequence[int]]
@@ -38,9 +40,9 @@ def measure(
 
 
 def _counts(mask: NDArray[np.uint8], length: int) -> NDArray[np.int64]:
-    """How many voxels hold each value, zero left out. Masks are almost empty: eight zeros at a time are passed over."""
-    flat = mask.ravel(order="K")
-    whole = flat.size - flat.size % 8
-    words = flat[:whole].view(np.uint64)
-    rest = np.concatenate([words[words != 0].view(np.uint8), flat[whole:]])
-    return np.bincount(rest[rest != 0], minlength=length)
+    """How many voxels hold each value, zero left out."""
+    counts = np.zeros(length, np.int64)
+    for piece, filled in pieces(mask):
+        if filled:
+            counts += np.bincount(piece[piece != 0], minlength=length)
+    return counts

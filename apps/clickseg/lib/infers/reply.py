@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import atexit
 import functools
-import gzip
+import io
 import os
 import shutil
 import tempfile
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from clickseg.clicks.wire import Reply
 from clickseg.geometry import Grid
 
-FASTEST = 1  # gzip level: masks shrink a hundredfold at any level
+from .pieces import gzipped
 
 NRRD_TYPES = {
     "uint8": "unsigned char",
@@ -39,15 +39,18 @@ def write_reply(mask: NDArray[np.uint8], grid: Grid, reply: Reply) -> str:
     folder = Path(_folder())
     folder.mkdir(mode=0o700, exist_ok=True)  # a machine that is up for weeks may sweep its temporary files
     handle, path = tempfile.mkstemp(prefix="mask-", suffix=reply.extension, dir=folder)
+    voxels = np.ascontiguousarray(values.T)  # first axis fastest
+    is_nrrd = reply.extension == ".nrrd"
+    head = nrrd_header(grid, reply) if is_nrrd else nifti_header(values, grid)
     try:
         with os.fdopen(handle, "wb") as file:
-            if reply.extension == ".nrrd":
-                file.write(nrrd_header(grid, reply))
-                voxels = np.ascontiguousarray(values.T).data  # first axis fastest
-                file.write(gzip.compress(voxels, FASTEST) if reply.compress else voxels)
+            if is_nrrd and reply.compress:  # all but the head
+                file.write(head)
+                file.writelines(gzipped(b"", voxels))
+            elif reply.extension == ".nii.gz":
+                file.writelines(gzipped(head, voxels))
             else:
-                content = nifti(values, grid).to_bytes()
-                file.write(gzip.compress(content, FASTEST) if reply.extension == ".nii.gz" else content)
+                file.writelines([head, voxels.data])
     except BaseException:
         Path(path).unlink()
         raise
@@ -84,13 +87,16 @@ def nrrd_header(grid: Grid, reply: Reply) -> bytes:
     return ("\n".join(fields) + "\n\n").encode()
 
 
-def nifti(values: NDArray, grid: Grid) -> nib.Nifti1Image:
-    """As NIfTI, with the same frame in both of its forms (ITK prefers one, nibabel the other)."""
+def nifti_header(values: NDArray, grid: Grid) -> bytes:
+    """The head of a NIfTI file, with the same frame in both of its forms (ITK prefers one, nibabel the other)."""
     image = nib.Nifti1Image(values, grid.affine)
     image.header.set_xyzt_units("mm")
     image.set_sform(grid.affine, 1)
     image.set_qform(grid.affine, 1)
-    return image
+    image.header.set_slope_inter(1, 0)
+    head = io.BytesIO()
+    image.header.write_to(head)
+    return head.getvalue()
 
 
 def _vector(values: NDArray[np.float64]) -> str:

@@ -1,0 +1,103 @@
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from clickseg.clicks import Click
+from clickseg.sessions import SessionCache
+from clickseg.sessions.turns import Turns, turns_on
+from clickseg.stopwatch import stopwatch
+
+LABELS = {"liver": 1, "spleen": 5}
+
+
+def test_one_at_a_time_in_the_order_in_which_they_came():
+    turns, order, inside = Turns(), [], []
+
+    def come(number):
+        with turns.turn():
+            inside.append(number)
+            assert len(inside) == 1
+            time.sleep(0.01)
+            order.append(number)
+            inside.remove(number)
+
+    with turns.turn():
+        threads = []
+        for number in range(12):
+            threads.append(threading.Thread(target=come, args=(number,)))
+            threads[-1].start()
+            while len(turns._waiting) < number + 2:  # until it stands in the queue
+                time.sleep(0.001)
+    for thread in threads:
+        thread.join()
+    assert order == list(range(12))
+
+
+def test_somebody_with_much_to_ask_does_not_keep_others_waiting():
+    turns, order = Turns(), []
+
+    def ask(name, times):
+        for _ in range(times):
+            with turns.turn():
+                order.append(name)
+                time.sleep(0.005)
+
+    much = threading.Thread(target=ask, args=("much", 40))
+    much.start()
+    while not order:
+        time.sleep(0.001)
+    ask("little", 5)
+    asked_meanwhile = order.count("much")
+    much.join()
+    assert asked_meanwhile < 20
+
+
+def test_who_fails_leaves_the_turn_to_the_next():
+    turns = Turns()
+    with pytest.raises(ValueError, match="broken"), turns.turn():
+        raise ValueError("broken")
+    with turns.turn():
+        pass
+
+
+def test_the_time_in_the_queue_is_accounted_for():
+    turns = Turns()
+
+    def hold():
+        with turns.turn():
+            held.set()
+            time.sleep(0.2)
+
+    held = threading.Event()
+    other = threading.Thread(target=hold)
+    other.start()
+    held.wait()
+    with stopwatch() as seconds, turns.turn():
+        pass
+    other.join()
+    assert seconds["wait"] > 0.1
+
+
+def test_models_on_one_device_share_its_turns():
+    assert turns_on("cpu") is turns_on("cpu")
+    assert turns_on("cpu") is not turns_on("cuda:0")
+
+
+def test_images_and_sessions_together_stay_under_the_bound_and_answer_as_if_kept(phantom_study, tiny_weights, tmp_path):
+    weights = tmp_path / "unet2d.pt"
+    tiny_weights(weights, LABELS)
+    images = sorted((phantom_study / "imagesTr").glob("*.nii.gz"))
+    alone = {image: SessionCache().open(image, weights) for image in images}
+    bound = int(1.5 * alone[images[0]].bytes)
+    cache, seen = SessionCache(max_bytes=bound), []
+    for turn in range(3):
+        for image in images:
+            clicks = [Click((20 + turn, 24, 12), 1)]
+            seen.append(cache.open(image, weights))
+            np.testing.assert_array_equal(seen[-1].predict(clicks), alone[image].predict(clicks))
+            kept = list(cache._opened._entries.values())
+            assert seen[-1] in kept
+            assert sum(opened.bytes for opened in kept) <= bound
+    assert len(set(map(id, seen))) == 6, "there was no room for two"
