@@ -11,9 +11,11 @@ import pytest
 
 import clickseg.phantom
 from clickseg import __version__, cli
+from clickseg.cli.clicks import STRUCTURE, named_clicks
 from clickseg.clicks import Click
 from clickseg.geometry import Grid
 from clickseg.images import read_volume
+from clickseg.methods import load_model
 from clickseg.phantom import LABELS, write_phantoms
 from clickseg.sessions import SessionCache
 
@@ -112,7 +114,7 @@ def test_a_mask_is_written_on_the_grid_of_the_image(image, weights, tmp_path, ca
     assert mask.dtype == np.uint8
     np.testing.assert_allclose(nib.load(tmp_path / "new" / "mask.nii.gz").affine, nib.load(image).affine)
     voxel_ml = 8 * 8 * 12 / 1000
-    assert re.search(rf"mask\.nii\.gz: {mask.sum()} voxels, {mask.sum() * voxel_ml:.2f} ml", capsys.readouterr().out)
+    assert re.search(rf"inside: {mask.sum()} voxels, {mask.sum() * voxel_ml:.2f} ml", capsys.readouterr().out)
 
 
 def test_a_click_outside_is_another_click_than_one_inside(image, weights, tmp_path):
@@ -141,10 +143,10 @@ def test_clicks_in_mm_are_those_in_voxels(image, weights, tmp_path):
         ("inf,2,3", "needs three finite numbers"),
         ("a,b,c", "not of the form x,y,z"),
         ("", "not of the form x,y,z"),
-        ("1,2,3:x", "not of the form x,y,z"),
-        ("1,2,3:2", "the label is 1 (inside) or 0 (outside)"),
-        ("1,2,3:-1", "the label is 1 (inside) or 0 (outside)"),
-        ("1.5,2,3", "voxel indices are whole numbers (use --ras for mm)"),
+        ("1,2,3:x", "the unknown label 'x'; known: background (0), foreground (1)"),
+        ("1,2,3:2", "the unknown label '2'"),
+        ("1,2,3:-1", "the unknown label '-1'"),
+        ("1.5,2,3", "voxel indices are whole numbers"),
         ("48,2,3", "click (48, 2, 3) is outside the image, whose shape is (48, 48, 24)"),
         ("-1,2,3", "click (-1, 2, 3) is outside the image"),
     ],
@@ -165,14 +167,36 @@ def test_a_click_in_mm_outside_the_image_is_refused(image, weights, tmp_path, ca
     assert "outside the image" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("text", ["3,4,5", "3,4,5:1", "3.0,4,5"])
+@pytest.mark.parametrize("text", ["3,4,5", "3,4,5:1", "3,4,5:foreground", "3.0,4,5"])
 def test_a_click_without_a_label_is_inside(text):
-    assert cli.parse_click(text, Grid((9, 9, 9), np.eye(4)), ras=False) == Click((3, 4, 5), 1)
+    assert named_clicks([text], STRUCTURE) == {"foreground": [[3, 4, 5]]}
+
+
+@pytest.mark.parametrize("text", ["3,4,5:4", "3,4,5:liver"])
+def test_a_label_is_told_by_its_name_or_its_value(text):
+    assert named_clicks([text], {"background": 0, "liver": 4}) == {"liver": [[3, 4, 5]]}
+
+
+def test_among_several_labels_a_click_must_have_one():
+    with pytest.raises(ValueError, match=r"'3,4,5' has no label; known: background \(0\), liver \(4\)"):
+        named_clicks(["3,4,5"], {"background": 0, "liver": 4})
 
 
 def test_clicks_in_mm_go_to_the_nearest_voxel():
     grid = Grid((9, 9, 9), np.diag([-2.0, 2, 4, 1]))
-    assert cli.parse_click("-7.1,8.9,10.1:0", grid, ras=True) == Click((4, 4, 3), 0)
+    assert named_clicks(["-7.1,8.9,10.1:0"], STRUCTURE, grid) == {"background": [[4, 4, 3]]}
+
+
+def test_named_labels_give_a_label_map(image, weights, tmp_path, capsys):
+    labels = load_model(weights).recipe.labels
+    (first, value), (second, other) = list(labels.items())[:2]
+    mask = predicted(
+        image, weights, tmp_path / "a.nii.gz", f"20,24,12:{first}", f"30,30,12:{second}", "40,8,12:background"
+    )
+    named = {first: [(20, 24, 12)], second: [(30, 30, 12)], "background": [(40, 8, 12)]}
+    np.testing.assert_array_equal(mask, SessionCache().open(image, weights).predict_labels(named, labels))
+    assert set(np.unique(mask)) == {0, value, other}
+    assert f"{second}: {(mask == other).sum()} voxels" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

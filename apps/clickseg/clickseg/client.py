@@ -35,7 +35,7 @@ class PreviewClient:
     def __init__(
         self, server: str, model: str, image: str, headers: Mapping[str, str] | None = None, timeout_s: float = 60
     ) -> None:
-        self._url = server.rstrip("/") + "/clickseg/api/preview"
+        self._server = server.rstrip("/")
         self._fixed = {"model": model, "image": image, "client": uuid.uuid4().hex}
         self._headers = {"Content-Type": "application/json", **(headers or {})}
         self._timeout_s = timeout_s
@@ -47,16 +47,31 @@ class PreviewClient:
         client for a newer one meanwhile. Raises ValueError for what the server refuses, OSError if it does not answer.
         """
         body = {**self._fixed, "params": clicks, "slice": number}
-        request = urllib.request.Request(self._url, json.dumps(body).encode(), self._headers)
-        try:
-            with urllib.request.urlopen(request, timeout=self._timeout_s) as response:
-                if response.status == 204:
-                    return None
-                reply = json.load(response)
-        except urllib.error.HTTPError as error:
-            raise ValueError(_detail(error)) from error
+        reply = self._ask("/clickseg/api/preview", json.dumps(body).encode())
+        if reply is None:
+            return None
         mask = decode_runs(reply["values"], reply["lengths"], reply["shape"])
         return Preview(mask, reply["axis"], reply["slice"], reply["labels"])
+
+    def labels(self) -> dict[str, int]:
+        """The names that clicks may have, with their values in the mask; empty for a model of any one structure.
+
+        Raises ValueError if there is no such model, OSError if no server answers.
+        """
+        models, name = self._ask("/info/")["models"], self._fixed["model"]
+        if name not in models:
+            raise ValueError(f"there is no model {name!r}; known: {', '.join(models)}")
+        labels = models[name]["labels"]
+        return labels if isinstance(labels, dict) else {}
+
+    def _ask(self, path: str, body: bytes | None = None) -> Any:
+        """The server's JSON; None for an answer without content."""
+        request = urllib.request.Request(self._server + path, body, self._headers)
+        try:
+            with urllib.request.urlopen(request, timeout=self._timeout_s) as response:
+                return None if response.status == 204 else json.load(response)
+        except urllib.error.HTTPError as error:
+            raise ValueError(_detail(error)) from error
 
 
 def _detail(error: urllib.error.HTTPError) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from nibabel import orientations
 from numpy.typing import ArrayLike, NDArray
+from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
 
@@ -183,6 +184,17 @@ def resized_shape(
     targets = [target_spacing] * len(shape) if isinstance(target_spacing, int | float) else target_spacing
     return tuple(
         max(1, round(count * step / target)) for count, step, target in zip(shape, spacing, targets, strict=True)
+    )
+
+
+def resample_labels(labels: NDArray[Scalar], source: Grid, target: Grid) -> NDArray[Scalar]:
+    """A label map on `source`, on `target`: each voxel there gets the value of the one whose centre is nearest.
+
+    Zero outside the source.
+    """
+    step = np.linalg.inv(source.affine) @ target.affine
+    return ndimage.affine_transform(
+        labels, step[:3, :3], step[:3, 3], output_shape=target.shape, order=0, mode="grid-constant"
     )
 
 

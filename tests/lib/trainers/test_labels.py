@@ -103,6 +103,21 @@ def test_slicer_counts_segments_that_it_does_not_export():
     assert value_names([1, 2], names, SERVED) == {1: "spleen", 2: "tumour"}
 
 
+def test_slicer_counts_the_background_before_segments_that_the_user_has_added():
+    organs = [{"name": name, "idx": idx} for idx, name in enumerate(("spleen", "liver"), start=1)]  # background is 3
+    names = [*organs, {"name": "cyst", "idx": 4}, {"name": "tumour", "idx": 5}]
+    assert value_names([2, 4], names, SERVED) == {2: "liver", 4: "tumour"}
+    assert value_names([4], names, SERVED) == {4: "tumour"}
+
+
+def test_names_without_numbers_are_counted_through():
+    assert value_names([1, 2], [{"name": "cyst"}, {"name": "tumour"}], SERVED) == {1: "cyst", 2: "tumour"}
+
+
+def test_a_named_value_keeps_its_name_among_others_without():
+    assert value_names([2, 6], [{"name": "liver", "idx": 6}], SERVED) == {2: "label 2", 6: "liver"}
+
+
 @pytest.mark.parametrize("present", [[-1], [1, 300]])
 def test_values_that_are_no_labels_are_refused(present):
     with pytest.raises(ValueError, match=r"only 0 \.\.\. 255"):

@@ -10,9 +10,9 @@ from .. import __version__
 from .demo import add_demo_ohif
 from .measure import add_evaluate, add_experiment
 from .train import add_import_nnunet, add_plan, add_train
-from .use import add_phantom, add_predict, add_preview, add_serve, parse_click
+from .use import add_phantom, add_predict, add_preview, add_serve
 
-__all__ = ["main", "parse_click"]
+__all__ = ["main"]
 
 COMMANDS = (
     add_serve, add_demo_ohif, add_predict, add_preview, add_phantom,

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from .clicks import STRUCTURE, add_click, labels_in, named_clicks
 from .options import server_command
-
-if TYPE_CHECKING:  # torch and monai take seconds to import: help and mistakes are answered without them
-    from ..clicks import Click
-    from ..geometry import Grid
 
 
 def add_predict(commands: Any) -> None:
@@ -21,13 +17,7 @@ def add_predict(commands: Any) -> None:
     predict = commands.add_parser("predict", help="one image and some clicks to a mask, or a label map")
     predict.set_defaults(run=_predict)
     predict.add_argument("image", help="NIfTI file, DICOM folder, or what ITK reads")
-    predict.add_argument(
-        "--click",
-        action="append",
-        required=True,
-        metavar="x,y,z[:label]",
-        help="1 inside (default), 0 outside; for tis the value of a label",
-    )
+    add_click(predict)
     predict.add_argument("--ras", action="store_true", help="clicks are RAS mm, not voxel indices")
     predict.add_argument(
         "--propagate",
@@ -41,46 +31,37 @@ def add_predict(commands: Any) -> None:
     predict.add_argument("--method", default="unet2d")
     predict.add_argument("--weights", help="weights file (default: the shipped one)")
     predict.add_argument("--device", default="cpu")
-    predict.add_argument("--output", required=True, help="mask to write (.nii or .nii.gz)")
+    predict.add_argument("--output", required=True, help="mask, or label map, to write (.nii or .nii.gz)")
 
 
 def _predict(arguments: argparse.Namespace) -> None:
     import numpy as np
 
+    from ..clicks import wire
     from ..images import is_nifti, write_mask
     from ..machine import keep_freed_memory, pick_device
     from ..methods import shipped_weights
-    from ..sessions import SessionCache
+    from ..sessions import Session, SessionCache
 
     keep_freed_memory()
     if not is_nifti(arguments.output):
         raise ValueError(f"--output must end in .nii or .nii.gz, got {arguments.output}")
     weights = arguments.weights or shipped_weights(arguments.method)
     session = SessionCache().open(arguments.image, weights, pick_device(arguments.device))
-    clicks = [parse_click(text, session.grid, arguments.ras) for text in arguments.click]
-    mask = session.predict(clicks, reach=arguments.propagate)
+    ras, labels = session.grid if arguments.ras else None, session.recipe.labels
+    if isinstance(session, Session) and not labels_in(arguments.click) & set(labels):
+        clicks = wire.parse_structure(named_clicks(arguments.click, STRUCTURE, ras))
+        mask, values = session.predict(clicks, reach=arguments.propagate), {"inside": 1}
+    else:
+        named = wire.parse_labels(named_clicks(arguments.click, {"background": 0, **labels}, ras), list(labels))
+        mask, values = session.predict_labels(named, labels, reach=arguments.propagate), labels
     write_mask(arguments.output, mask, session.grid)
-    millilitres = mask.sum() * abs(np.linalg.det(session.grid.affine[:3, :3])) / 1000
-    print(f"{arguments.output}: {int(mask.sum())} voxels, {millilitres:.2f} ml")
-
-
-def parse_click(text: str, grid: Grid, ras: bool) -> Click:
-    """`x,y,z[:label]` -> Click; voxel indices, or with `ras` mm that are rounded to the nearest voxel."""
-    from ..clicks import Click
-
-    position, _, label = text.partition(":")
-    try:
-        numbers = [float(number) for number in position.split(",")]
-        sign = int(label or 1)
-    except ValueError as error:
-        raise ValueError(f"click {text!r} is not of the form x,y,z or x,y,z:label") from error
-    if len(numbers) != 3 or not all(map(math.isfinite, numbers)):
-        raise ValueError(f"click {text!r} needs three finite numbers x,y,z")
-    if ras:
-        numbers = [float(round(index)) for index in grid.from_ras([numbers])[0]]
-    if any(number != int(number) for number in numbers):
-        raise ValueError(f"click {text!r}: voxel indices are whole numbers (use --ras for mm)")
-    return Click(tuple(int(number) for number in numbers), sign)
+    voxel_ml = abs(np.linalg.det(session.grid.affine[:3, :3])) / 1000
+    print(f"{arguments.output}:")
+    for name, value in values.items():
+        count = int((mask == value).sum())
+        if count or len(values) == 1:
+            print(f"  {name}: {count} voxels, {count * voxel_ml:.2f} ml")
 
 
 def add_preview(commands: Any) -> None:
@@ -91,13 +72,7 @@ def add_preview(commands: Any) -> None:
     preview.set_defaults(run=_preview)
     preview.add_argument("server", help="its URL, such as http://127.0.0.1:8000")
     preview.add_argument("image", help="id in the server's datastore")
-    preview.add_argument(
-        "--click",
-        action="append",
-        required=True,
-        metavar="x,y,z[:name]",
-        help="a voxel, and foreground (default), background or a label of the model",
-    )
+    add_click(preview)
     preview.add_argument("--model", default="unet2d")
     preview.add_argument("--slice", type=int, help="default: that of the clicks")
     preview.add_argument("--output", help="picture to write (.png): one colour for each label")
@@ -108,16 +83,11 @@ def _preview(arguments: argparse.Namespace) -> None:
 
     from ..client import PreviewClient
 
-    clicks: dict[str, list[list[int]]] = {}
-    for text in arguments.click:
-        position, _, name = text.partition(":")
-        try:
-            clicks.setdefault(name or "foreground", []).append([int(number) for number in position.split(",")])
-        except ValueError as error:
-            raise ValueError(f"click {text!r} is not of the form x,y,z or x,y,z:name, in whole numbers") from error
-    begin = time.perf_counter()
+    client = PreviewClient(arguments.server, arguments.model, arguments.image)
     try:
-        found = PreviewClient(arguments.server, arguments.model, arguments.image).preview(clicks, arguments.slice)
+        clicks = named_clicks(arguments.click, client.labels() or STRUCTURE)
+        begin = time.perf_counter()
+        found = client.preview(clicks, arguments.slice)
     except OSError as error:
         raise ValueError(f"no server answers at {arguments.server}: {error}") from error
     assert found is not None  # nobody else has this client's id

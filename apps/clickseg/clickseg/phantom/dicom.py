@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable
 
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from pydicom.valuerep import DSfloat
 
 from .make import Phantom
 
@@ -16,14 +18,22 @@ Vector = tuple[float, float, float]
 
 
 def dicom_series(
-    volume: NDArray[np.integer], spacing: Vector, origin: Vector = (0.0, 0.0, 0.0), uids: tuple[str, str] | None = None
+    volume: NDArray[np.integer],
+    spacing: Vector,
+    origin: Vector = (0.0, 0.0, 0.0),
+    uids: tuple[str, str] | None = None,
+    directions: NDArray[np.floating] | None = None,
 ) -> list[bytes]:
     """A study of one CT series, a file for each slice along the last axis.
 
-    volume: (X, Y, Z) HU in LPS order. spacing: mm. origin: LPS mm of the first voxel. uids: of study and series.
+    volume: (X, Y, Z) HU: columns, rows and slices. spacing: mm. origin: LPS mm of the first voxel. uids: of study and
+    series. directions: (3, 3), in its columns the LPS unit vectors of the three axes; by default L, P and S.
     """
     study, series = uids or (generate_uid(), generate_uid())
-    return [_slice(volume, number, spacing, origin, study, series) for number in range(volume.shape[2])]
+    affine = np.eye(4)
+    affine[:3, :3] = (np.eye(3) if directions is None else directions) * spacing
+    affine[:3, 3] = origin
+    return [_slice(volume, number, affine, study, series) for number in range(volume.shape[2])]
 
 
 def phantom_series(patient: Phantom, seed: int) -> list[bytes]:
@@ -36,8 +46,10 @@ def phantom_series(patient: Phantom, seed: int) -> list[bytes]:
     return dicom_series(volume, (a, b, c), (-x, -y, z), (study, series))
 
 
-def _slice(volume: NDArray[np.integer], number: int, spacing: Vector, origin: Vector, study: str, series: str) -> bytes:
-    """One axial slice, columns to the patient's left and rows to the back, as DICOM likes it."""
+def _slice(volume: NDArray[np.integer], number: int, affine: NDArray[np.float64], study: str, series: str) -> bytes:
+    """One slice. affine: 4x4, voxel (column, row, slice) -> LPS mm."""
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    columns, rows = (affine[:3, axis] / spacing[axis] for axis in (0, 1))
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = CTImageStorage
     meta.MediaStorageSOPInstanceUID = generate_uid(entropy_srcs=[series, str(number)])
@@ -50,9 +62,9 @@ def _slice(volume: NDArray[np.integer], number: int, spacing: Vector, origin: Ve
     data.PatientBirthDate = data.PatientSex = data.AccessionNumber = data.ReferringPhysicianName = ""
     data.StudyDate, data.StudyTime, data.SeriesNumber, data.InstanceNumber = "20240101", "120000", 1, number + 1
     data.Rows, data.Columns = volume.shape[1], volume.shape[0]
-    data.PixelSpacing, data.SliceThickness = [spacing[1], spacing[0]], spacing[2]
-    data.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
-    data.ImagePositionPatient = [origin[0], origin[1], origin[2] + number * spacing[2]]
+    data.PixelSpacing, data.SliceThickness = _decimals([spacing[1], spacing[0]]), _decimals([spacing[2]])[0]
+    data.ImageOrientationPatient = _decimals([*columns, *rows])
+    data.ImagePositionPatient = _decimals(affine[:3] @ [0, 0, number, 1])
     data.SamplesPerPixel, data.PhotometricInterpretation, data.PixelRepresentation = 1, "MONOCHROME2", 1
     data.BitsAllocated, data.BitsStored, data.HighBit = 16, 16, 15
     data.RescaleIntercept, data.RescaleSlope = 0, 1
@@ -61,3 +73,8 @@ def _slice(volume: NDArray[np.integer], number: int, spacing: Vector, origin: Ve
     buffer = io.BytesIO()
     pydicom.dcmwrite(buffer, data, write_like_original=False)
     return buffer.getvalue()
+
+
+def _decimals(values: Iterable[float]) -> list[DSfloat]:
+    """Decimal strings, which DICOM allows sixteen characters."""
+    return [DSfloat(float(value), auto_format=True) for value in values]

@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from ..geometry import Grid
+from ..images import read_volume, write_mask
 from ..machine import zeros
-from ..methods import Model
+from ..methods import Model, load_model, shipped_weights
 
 Position = Sequence[int]
 
@@ -22,6 +24,21 @@ class OpenImage:
     """An image (X, Y, Z) on its grid, opened with a model on a device; what the sessions of all methods share."""
 
     axis: int  # of the source grid, that numbers the axial slices
+    method: ClassVar[str]  # whose shipped weights are taken where none are named
+    dimension: ClassVar[int]  # of the networks that it works with
+
+    @classmethod
+    def open(cls, image: Path | str, weights: Path | str | None = None, device: torch.device | str = "cpu") -> Self:
+        """An image file or DICOM folder (`read_volume`) opened with a weights file; by default the shipped one.
+
+        Raises ValueError for an image or weights that cannot be read, and for weights of another kind of session.
+        """
+        model = load_model(weights or shipped_weights(cls.method), device)
+        if model.segmenter.dimension != cls.dimension:
+            raise ValueError(
+                f"{weights} holds {model.segmenter.dimension}D weights; a {cls.__name__} needs {cls.dimension}D"
+            )
+        return cls(*read_volume(image), model, device)
 
     def __init__(self, volume: NDArray[np.generic], grid: Grid, model: Model, device: torch.device | str) -> None:
         self.grid = grid
@@ -30,6 +47,10 @@ class OpenImage:
         self._volume = volume
         self._device = torch.device(device)
         self._lock = threading.Lock()
+
+    def write(self, mask: NDArray[np.uint8], path: Path | str) -> None:
+        """A mask or label map of this image as NIfTI (.nii or .nii.gz), in its place in the patient."""
+        write_mask(path, mask, self.grid)
 
     def empty_mask(self) -> NDArray[np.uint8]:
         """A mask of zeros, first axis fastest: as image files store it, so that no writer has to turn it round."""

@@ -29,6 +29,7 @@ class Session(OpenImage):
     threads. `unet2d` works slice by slice: a slice is encoded when it is first clicked.
     """
 
+    method, dimension = "unet2d", 2
     remembered_answers = 64
 
     def __init__(self, volume: NDArray[np.generic], grid: Grid, model: Model, device: torch.device | str) -> None:

@@ -48,6 +48,7 @@ class VolumeSession(OpenImage):
     threads. The volume is encoded when it is first asked about.
     """
 
+    method, dimension = "tis", 3
     remembered_answers = 8
 
     def __init__(self, volume: NDArray[np.generic], grid: Grid, model: Model, device: torch.device | str) -> None:

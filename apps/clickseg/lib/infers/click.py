@@ -27,7 +27,9 @@ logger = logging.getLogger(__name__)
 
 
 class ClickInfer(InferTask):
-    """Answers a click request from the session of its image, of one structure (deepgrow) or of named labels (deepedit).
+    """Answers a click request from the session of its image.
+
+    Clicks are of one structure (deepgrow) or of named labels (deepedit; segmentation, of which clients send none).
 
     Nothing of the stock BasicInferTask's per-click pipeline runs: the session keeps image, code and network.
     """
@@ -102,7 +104,7 @@ class ClickInfer(InferTask):
 
     def _read(self, request: Mapping[str, Any]) -> AskedStructure | AskedLabels:
         known = self.weights.label_values  # of both types: it says what is wrong with the weights, if anything is
-        if self.type != InferType.DEEPEDIT:
+        if self.type == InferType.DEEPGROW:
             values = {wire.structure_name(request): 1}
             wire.parse_frozen(request, list(values))
             return AskedStructure(wire.parse_structure(request), values, wire.parse_reach(request))

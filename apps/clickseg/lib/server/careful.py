@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
@@ -23,33 +21,34 @@ from clickseg.geometry import Grid
 from lib.infers.click import Slice
 from lib.trainers.click import TrainingLog
 
+from .archived import labels_in_the_archive
 from .datastore import only_plain_names
+from .refusals import refusing
 
 logger = logging.getLogger(__name__)
 
 # The label map that came with the request of this thread. A path in the request itself would be the client's word.
 START: ContextVar[str | None] = ContextVar("start", default=None)
 
-SERIES_UID = re.compile(r"\d+(\.\d+)*")
 UPLOAD = "send it to the datastore (PUT /datastore/image) or open a session with it (PUT /session/)"
-
-
-@contextlib.contextmanager
-def refusing() -> Iterator[None]:
-    """A ValueError, which the library raises for bad input, becomes 400 with its sentence."""
-    try:
-        yield
-    except ValueError as error:
-        logger.warning("refused: %s", error)
-        raise HTTPException(status_code=400, detail=str(error)) from error
 
 
 class CarefulRequests:
     """Mixin before MONAILabelApp, whose own `infer` opens any file on the server's disk that a client names."""
 
     def init_datastore(self) -> Datastore:
-        """As MONAILabelApp.init_datastore; names that are paths are refused."""
-        return only_plain_names(super().init_datastore())
+        """As MONAILabelApp.init_datastore; it refuses names that are paths, and archives labels of DICOM series."""
+        return only_plain_names(labels_in_the_archive(super().init_datastore()))
+
+    def info(self) -> dict[str, Any]:
+        """As MONAILabelApp.info, with the background as the last label.
+
+        3D Slicer makes a segment of each in this order, and does not save that of the background: all after it would
+        get other values than the numbers it says.
+        """
+        info = super().info()
+        labels = [name for name in info["labels"] if name != "background"]
+        return {**info, "labels": [*labels, *(["background"] if "background" in info["labels"] else [])]}
 
     def infer(self, request: Mapping[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
         """As MONAILabelApp.infer, for images of the datastore and of sessions only.
@@ -160,17 +159,7 @@ class CarefulRequests:
         elif not image:
             raise HTTPException(status_code=404, detail="no image is named, and there is no such session")
         elif isinstance(datastore, DICOMWebDatastore):
-            return _series_path(str(image), datastore)
+            return datastore.get_image_uri(str(image))
         elif image in datastore.list_images():
             return datastore.get_image_uri(image)
         raise HTTPException(status_code=404, detail=f"image {image!r} is not in the datastore; {UPLOAD}")
-
-
-def _series_path(series: str, datastore: DICOMWebDatastore) -> str:
-    """The NIfTI copy of a DICOM series, fetched if need be (the datastore's own list of series may be hours old)."""
-    if SERIES_UID.fullmatch(series):
-        try:
-            return datastore.get_image_uri(series)
-        except Exception as error:  # the DICOMweb client lets through whatever its server or parser says
-            logger.warning("series %s: %s", series, error)
-    raise HTTPException(status_code=404, detail=f"the DICOM server has no readable series {series!r}")

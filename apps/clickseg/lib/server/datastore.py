@@ -27,7 +27,7 @@ def only_plain_names(datastore: AnyDatastore) -> AnyDatastore:
             return super().add_image(_plain(image_id), *rest)
 
         def save_label(self, image_id: str, label_filename: str, label_tag: str, *rest: Any, **more: Any) -> str:
-            if _plain(image_id) not in self.list_images():
+            if not self.get_image_uri(image_id):
                 raise HTTPException(status_code=404, detail=f"image {image_id!r} is not in the datastore")
             return super().save_label(image_id, label_filename, _plain(label_tag), *rest, **more)
 

@@ -8,19 +8,23 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 from fastapi import APIRouter, BackgroundTasks, Depends, Form, HTTPException, Response, UploadFile
-from fastapi.responses import FileResponse, JSONResponse
+from fastapi.responses import FileResponse
 from monailabel.config import settings
-from monailabel.datastore.dicom import DICOMWebDatastore
 from monailabel.endpoints import infer as stock_infer
 from monailabel.endpoints import train as stock_train
 from monailabel.endpoints.user.auth import RBAC
 from monailabel.interfaces.utils.app import app_instance
+from monailabel.utils.others.generic import remove_file
 
+from .archived import ArchivedLabels
 from .careful import START
 from .page import PageFiles, page_router
 from .preview import preview_router
+from .refusals import refusing
+from .segmentations import write_segmentation
 
 infer_router = APIRouter(
     prefix="/infer", tags=["Infer"], dependencies=[Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))]
@@ -54,15 +58,31 @@ def infer(
     """
     if not (image or session_id or file):
         raise HTTPException(400, "no image is named: give image=<id> or session_id=<id>")
-    if output == "dicom_seg" and not isinstance(app_instance().datastore(), DICOMWebDatastore):
-        raise HTTPException(400, "output=dicom_seg needs studies from a DICOMweb server; this server has a folder")
-    _check_params(params)
+    content = _object(params)
     with _start_from(label):
-        answer = stock_infer.run_inference(background_tasks, model, image, session_id, params, file, None, output)
-    if isinstance(answer, FileResponse) and not answer.path:
-        detail = "the mask of these clicks is empty, and a DICOM segmentation needs a voxel at least"
-        return JSONResponse({"detail": detail}, 400)  # raised, it would leave the request's files behind
-    return answer
+        if output == "dicom_seg":
+            return _segmentation(background_tasks, {**content, "model": model, "image": image})
+        return stock_infer.run_inference(background_tasks, model, image, session_id, params, file, None, output)
+
+
+def _segmentation(background_tasks: BackgroundTasks, request: dict) -> FileResponse:
+    """The answer as a DICOM segmentation, with the names that `label_info` gives, or else the model's.
+
+    The stock route mistakes one label for another where some of the model's are not in the mask.
+    """
+    datastore = app_instance().datastore()
+    if not isinstance(datastore, ArchivedLabels):
+        raise HTTPException(400, "output=dicom_seg needs studies from a DICOMweb server; this server has a folder")
+    answer = app_instance().infer(request)
+    names = [{"name": name, "idx": value} for name, value in answer["params"]["label_names"].items() if value]
+    try:
+        with refusing():
+            series = datastore.series_folder(request["image"])
+            path = write_segmentation(series, answer["file"], request.get("label_info") or names)
+    finally:
+        remove_file(answer["file"])
+    background_tasks.add_task(remove_file, path)
+    return FileResponse(path, media_type="application/dicom", filename=Path(path).name)
 
 
 @contextlib.contextmanager
@@ -87,13 +107,14 @@ def _start_from(label: UploadFile | None) -> Iterator[None]:
             START.reset(token)
 
 
-def _check_params(params: str) -> None:
+def _object(params: str) -> dict:
     try:
         content = json.loads(params or "{}")
     except ValueError as error:
         raise HTTPException(400, f"params is not JSON: {error}") from error
     if not isinstance(content, dict):
         raise HTTPException(400, f"params must be a JSON object, not {params[:40]!r}")
+    return content
 
 
 @train_router.post("/")

@@ -78,14 +78,17 @@ def value_names(
 ) -> dict[int, str]:
     """What the values in a label map mean.
 
-    names: [{"name": ..., "idx": value}, ...] as clients save it. 3D Slicer numbers a segment by its place in its list,
-    but exports the values 1, 2, ... without the segments (background, scribbles) that it leaves out: when a value is
-    no `idx` at all, the names are counted through instead. Values without a name become "label 7".
+    names: [{"name": ..., "idx": value}, ...] as clients save it; those without a number are counted through. 3D Slicer
+    numbers a segment by its place in its list, but exports the values 1, 2, ... without the segments (background,
+    scribbles) that it leaves out: when a value is no `idx` at all, or the numbers begin with 1 and leave some out, the
+    names are counted through, too, if there are enough of them. Values without a name become "label 7".
     """
     if any(not 0 < value < 256 for value in present):
         raise ValueError(f"a label map holds values {min(present)} ... {max(present)}; only 0 ... 255 are labels")
-    said = {int(item.get("idx") or item.get("id") or 0): str(item["name"]) for item in names if item.get("name")}
-    if said and not set(present) <= set(said):
+    named = [item for item in names if item.get("name")]
+    said = {int(item.get("idx") or item.get("id") or place): str(item["name"]) for place, item in enumerate(named, 1)}
+    left_out = 1 in said and len(said) < max(said)
+    if max(present, default=0) <= len(said) and (left_out or not set(present) <= set(said)):
         said = dict(enumerate((said[index] for index in sorted(said)), start=1))
     if not said:
         said = {value: name for name, value in served.items()}

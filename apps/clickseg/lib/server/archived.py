@@ -1,0 +1,148 @@
+"""Labels of the series of a DICOM archive: they live there as segmentations (SEG), and the copies here follow."""
+
+from __future__ import annotations
+
+import logging
+import re
+import tempfile
+from pathlib import Path
+from typing import Any, ClassVar
+
+from fastapi import HTTPException
+from monailabel.datastore.dicom import DICOMWebDatastore
+from monailabel.datastore.local import LocalDatastore
+from monailabel.datastore.utils.convert import binary_to_image
+from monailabel.datastore.utils.dicom import dicom_web_download_series, dicom_web_upload_dcm
+from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
+from pydicom.dataset import Dataset
+
+from clickseg.images import read_label, read_volume, write_mask
+
+from .refusals import refusing
+from .segmentations import read_segmentation, write_segmentation
+
+logger = logging.getLogger(__name__)
+
+SERIES_UID = re.compile(r"\d+(\.\d+)*")
+FINAL = DefaultLabelTag.FINAL
+
+
+class ArchivedLabels(DICOMWebDatastore):
+    """The final label of a series is the newest SEG that refers to it, whoever stored it.
+
+    The stock datastore keeps the first one it sees, loses the slices without a segment, the values and the names when
+    it reads one, and believes for two hours that nothing was labelled.
+    """
+
+    # What a SEG refers to, and when it was made: (image series, date and time). It never changes.
+    _made: ClassVar[dict[str, tuple[str, str]]] = {}
+
+    def get_image_uri(self, image_id: str) -> str:
+        """The NIfTI copy of a series, fetched if need be. Raises HTTPException 404 where the archive has none.
+
+        (Whether it is listed does not count: the list of series may be hours old.)
+        """
+        if SERIES_UID.fullmatch(image_id):
+            try:
+                return super().get_image_uri(image_id)
+            except Exception as error:  # the DICOMweb client lets through whatever its server or parser says
+                logger.warning("series %s: %s", image_id, error)
+        raise HTTPException(status_code=404, detail=f"the DICOM server has no readable series {image_id!r}")
+
+    def series_folder(self, image_id: str) -> Path:
+        """The DICOM files of a series that `get_image_uri` has fetched."""
+        return Path(self.get_image_uri(image_id).removesuffix(".nii.gz"))
+
+    def save_label(
+        self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any], label_id: str = ""
+    ) -> str:
+        """As the stock method; a final label is stored in the archive, with the names that `label_info` gives.
+
+        Raises HTTPException: 404 for an unknown series, 400 for a label map that is empty or does not fit.
+        """
+        if label_tag != FINAL:
+            return super().save_label(image_id, label_filename, label_tag, label_info, label_id)
+        image = self.get_image_uri(image_id)
+        with refusing(), tempfile.TemporaryDirectory(prefix="clickseg-label-") as folder:
+            if label_filename.endswith(".bin"):
+                label_filename = binary_to_image(image, label_filename)
+            grid = read_volume(image)[1]
+            path = Path(folder) / "label.nii.gz"
+            write_mask(path, read_label(label_filename, grid), grid)
+            file = write_segmentation(self.series_folder(image_id), path, label_info.get("label_info") or ())
+            try:
+                stored = dicom_web_upload_dcm(file, self._client)
+            finally:
+                Path(file).unlink(missing_ok=True)
+            return LocalDatastore.save_label(
+                self, image_id, str(path), FINAL, {**label_info, "SeriesInstanceUID": stored}
+            )
+
+    def get_label_uri(self, label_id: str, label_tag: str, image_id: str = "") -> str:
+        """The local copy of a label, and of the final one the newest.
+
+        label_id: that of its image, as `save_label` returns it.
+        """
+        image_id = image_id or label_id
+        if label_tag == FINAL and (stored := self._segmentations().get(image_id)):
+            self._fetch(image_id, stored)
+        return LocalDatastore.get_label_uri(self, image_id, label_tag)
+
+    def get_labeled_images(self, label_tag: str | None = None, labels: list[str] | None = None) -> list[str]:
+        """The series with a SEG, of those that are listed or have been opened here."""
+        known = {*self.list_images(), *self._datastore.objects}
+        return [series for series in self._segmentations() if series in known]
+
+    def _download_labeled_data(self) -> None:
+        """Let the local copies be those of the archive. Called before labels are trained on."""
+        archived, labelled = self._segmentations(), self.get_labeled_images()
+        for image_id in set(LocalDatastore.get_labeled_images(self, FINAL)) - set(labelled):
+            Path(LocalDatastore.get_label_uri(self, image_id, FINAL)).unlink(missing_ok=True)
+            self.refresh()
+        for image_id in labelled:
+            self._fetch(image_id, archived[image_id])
+
+    def _segmentations(self) -> dict[str, str]:
+        """Image series -> the newest SEG series of it; of two of the same second, that which was saved here."""
+        found: dict[str, list[tuple[str, bool, str]]] = {}
+        for item in self._client.search_for_series(search_filters={"Modality": "SEG"}):
+            series = Dataset.from_json(item)
+            uid = str(series.SeriesInstanceUID)
+            if uid not in self._made:
+                (metadata, *_) = self._client.retrieve_series_metadata(str(series.StudyInstanceUID), uid)
+                self._made[uid] = _origin(Dataset.from_json(metadata))
+            image_id, made = self._made[uid]
+            found.setdefault(image_id, []).append((made, uid == self._copied(image_id), uid))
+        return {image_id: max(items)[-1] for image_id, items in found.items() if image_id}
+
+    def _copied(self, image_id: str) -> str | None:
+        """The SEG series that the local copy of a label was made of."""
+        return self.get_label_info(image_id, FINAL).get("SeriesInstanceUID")
+
+    def _fetch(self, image_id: str, stored: str) -> None:
+        """Make the local copy of a label, unless it is there."""
+        local = LocalDatastore.get_label_uri(self, image_id, FINAL)
+        if self._copied(image_id) == stored and Path(local).is_file():
+            return
+        grid = read_volume(self.get_image_uri(image_id))[1]
+        with tempfile.TemporaryDirectory(prefix="clickseg-label-") as folder:
+            dicom_web_download_series(None, stored, folder, self._client)
+            label, names = read_segmentation(next(Path(folder).iterdir()), grid)
+            path = Path(folder) / "label.nii.gz"
+            write_mask(path, label, grid)
+            info = {"SeriesInstanceUID": stored, "label_info": names}
+            LocalDatastore.save_label(self, image_id, str(path), FINAL, info)
+
+
+def labels_in_the_archive(datastore: Datastore) -> Datastore:
+    """The same datastore, keeping its labels as `ArchivedLabels` does if it is a DICOM archive."""
+    if isinstance(datastore, DICOMWebDatastore):
+        datastore.__class__ = ArchivedLabels
+    return datastore
+
+
+def _origin(segmentation: Dataset) -> tuple[str, str]:
+    """Which image series a SEG refers to ("" if it does not say), and when it was made."""
+    referred = segmentation.get("ReferencedSeriesSequence")
+    image_id = str(referred[0].SeriesInstanceUID) if referred else ""
+    return image_id, f"{segmentation.get('ContentDate', '')}{segmentation.get('ContentTime', '')}"
