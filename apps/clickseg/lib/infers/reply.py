@@ -5,9 +5,11 @@ from __future__ import annotations
 import atexit
 import functools
 import io
+import itertools
 import os
 import shutil
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import nibabel as nib
@@ -18,6 +20,8 @@ from clickseg.clicks.wire import Reply
 from clickseg.geometry import Grid
 
 from .pieces import gzipped
+
+Bytes = bytes | memoryview
 
 NRRD_TYPES = {
     "uint8": "unsigned char",
@@ -39,22 +43,27 @@ def write_reply(mask: NDArray[np.uint8], grid: Grid, reply: Reply) -> str:
     folder = Path(_folder())
     folder.mkdir(mode=0o700, exist_ok=True)  # a machine that is up for weeks may sweep its temporary files
     handle, path = tempfile.mkstemp(prefix="mask-", suffix=reply.extension, dir=folder)
-    voxels = np.ascontiguousarray(values.T)  # first axis fastest
     is_nrrd = reply.extension == ".nrrd"
-    head = nrrd_header(grid, reply) if is_nrrd else nifti_header(values, grid)
     try:
         with os.fdopen(handle, "wb") as file:
-            if is_nrrd and reply.compress:  # all but the head
-                file.write(head)
-                file.writelines(gzipped(b"", voxels))
-            elif reply.extension == ".nii.gz":
-                file.writelines(gzipped(head, voxels))
-            else:
-                file.writelines([head, voxels.data])
+            file.writelines(nrrd(values, grid, reply) if is_nrrd else nifti(values, grid, reply.extension == ".nii.gz"))
     except BaseException:
         Path(path).unlink()
         raise
     return path
+
+
+def nrrd(values: NDArray, grid: Grid, reply: Reply) -> Iterable[Bytes]:
+    """The parts of an NRRD file; compressed is all but its head."""
+    head, voxels = nrrd_header(grid, reply), np.ascontiguousarray(values.T)  # first axis fastest
+    return itertools.chain([head], gzipped(b"", voxels) if reply.compress else [voxels.data])
+
+
+def nifti(values: NDArray, grid: Grid, compress: bool) -> Iterable[Bytes]:
+    """The parts of a NIfTI file of values (X, Y, Z) on `grid`; compressed is the whole of it."""
+    voxels = np.ascontiguousarray(values.T, values.dtype.newbyteorder("<"))
+    head = nifti_header(values, grid)
+    return gzipped(head, voxels) if compress else [head, voxels.data]
 
 
 @functools.cache

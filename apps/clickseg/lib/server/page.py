@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,8 @@ from typing import Any
 import numpy as np
 from fastapi import APIRouter, Depends, Response
 from monailabel.config import settings
-from monailabel.datastore.dicom import DICOMWebDatastore
-from monailabel.datastore.local import LocalDatastore
 from monailabel.endpoints.user.auth import RBAC
-from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
+from monailabel.interfaces.datastore import DefaultLabelTag
 from monailabel.interfaces.utils.app import app_instance
 from monailabel.utils.async_tasks.task import AsyncTask
 from numpy.typing import NDArray
@@ -23,10 +20,10 @@ from starlette.staticfiles import StaticFiles
 import clickseg
 from clickseg.geometry import UprightVolume
 from clickseg.images import read_label
-from lib.infers.reply import FASTEST, nifti
+from lib.infers.reply import nifti
 from lib.trainers.labels import value_names
 
-from .careful import refusing
+from .refusals import refusing
 
 BUILT = Path(clickseg.__file__).parent / "page"
 SHOWN = ("uint8", "int16", "uint16", "float32")  # number types that every viewer draws as they are
@@ -70,7 +67,7 @@ class Training(BaseModel):
 def studies() -> list[Study]:
     """What can be opened, by id."""
     datastore = app_instance().datastore()
-    labelled = set(datastore.get_labeled_images()) | set(_cached_labels(datastore))
+    labelled = set(datastore.get_labeled_images())
     return [
         Study(image=image, labelled=image in labelled, description=_description(datastore.get_image_info(image)))
         for image in sorted(datastore.list_images())
@@ -85,7 +82,7 @@ def image(image: str) -> Response:
     """
     volume, grid = app_instance().volume(image)
     axis = UprightVolume(grid).axes[2]
-    content = nifti(_shown(volume), grid).to_bytes()
+    content = b"".join(nifti(_shown(volume), grid, compress=False))
     return Response(content, media_type="application/octet-stream", headers={"X-Clickseg-Axis": str(axis)})
 
 
@@ -94,8 +91,8 @@ def label(image: str) -> Response:
     """The final label as .nii.gz on the image's voxel grid; the header X-Clickseg-Labels says {name: value}."""
     app = app_instance()
     _, grid = app.volume(image)
-    path = _label_path(app.datastore(), image)
-    if path is None:
+    path = app.datastore().get_label_uri(image, FINAL)
+    if not path:
         return Response(status_code=204)
     with refusing():
         values = read_label(path, grid)
@@ -103,7 +100,7 @@ def label(image: str) -> Response:
         info = app.datastore().get_label_info(image, FINAL)
         names = value_names(present, info.get("label_info") or (), app.served_labels())
     return Response(
-        gzip.compress(nifti(values, grid).to_bytes(), FASTEST),
+        b"".join(nifti(values, grid, compress=True)),
         media_type="application/gzip",
         headers={"X-Clickseg-Labels": json.dumps({name: value for value, name in names.items()})},
     )
@@ -124,25 +121,9 @@ def training(model: str) -> Training:
     )
 
 
-def _cached_labels(datastore: Datastore) -> list[str]:
-    """Of a DICOMweb server, which is asked for its segmentations only now and then: those that passed through here."""
-    return LocalDatastore.get_labeled_images(datastore) if isinstance(datastore, DICOMWebDatastore) else []
-
-
 def _description(info: dict[str, Any]) -> str:
     said = (info.get(key) for key in ("PatientID", "StudyDate", "Modality"))
     return " · ".join(str(text) for text in said if text and text != "UNK")
-
-
-def _label_path(datastore: Datastore, image: str) -> Path | None:
-    """Where the final label of an image lies; fetched from the DICOMweb server if it is known there only."""
-    if not isinstance(datastore, DICOMWebDatastore):
-        found = datastore.get_label_uri(image, FINAL)
-    else:
-        if image not in _cached_labels(datastore) and image in datastore.get_labeled_images():
-            datastore.datalist()  # fetches the segmentations of all its series
-        found = LocalDatastore.get_label_uri(datastore, image, FINAL)
-    return Path(found) if found else None
 
 
 def _shown(volume: NDArray[np.generic]) -> NDArray[np.generic]:
