@@ -54,7 +54,7 @@ def folder(tmp_path_factory, tiny_weights):
 
 @pytest.fixture(scope="module")
 def url(folder, serve):
-    with serve(folder, str(folder / "studies")) as url:
+    with serve(folder, str(folder / "studies"), "--conf", "models", "unet2d") as url:
         yield url
 
 
