@@ -260,13 +260,14 @@ def test_an_uploaded_image_and_its_label_are_in_the_datastore(send, folder):
     assert send("what is there").json()["datastore"]["completed"] == 1
 
 
-def until(send, *states):
+def until(send, *states, said=""):
+    """The status of the training once it is one of these, and the process that trains has written `said`."""
     for _ in range(400):
-        status = send("how is the training").json()["status"]
-        if status in states:
-            return status
+        task = send("how is the training").json()
+        if task["status"] in states and any(said in line for line in task["details"]):
+            return task["status"]
         time.sleep(0.5)
-    raise TimeoutError(status)
+    raise TimeoutError(task)
 
 
 def test_training_is_started_watched_and_stopped(send):
@@ -274,6 +275,7 @@ def test_training_is_started_watched_and_stopped(send):
     wish = options(send, "trainers", "unet2d") | {"max_epochs": 500}
     task = send("train", path={"model": "unet2d"}, **wish).json()
     assert {"id", "status", "start_ts"} <= set(task)
+    assert until(send, "RUNNING", said="epoch 1 of 500")
     assert send("is it training").status_code == 200
     stopped = send("stop training").json()
     assert stopped["status"] in ("CANCELED", "RUNNING", "ERROR", "STOPPED")
