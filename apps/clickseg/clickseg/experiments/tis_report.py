@@ -45,11 +45,12 @@ def _head(design: TisDesign) -> str:
 
 
 def _mean_and_spread(reports: Sequence[Report], clicks: int) -> dict[str, str]:
-    """label -> "mean ± deviation" over the seeds; the mean over labels under "mean"."""
+    """label -> "mean ± deviation" over the seeds (of one its value); the mean over labels under "mean"."""
     seeds = [label_means([report], clicks, "dice") for report in reports]
     values = {label: [seed[label] for seed in seeds] for label in seeds[0]}
     values["mean"] = [float(np.mean(list(seed.values()))) for seed in seeds]
-    return {label: f"{np.mean(found):.3f} ± {np.std(found):.3f}" for label, found in values.items()}
+    spread = {label: f" ± {np.std(found):.3f}" if len(found) > 1 else "" for label, found in values.items()}
+    return {label: f"{np.mean(found):.3f}{spread[label]}" for label, found in values.items()}
 
 
 def _table_1(played: Played) -> str:

@@ -18,6 +18,7 @@ class Rescaled(Segmenter):
         super().__init__()
         self.dimension = segmenter.dimension
         self.feedback = segmenter.feedback
+        self.answers_first = segmenter.answers_first
         self.segmenter = segmenter
         self.source = tuple(source)
         self.model = tuple(model)
