@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .clicks import Click
-from .evaluation import Evaluation, Game
+from .evaluation import Evaluation, Game, Protocol
 from .evaluation.game import by_case
 from .evaluation.volume_game import VolumeGame, VolumeTurn
 
-SHOWN = (0, 1, 2, 5, 10)  # clicks of the pictures of volumes
+SHOWN = {2: (1, 2, 5, 10, 15), 3: (0, 1, 2, 5, 10)}  # clicks of the pictures, by the dimension of the network
 
 
 def plot_curves(report: Mapping[str, Any], path: Path) -> None:
@@ -129,8 +129,7 @@ def plot_examples(done: Evaluation, folder: Path, number: int = 4) -> None:
 
 def _plot_volumes(done: Evaluation, folder: Path, number: int) -> None:
     cases = by_case(done.tasks)
-    clicks = [asked for asked in done.protocol.clicks if asked in SHOWN] or done.protocol.clicks[-1:]
-    protocol = replace(done.protocol, clicks=tuple(clicks))
+    protocol = _pictured(done)
     for index in np.unique(np.linspace(0, len(cases) - 1, number).astype(int)):
         tasks = cases[index]
         labels = list(done.model.recipe.labels.values())
@@ -140,11 +139,19 @@ def _plot_volumes(done: Evaluation, folder: Path, number: int) -> None:
         plot_volume_turns(game.image, game.truth, turns, title, folder / f"overlay_{tasks[0].case.id}.png")
 
 
+def _pictured(done: Evaluation) -> Protocol:
+    """The protocol with those numbers of clicks that a picture has room for."""
+    shown = SHOWN[done.model.segmenter.dimension]
+    clicks = [asked for asked in done.protocol.clicks if asked in shown] or done.protocol.clicks[-1:]
+    return replace(done.protocol, clicks=tuple(clicks))
+
+
 def _plot_slices(done: Evaluation, folder: Path, number: int) -> None:
+    protocol = _pictured(done)
     for index in np.unique(np.linspace(0, len(done.tasks) - 1, number + 2).astype(int)[1:-1]):
         task = done.tasks[index]
         game = Game(done.model.segmenter, done.model.recipe.spacing, task.case)
-        turns = [(turn.masks[0], turn.clicks[0]) for turn in game.turns([task], done.protocol, done.device)]
+        turns = [(turn.masks[0], turn.clicks[0]) for turn in game.turns([task], protocol, done.device)]
         image, truth = game.stack([task])
         path = folder / f"overlay_{task.case.id}_{task.name.replace(' ', '_')}_{task.slice}.png"
         plot_turns(
