@@ -2,6 +2,7 @@
 
 import io
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import highdicom
 import nibabel as nib
@@ -196,3 +197,18 @@ def test_a_label_of_an_unknown_series_is_not_found(client, tmp_path):
     with pytest.raises(MONAILabelClientException) as caught:
         client.save_label("1.2.3.4", str(tmp_path / "label.nii.gz"))
     assert "Status: 404" in caught.value.msg
+
+
+def test_two_who_open_a_series_at_once_both_get_it(archive, serve, tmp_path):
+    volume = np.arange(24 * 20 * 12, dtype=np.int16).reshape(24, 20, 12) % 300
+    instances = dicom_series(volume, (1.0, 1.0, 2.0))
+    series = pydicom.dcmread(io.BytesIO(instances[0])).SeriesInstanceUID
+    with archive(tmp_path, instances) as archive_url, serve(tmp_path, f"{archive_url}/dicom-web/") as url:
+        with ThreadPoolExecutor(6) as pool:
+            asked = pool.map(
+                lambda _: requests.get(f"{url}/clickseg/api/image", {"image": series}, timeout=120), range(6)
+            )
+        contents = {(reply.status_code, reply.content) for reply in asked}
+    ((status, content),) = contents
+    assert status == 200
+    assert nib.Nifti1Image.from_bytes(content).shape == (24, 20, 12)

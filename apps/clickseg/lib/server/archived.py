@@ -6,6 +6,7 @@ import logging
 import re
 import tempfile
 from pathlib import Path
+from threading import Lock
 from typing import Any, ClassVar
 
 from fastapi import HTTPException
@@ -36,6 +37,7 @@ class ArchivedLabels(DICOMWebDatastore):
 
     # What a SEG refers to, and when it was made: (image series, date and time). It never changes.
     _made: ClassVar[dict[str, tuple[str, str]]] = {}
+    _fetching: ClassVar[dict[str, Lock]] = {}  # of each series: two requests for it would write into one folder
 
     def get_image_uri(self, image_id: str) -> str:
         """The NIfTI copy of a series, fetched if need be. Raises HTTPException 404 where the archive has none.
@@ -44,7 +46,8 @@ class ArchivedLabels(DICOMWebDatastore):
         """
         if SERIES_UID.fullmatch(image_id):
             try:
-                return super().get_image_uri(image_id)
+                with self._fetching.setdefault(image_id, Lock()):
+                    return super().get_image_uri(image_id)
             except Exception as error:  # the DICOMweb client lets through whatever its server or parser says
                 logger.warning("series %s: %s", image_id, error)
         raise HTTPException(status_code=404, detail=f"the DICOM server has no readable series {image_id!r}")
