@@ -76,6 +76,13 @@ def test_what_is_no_weights_file_is_said_before_anything_is_run(four_patients, t
     assert not (tmp_path / "out").exists()
 
 
+def test_an_unknown_user_is_said_before_anything_is_run(four_patients, tmp_path, capsys):
+    command = ["experiment", "weights", "--data", str(four_patients), "--output", str(tmp_path / "out")]
+    assert main([*command, "--users", "static,nobody"]) == 2
+    assert "unknown user 'nobody'" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.slow
 def test_the_shipped_weights_are_examined_on_the_phantom(tmp_path):
     write_phantoms(tmp_path / "data", cases=1, shape=(96, 80, 48))

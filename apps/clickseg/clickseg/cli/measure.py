@@ -98,7 +98,7 @@ def add_experiment(commands: Any) -> None:
     _add_experiment_options(weights, trains=False)
     weights.add_argument("--weights", help="weights file (default: the shipped one)")
     weights.add_argument("--unknown", metavar="DIR", help="a data set with a structure that they were not trained on")
-    weights.add_argument("--users", default="deterministic,liu,jittered,static,wrong", help="beside sakinis; none: ''")
+    weights.add_argument("--users", help="who clicks beside sakinis: a,b (default: all others; none: '')")
     weights.add_argument("--no-baselines", action="store_true", help="leave out the methods that need no training")
 
     tis = kinds.add_parser("tis", help="section 4 of Liu et al. 2022, its figures beside ours")
@@ -179,14 +179,16 @@ def _weights(arguments: argparse.Namespace) -> int:
 
     weights = Path(arguments.weights or shipped_weights("unet2d"))
     open_player("unet2d", weights)  # what is no such weights file is said before hours of games
+    named = arguments.users is not None
+    users = {"users": tuple(user for user in arguments.users.split(",") if user)} if named else {}
     design = Examination(
         data=Path(arguments.data),
         weights=weights,
         cases=_cases(arguments),
         budget=Budget(limit=arguments.limit or None, workers=arguments.workers),
         unknown=arguments.unknown and Path(arguments.unknown),
-        users=tuple(user for user in arguments.users.split(",") if user),
         baselines=not arguments.no_baselines,
+        **users,
     )
     jobs = plan_examination(design, Path(arguments.output))
     return _run_experiment(arguments, jobs, partial(write_examination_report, design))

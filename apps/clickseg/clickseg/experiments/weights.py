@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from ..evaluation import Protocol
 from ..evaluation.report import NOC_LIMIT
 from ..methods import BASELINES
 from .commands import Budget, Commands
@@ -31,6 +32,10 @@ class Examination:
     unknown: Path | None = None
     users: tuple[str, ...] = OTHER_USERS
     baselines: bool = True
+
+    def __post_init__(self) -> None:
+        for user in self.users:
+            Protocol(user=user)  # raises ValueError for one that is unknown
 
 
 def plan_examination(design: Examination, output: Path) -> list[Job]:
