@@ -9,6 +9,7 @@
 PYTHON ?= python3.11
 VENV ?= .venv
 ARGS ?=
+WORKERS ?= logical
 
 # Installed without what they require themselves: see the head of requirements.txt.
 ALONE := monailabel==0.8.5 dynamic-network-architectures==0.4.4
@@ -35,8 +36,9 @@ serve: $(VENV)/.installed
 demo-ohif: $(VENV)/.installed
 	$(IN_VENV) "$(BIN)/clickseg" demo-ohif $(ARGS)
 
+# The tests of a file stay in one process: they share a server. WORKERS=0 runs all in this one, as a debugger needs it.
 test: $(VENV)/.installed-dev
-	$(IN_VENV) "$(BIN)/python" -m pytest $(ARGS)
+	$(IN_VENV) "$(BIN)/python" -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadfile $(ARGS)
 
 lint: $(VENV)/.installed-dev
 	"$(BIN)/ruff" check .
