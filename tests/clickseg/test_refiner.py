@@ -133,10 +133,10 @@ def test_with_one_click_the_literal_reading_gives_every_voxel_the_same_label_wha
     voxels, click = torch.randn(1, 9, 8), torch.randn(1, 1, 8)
     values = torch.randn(1, 1, 8), torch.zeros(1, 9, 8)
     real = torch.ones(1, 1, dtype=torch.bool)
-    _, taken = literal(voxels, click, values, torch.rand(1, 9, 1), real)
+    _, taken = literal(voxels, click, values, torch.rand(1, 1, 9), real)
     assert taken[0, 0].unique().numel() == 1
     slot = refiner(PAPER).assigners[0]
-    _, taken = slot(voxels, click, values, torch.rand(1, 9, 1), real)
+    _, taken = slot(voxels, click, values, torch.rand(1, 1, 9), real)
     assert taken[0, 0].unique().numel() == 9
 
 

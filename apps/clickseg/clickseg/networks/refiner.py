@@ -142,34 +142,33 @@ class LabelAssigner(nn.Module):
     def forward(
         self, voxels: Tensor, clicks: Tensor, values: tuple[Tensor, Tensor], squared_mm: Tensor, real: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Voxels (B, T, D) with what they took from clicks, and from which: (B, heads, T, N).
+        """Voxels (B, T, D) with what they took from clicks, and from which: (B, heads, N, T).
 
         clicks: (B, N, D). values: what is to be had at the clicks (B, N, D) and from the automatic segmentation
-        (B, T, D). squared_mm: (B, T, N). real: (B, N), one True at least in each row.
+        (B, T, D). squared_mm: (B, N, T). real: (B, N), one True at least in each row.
         """
         heads = self.design.heads
-        query = self.query(self.norm(voxels)).unflatten(-1, (heads, -1))
-        key = self.key(self.norm(clicks)).unflatten(-1, (heads, -1))
-        scores = torch.einsum("bthd,bnhd->bhtn", query, key)
+        query = self.query(self.norm(voxels)).unflatten(-1, (heads, -1)).permute(0, 2, 3, 1)
+        key = self.key(self.norm(clicks)).unflatten(-1, (heads, -1)).transpose(1, 2)
+        # The many voxels come last, the few clicks before them: a softmax over the last few is several times slower.
+        among = torch.zeros_like(real, dtype=query.dtype).masked_fill(~real, -math.inf)[:, None]  # (B, 1, N)
+        slot = self.balance[:, None].expand(len(query), heads, query.shape[3])
         if self.design.alike == "kernel":
-            squares = (
-                query.square().sum(-1).transpose(1, 2)[..., None] + key.square().sum(-1).transpose(1, 2)[:, :, None]
-            )
-            scores = scores - squares / 2
+            # -|q - k|^2 / 2 = q k - k^2 / 2 - q^2 / 2, the last for all clicks: the slot has its opposite.
+            among, slot = among - key.square().sum(-1) / 2, slot + query.square().sum(2) / 2
         else:
-            scores = scores / math.sqrt(query.shape[-1])
+            key = key / math.sqrt(key.shape[-1])
+        scores = key @ query + among[..., None]
         if self.design.distance:
-            scores = scores - squared_mm[:, None] / (2 * self.log_reach.exp().square()[:, None, None])
-        scores = scores.masked_fill(~real[:, None, None], -math.inf)
+            scores = scores - squared_mm[:, None] * (0.5 * (-2 * self.log_reach).exp()[:, None, None])
         if self.design.balance == "slot":
-            slot = self.balance[:, None, None].expand(len(scores), heads, scores.shape[2], 1)
-            weights = torch.cat([scores, slot], dim=-1).softmax(-1)
-            copied, kept = weights[..., :-1], weights[..., -1]
+            weights = torch.cat([scores, slot[:, :, None]], dim=2).softmax(2)
+            copied, kept = weights[:, :, :-1], weights[:, :, -1]
         else:
-            share = self.balance.sigmoid()[:, None, None]
-            copied, kept = scores.softmax(-1) * (1 - share), share[..., 0].expand(len(scores), heads, scores.shape[2])
+            share = self.balance.sigmoid()[:, None]
+            copied, kept = scores.softmax(2) * (1 - share[..., None]), share.expand_as(slot)
         of_clicks, of_automatic = (self.value(part).unflatten(-1, (heads, -1)) for part in values)
-        mixed = torch.einsum("bhtn,bnhd->bthd", copied, of_clicks) + kept.transpose(1, 2)[..., None] * of_automatic
+        mixed = torch.einsum("bhnt,bnhd->bthd", copied, of_clicks) + kept.transpose(1, 2)[..., None] * of_automatic
         return voxels + self.out(mixed.flatten(2)), copied
 
 
@@ -201,7 +200,7 @@ class Refiner(nn.Module):
             return tokens.automatic
         voxels = self.enter(tokens.features) + self.encode_places(tokens)
         positions = _pick(tokens.positions, clicks.index)
-        squared_mm = (tokens.positions[:, :, None] - positions[:, None]).square().sum(-1)
+        squared_mm = (tokens.positions[:, None] - positions[:, :, None]).square().sum(-1)
         chosen = _pick(voxels, clicks.index)
         one_hot = functional.one_hot(clicks.labels.clamp_min(0), self.classes).to(voxels)
         someone = clicks.real.any(1)
@@ -223,7 +222,8 @@ class Refiner(nn.Module):
                 values = clicks, voxels
             voxels, copied = assign(voxels, clicks, values, squared_mm, real)
             if design.assign_labels and design.copy:
-                logits = logits + torch.einsum("bhtn,h,bnc->btc", copied, assign.gain, one_hot)
+                labels = torch.einsum("h,bnc->bhnc", assign.gain, one_hot).flatten(1, 2)
+                logits = logits + copied.flatten(1, 2).transpose(1, 2) @ labels
         if design.assign_labels:
             return logits + self.leave(voxels)
         return self.classify(voxels, clicks, one_hot, real, tokens.automatic)
