@@ -142,8 +142,9 @@ def test_a_clicked_voxel_has_the_label_of_its_last_click():
     assert answer[15, 15, 7] == 1
 
 
-def test_only_voxels_near_the_automatic_foreground_or_a_click_change():
-    recipe = dataclasses.replace(RECIPE, margin=1, reach=3, patch=(16, 16, 16))
+@pytest.mark.parametrize("horizon", [None, 12])
+def test_only_voxels_near_the_automatic_foreground_or_a_click_change(horizon):
+    recipe = dataclasses.replace(RECIPE, margin=1, reach=3, horizon=horizon, patch=(16, 16, 16))
     network = segmenter(recipe)
     code = torch.randn(1, 7, 16, 16, 16)
     code[:, 4:] = torch.tensor([9.0, 0, 0])[:, None, None, None]
@@ -153,7 +154,7 @@ def test_only_voxels_near_the_automatic_foreground_or_a_click_change():
     axes = torch.meshgrid(*[torch.arange(16)] * 3, indexing="ij")
     ball = sum((axis - 12) ** 2 for axis in axes) <= 9
     box = torch.stack([(axis - 2).abs() <= 1 for axis in axes]).all(0)
-    assert torch.equal(changed, ball | box)
+    assert torch.equal(changed, ball | box if horizon is None else ball)  # the box is more than 15 voxels away
 
 
 def test_an_image_is_answered_alone_as_in_company():
@@ -176,6 +177,7 @@ def test_an_image_is_answered_alone_as_in_company():
         ({"patch": (16, 16, 2)}, "patch must be three sides of 4 voxels at least"),
         ({"max_clicks": 0}, "max_clicks must be positive"),
         ({"margin": -1}, "margin must not be negative"),
+        ({"horizon": 5}, "horizon must be at least reach, 6, got 5"),
     ],
 )
 def test_a_recipe_that_makes_no_sense_is_refused(wrong, sentence):

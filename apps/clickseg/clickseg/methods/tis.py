@@ -30,7 +30,8 @@ class TisRecipe(Recipe):
 
     patch: voxels of the model grid that the encoder sees at once. window: clipped to, then standardised with mean and
     deviation; None standardises each volume by its own. margin: voxels by which the automatic foreground is dilated;
-    those, and the ball of `reach` voxels round each click, can be refined.
+    those, and the ball of `reach` voxels round each click, can be refined; with a `horizon` those of them alone that
+    are within so many voxels of a click.
     """
 
     method: ClassVar[str] = "tis"
@@ -62,6 +63,7 @@ class TisRecipe(Recipe):
     alike: Literal["kernel", "product"] = "kernel"
     margin: int = 3
     reach: int = 6
+    horizon: int | None = None
 
     stage: Literal["encoder", "refiner"] = "encoder"  # which of the two a training trains
     max_clicks: int = 10  # in a training of the refiner (4.1)
@@ -106,6 +108,8 @@ class TisRecipe(Recipe):
         for name in ("margin", "disturbance", "weight_decay", "sampled_tokens"):
             if getattr(self, name) < 0:
                 raise ValueError(f"recipe field {name} must not be negative, got {getattr(self, name)!r}")
+        if self.horizon is not None and self.horizon < self.reach:
+            raise ValueError(f"recipe field horizon must be at least reach, {self.reach}, got {self.horizon!r}")
         choices = {"stage": STAGES, "balance": ("slot", "scalar"), "alike": ("kernel", "product")}
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
@@ -234,10 +238,14 @@ class Tis(Segmenter):
         """Flat numbers (T,) of the voxels that may change: (C, X, Y, Z) and (N, 4) of one image."""
         mask = _dilate(automatic[1:].amax(0) > automatic[0], self.recipe.margin)
         axes = [torch.arange(count, device=automatic.device) for count in mask.shape]
+        nearest = torch.full(mask.shape, math.inf, device=automatic.device)  # click, squared
         for *position, label in clicks.tolist():
             if label != PADDING:
-                apart = [(axis - index).square() for axis, index in zip(axes, position, strict=True)]
-                mask |= apart[0][:, None, None] + apart[1][:, None] + apart[2] <= self.recipe.reach**2
+                x, y, z = ((axis - index).square() for axis, index in zip(axes, position, strict=True))
+                torch.minimum(nearest, x[:, None, None] + y[:, None] + z, out=nearest)
+        if self.recipe.horizon is not None:
+            mask &= nearest <= self.recipe.horizon**2
+        mask |= nearest <= self.recipe.reach**2
         return mask.flatten().nonzero()[:, 0]
 
     def sample(self, chosen: Tensor, clicks: Tensor, shape: Sequence[int]) -> Tensor:
