@@ -14,7 +14,7 @@ TESTED = ("phantom_000", "phantom_001")
 
 @pytest.fixture
 def design(four_patients):
-    return Examination(four_patients, Path("mine.pt"), TESTED, Budget(limit=3), unknown=four_patients)
+    return Examination(four_patients, Path("mine.pt"), TESTED, Budget(limit=3, elsewhere=5), unknown=four_patients)
 
 
 def test_the_weights_and_every_baseline_play_the_same_slices_of_the_same_cases(design, option, tmp_path):
@@ -25,7 +25,7 @@ def test_the_weights_and_every_baseline_play_the_same_slices_of_the_same_cases(d
         assert option(known, "--cases") == ",".join(TESTED)
         assert "--cases" not in unknown.command
         assert option(known, "--seed") == option(unknown, "--seed") == "0"
-        assert option(known, "--limit") == option(unknown, "--limit") == "3"
+        assert (option(known, "--limit"), option(unknown, "--limit")) == ("3", "5")
         assert option(known, "--clicks") == ",".join(map(str, range(16)))
         assert ("--weights" in known.command) == (player == "unet2d")
 

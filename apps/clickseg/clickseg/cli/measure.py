@@ -130,6 +130,7 @@ def _add_experiment_options(experiment: argparse.ArgumentParser, trains: bool = 
     else:
         experiment.set_defaults(data_parallel=False)
     experiment.add_argument("--limit", type=int, default=28, help="slices per label in each test; 0: all")
+    experiment.add_argument("--limit-elsewhere", type=int, default=100, help="the same, in tests on another data set")
     experiment.add_argument("--workers", type=int, default=1, help="processes of each test on a CPU")
     experiment.add_argument("--gpus", help="ids: one job runs on each at a time")
     experiment.add_argument("--resume", action="store_true", help="continue the experiment in --output")
@@ -185,7 +186,7 @@ def _weights(arguments: argparse.Namespace) -> int:
         data=Path(arguments.data),
         weights=weights,
         cases=_cases(arguments),
-        budget=Budget(limit=arguments.limit or None, workers=arguments.workers),
+        budget=_slices(arguments, Budget()),
         unknown=arguments.unknown and Path(arguments.unknown),
         baselines=not arguments.no_baselines,
         **users,
@@ -230,7 +231,12 @@ def _budget(arguments: argparse.Namespace) -> Budget:
 
     minutes = arguments.minutes_per_run
     epochs = arguments.epochs_per_run if minutes is None else None
-    return Budget(epochs, minutes, limit=arguments.limit or None, workers=arguments.workers)
+    return _slices(arguments, Budget(epochs, minutes))
+
+
+def _slices(arguments: argparse.Namespace, budget: Budget) -> Budget:
+    limit, elsewhere = arguments.limit or None, arguments.limit_elsewhere or None
+    return dataclasses.replace(budget, limit=limit, elsewhere=elsewhere, workers=arguments.workers)
 
 
 def _run_experiment(

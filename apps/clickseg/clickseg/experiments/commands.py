@@ -16,11 +16,14 @@ CLICKS = (1, 2, 5, 10, 15)  # at test time (Sakinis 2019, IV-A)
 
 @dataclass(frozen=True)
 class Budget:
-    """epochs or minutes: of each training. limit: slices per label in each test. workers: processes of each test."""
+    """epochs or minutes: of each training. limit: slices per label in each test, elsewhere: in those on another folder,
+    which may have one label only. workers: processes of each test.
+    """
 
     epochs: int | None = 10
     minutes: float | None = None
     limit: int | None = 28
+    elsewhere: int | None = 100
     workers: int = 1
 
     def __post_init__(self) -> None:
@@ -35,8 +38,15 @@ class Budget:
 
     def __str__(self) -> str:
         length = f"{self.minutes:g} minutes" if self.minutes else f"{self.epochs} epoch{'s' * (self.epochs != 1)}"
-        slices = "all slices" if self.limit is None else f"at most {self.limit} slices per organ"
-        return f"{length} per training, user `sakinis`, seed 0, {slices} of those that hold the structure"
+        return f"{length} per training, user `sakinis`, seed 0, {self.slices()} of those that hold the structure"
+
+    def slices(self) -> str:
+        """Which slices are tested on, in words."""
+        own, other = (
+            "all slices" if limit is None else f"at most {limit} slices per structure"
+            for limit in (self.limit, self.elsewhere)
+        )
+        return own if own == other else f"{own} ({other} of other data sets)"
 
 
 def base_recipe(name: str | None, folder: CaseFolder) -> UNet2dRecipe:
@@ -95,6 +105,7 @@ class Commands:
         command = ["evaluate", *player, "--data", data or self.data, "--output", self.folder / "reports" / name]
         command += ["--clicks", ",".join(map(str, self.clicks)), "--user", self.user]
         command += ["--cases", ",".join(cases)] if cases else []
-        command += ["--limit", self.budget.limit] if self.budget.limit is not None else []
+        limit = self.budget.limit if data is None else self.budget.elsewhere
+        command += ["--limit", limit] if limit is not None else []
         command += ["--workers", self.budget.workers] if self.budget.workers > 1 else []
         return Job(f"test {name}", tuple(map(str, command)), needs)

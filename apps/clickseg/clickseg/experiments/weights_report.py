@@ -54,12 +54,10 @@ def write_examination_report(design: Examination, jobs: Sequence[Job], output: P
 
 def _head(design: Examination) -> str:
     cases = ", ".join(design.cases) if design.cases else "all cases"
-    slices = (
-        "all slices" if design.budget.limit is None else f"at most {design.budget.limit} slices per organ, by chance"
-    )
     return (
         f"# `{design.weights.name}` on {cases}\n\nUser `{EXAMINER}` unless another is named, seed 0, "
-        f"{slices} of those that hold the structure; means over slices, then organs, where nothing else is said."
+        f"{design.budget.slices()}, by chance, of those that hold the structure; "
+        "means over slices, then organs, where nothing else is said."
     )
 
 
