@@ -108,7 +108,8 @@ def test_a_voxel_copies_the_label_of_a_click_like_it_and_near_it_and_keeps_the_a
     torch.manual_seed(0)
     network = Refiner(FEATURES, CLASSES, dataclasses.replace(PAPER, layers=6, heads=4))
     voxels = tokens(20, batch=1)
-    voxels.automatic[:] = torch.tensor([2.0, 0.0, 0.0])
+    voxels.automatic[:] = torch.tensor([1.0, 0.0, 0.0])
+    voxels.features[:, 1:3] = voxels.features[:, :1]
     voxels.positions[:, 1] = voxels.positions[:, 0] + 0.1
     voxels.positions[:, 2] = voxels.positions[:, 0] + 40
     answer = network(voxels, clicks([(0, 2)]))[0].argmax(-1)
@@ -119,7 +120,7 @@ def test_a_voxel_near_a_click_but_unlike_it_keeps_the_automatic_label_before_any
     torch.manual_seed(0)
     network = Refiner(FEATURES, CLASSES, RefinerDesign())
     voxels = tokens(20, batch=1)
-    voxels.automatic[:] = torch.tensor([3.0, 0.0, 0.0])
+    voxels.automatic[:] = torch.tensor([1.5, 0.0, 0.0])
     voxels.positions[:] = voxels.positions[:, :1]
     voxels.features[:, 1] = voxels.features[:, 0]
     voxels.features[:, 2] = -voxels.features[:, 0]

@@ -21,6 +21,7 @@ from .protocol import Method, Recipe, Segmenter
 SURE = 50.0  # a logit
 DOUBT = 1e-3  # of a mask from outside: its logits are then as large as those of an encoder
 STAGES = ("encoder", "refiner")
+FIRST_SIGMAS = (3.0, 5.0)  # voxels: of the refiner's bias for near clicks, before it has learnt
 SCALARS = ("balance", "log_reach", "gain", "share")  # of the refiner, by name
 
 
@@ -141,7 +142,9 @@ class TisRecipe(Recipe):
     def design(self) -> RefinerDesign:
         """What of this concerns the refiner."""
         named = {entry.name for entry in fields(RefinerDesign)} & {entry.name for entry in fields(self)} - {"width"}
-        return RefinerDesign(width=self.tokens, **{name: getattr(self, name) for name in named})
+        steps_mm = self.spacing if isinstance(self.spacing, tuple) else (self.spacing,) * 3
+        reach_mm = tuple(sigma * sum(steps_mm) / 3 for sigma in FIRST_SIGMAS)
+        return RefinerDesign(self.tokens, reach_mm=reach_mm, **{name: getattr(self, name) for name in named})
 
 
 def standardise(image: Tensor, recipe: TisRecipe) -> Tensor:

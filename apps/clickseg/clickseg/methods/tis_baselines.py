@@ -11,9 +11,10 @@ from .tis import Tis
 
 BALL = 2.0  # voxels: the radius of what a click paints
 
-# Of the untrained rule: how much a click adds to its class's logit where it is, how far that reaches (mm), and how fast
-# it fades with the angle between the features of a voxel and those of the click.
-GAIN, REACH_MM, ANGLE = 10.0, 4.0, 0.3
+# Of the untrained rule: how much a click adds to its class's logit where it is, how far that reaches (sigma, voxels),
+# and how fast it fades with the angle between the features of a voxel and those of the click.
+# Fitted to the 20 validation cases of the hippocampus (docs/adr/0008).
+GAIN, REACH, ANGLE = 2.5, 4.0, 0.2
 
 
 class PaintBall(Tis):
@@ -38,12 +39,14 @@ class FeatureRule(Tis):
     def decode(self, code: Tensor, clicks: Tensor, previous: Tensor | None = None) -> Tensor:
         logits = self.automatic(code).clone()
         features = functional.normalize(code[:, : self.recipe.width].float(), dim=1)
-        steps_mm = torch.tensor(self.recipe.spacing).expand(3).tolist()
+        steps_mm = torch.tensor(self.recipe.spacing).expand(3)
+        sigma_mm = REACH * float(steps_mm.mean())
         for item, rows in enumerate(clicks):
             given = rows[rows[:, -1] != PADDING].tolist()
             for i, j, k, label in given:
                 position = [i, j, k]
-                near = (-_squared_mm(logits.shape[2:], position, steps_mm, logits.device) / (2 * REACH_MM**2)).exp()
+                squared_mm = _squared_mm(logits.shape[2:], position, steps_mm.tolist(), logits.device)
+                near = (-squared_mm / (2 * sigma_mm**2)).exp()
                 alike = ((features[item] * features[item, :, i, j, k, None, None, None]).sum(0) - 1).div(ANGLE).exp()
                 logits[item, label] += GAIN * near * alike
             low, high = logits[item].min(), logits[item].max()

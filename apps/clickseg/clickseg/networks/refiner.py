@@ -62,9 +62,9 @@ class RefinerDesign:
     copy: bool = True
     distance: bool = True
     alike: Literal["kernel", "product"] = "kernel"
-    reach_mm: tuple[float, ...] = (2.0, 3.5)  # the first sigmas of that bias, taken in turn by the heads
+    reach_mm: tuple[float, ...] = (3.0, 5.0)  # the first sigmas of that bias, taken in turn by the heads
     balance_start: float = 0.0
-    gain_start: float = 0.8  # of each head of each layer
+    gain_start: float = 0.25  # of each head of each layer
     sharpness: float = 5.0  # of the kernel: what it falls by, as a logit, where two features are at right angles
 
 
