@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 
 import pytest
@@ -6,12 +7,13 @@ from torch.nn import functional
 
 from clickseg.datasets import CaseFolder
 from clickseg.evaluation import Protocol, find_tasks
-from clickseg.evaluation.volume_game import VolumeGame
+from clickseg.evaluation.volume_game import OneClass, VolumeGame
 from clickseg.geometry import UprightVolume
 from clickseg.images import class_numbers, read_volume
 from clickseg.methods import Segmenter
 from clickseg.phantom import LABELS, write_phantoms
 
+PROTOCOL = Protocol(clicks=(0, 1, 2, 3), user="liu")
 MISSED = list(LABELS).index("spleen") + 1
 
 
@@ -36,16 +38,22 @@ class AllButOne(Segmenter):
 
 
 @pytest.fixture
-def states(tmp_path):
-    """Truth and turns of a game on a phantom."""
+def opened(tmp_path):
+    """A game on a phantom, and its tasks."""
     write_phantoms(tmp_path, cases=1, shape=(24, 24, 16))
     folder = CaseFolder.read(tmp_path)
     values, grid = read_volume(folder.cases[0].label)
     upright = UprightVolume(grid)
     truth = torch.from_numpy(class_numbers(upright.view(values), list(LABELS.values()))).long()
-    protocol = Protocol(clicks=(0, 1, 2, 3), user="liu")
     game = VolumeGame(AllButOne(truth), upright.spacing, folder.cases[0], list(LABELS.values()))
-    return game.truth, list(game.turns(find_tasks(folder.cases, LABELS, protocol, dimension=3), protocol, "cpu"))
+    return game, find_tasks(folder.cases, LABELS, PROTOCOL, dimension=3)
+
+
+@pytest.fixture
+def states(opened):
+    """Truth and turns of that game."""
+    game, tasks = opened
+    return game.truth, list(game.turns(tasks, PROTOCOL, "cpu"))
 
 
 def test_every_click_from_the_first_one_on_is_set_where_the_answer_before_it_is_wrong(states):
@@ -56,3 +64,32 @@ def test_every_click_from_the_first_one_on_is_set_where_the_answer_before_it_is_
         assert truth[click.position] == click.label == MISSED
         assert before.mask[click.position] == 0
         assert after.mask[click.position] == MISSED
+
+
+def test_played_separately_each_structure_gets_its_clicks_and_only_its_own_errors_are_clicked(opened):
+    game, tasks = opened
+    apart = dataclasses.replace(PROTOCOL, separately=True)
+    results = list(game.play(tasks, apart, "cpu"))
+    assert len(results) == len(tasks) * len(PROTOCOL.clicks)
+    for result in results:
+        voxels = int((game.truth == game.number(result.task)).sum())
+        found = result.clicks if game.number(result.task) == MISSED else voxels
+        assert (result.overlap, result.total) == (found, found + voxels)
+
+
+def test_a_click_beside_the_only_structure_that_counts_is_one_of_what_is_truly_there(opened):
+    game, _ = opened
+    truth = torch.from_numpy(game.truth).long()
+    told = []
+
+    class Listener(AllButOne):
+        def decode(self, code, clicks, previous=None):
+            told.extend(clicks[0, :, -1].tolist())
+            return super().decode(code, clicks)
+
+    liver = list(LABELS).index("liver") + 1
+    place = torch.nonzero(truth == liver)[0].tolist()
+    clicks = torch.tensor([[[*place, 0], [0, 0, 0, -1]]])
+    answer = OneClass(Listener(truth), MISSED, truth).decode(torch.zeros(1), clicks)
+    assert told == [liver, -1]
+    assert answer.argmax(1)[0].unique().tolist() == [0]

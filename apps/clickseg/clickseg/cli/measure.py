@@ -32,6 +32,7 @@ def add_evaluate(commands: Any) -> None:
     evaluate.add_argument("--user", default="sakinis", help="who clicks")
     evaluate.add_argument("--seed", type=int, default=0)
     evaluate.add_argument("--limit", type=int, help="at most so many slices per label, drawn by the seed")
+    evaluate.add_argument("--separately", action="store_true", help="3D: a game for each structure, not one for all")
     evaluate.add_argument("--workers", type=int, default=1, help="processes on a CPU")
     evaluate.add_argument("--device", default="auto")
     evaluate.add_argument("--output", required=True, help="folder for report.json, curves.png and overlays")
@@ -50,6 +51,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         seed=arguments.seed,
         limit=arguments.limit,
         labels=tuple(arguments.labels.split(",")) if arguments.labels else None,
+        separately=arguments.separately,
     )
     if arguments.download:
         download_task(arguments.data)

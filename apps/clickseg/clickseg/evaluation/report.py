@@ -137,6 +137,7 @@ def make_report(results: Sequence[Result], protocol: Protocol, facts: Mapping[st
         "seed": protocol.seed,
         "clicks": list(protocol.clicks),
         "limit": protocol.limit,
+        "separately": protocol.separately,
         "mean": over_clicks(means),
         "interval": {
             str(number): {name: [_number(end) for end in intervals[name][:, index]] for name in METRICS}

@@ -39,7 +39,8 @@ class Protocol:
     """What is asked of every case.
 
     clicks: after how many clicks to measure; 0 is the network's answer before the first. limit: slices per label,
-    drawn by the seed. labels: names of the structures to play on, None for all that the data names.
+    drawn by the seed. labels: names of the structures to play on, None for all that the data names. separately: in 3D,
+    one game for each structure, in which nothing else is corrected, instead of one for all (in 2D it is always so).
     """
 
     clicks: tuple[int, ...] = (1, 2, 5, 10, 15)
@@ -48,6 +49,7 @@ class Protocol:
     limit: int | None = None
     labels: tuple[str, ...] | None = None
     batch: int = 8
+    separately: bool = False
 
     def __post_init__(self) -> None:
         if self.user not in USERS:

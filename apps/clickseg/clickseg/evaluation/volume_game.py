@@ -1,4 +1,4 @@
-"""The click game in 3D: a whole volume, all classes at once, each click in the class that is missing there."""
+"""The click game in 3D: a whole volume, all classes at once or one by one, each click in the class missing there."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from ..clicks import Click, SimulateClickd, stack_clicks, unstack_clicks
+from ..clicks import PADDING, Click, SimulateClickd, stack_clicks, unstack_clicks
 from ..datasets import Case
 from ..geometry import UprightVolume, resized_shape
 from ..images import class_numbers, read_labelled
@@ -33,6 +34,27 @@ class VolumeTurn:
         return cls(number, logits.argmax(1)[0].cpu().numpy(), unstack_clicks(clicks)[0])
 
 
+class OneClass(Segmenter):
+    """A segmenter for somebody who cares for one class: two classes, it and the rest. truth: (X, Y, Z), all classes.
+
+    A click of the rest is one of whatever class is truly there.
+    """
+
+    dimension = 3
+
+    def __init__(self, segmenter: Segmenter, wanted: int, truth: Tensor) -> None:
+        super().__init__()
+        self.answers_first = segmenter.answers_first
+        self.segmenter, self.wanted, self.truth = segmenter, wanted, truth
+
+    def decode(self, code: Tensor, clicks: Tensor, previous: Tensor | None = None) -> Tensor:
+        x, y, z, label = clicks.unbind(-1)
+        clicks = torch.stack([x, y, z, torch.where(label == PADDING, PADDING, self.truth[x, y, z])], dim=-1)
+        logits = self.segmenter.decode(code, clicks)
+        others = [number for number in range(logits.shape[1]) if number != self.wanted]
+        return torch.stack([logits[:, others].amax(1), logits[:, self.wanted]], dim=1)
+
+
 class VolumeGame:
     """A case opened for a multi-class 3D segmenter: upright, on its own grid. Clicks are counted over all classes.
 
@@ -47,27 +69,49 @@ class VolumeGame:
         self.truth = class_numbers(self.upright.view(label), self.labels)
         model_shape = resized_shape(self.upright.shape, self.upright.spacing, spacing)
         self.segmenter = Rescaled(segmenter, self.upright.shape, model_shape).eval()
+        self._code: Tensor | None = None
 
-    def turns(self, tasks: Sequence[Task], protocol: Protocol, device: torch.device | str) -> Iterator[VolumeTurn]:
-        """The state of this case after each asked number of clicks."""
+    def turns(
+        self, tasks: Sequence[Task], protocol: Protocol, device: torch.device | str, wanted: int | None = None
+    ) -> Iterator[VolumeTurn]:
+        """The state of this case after each asked number of clicks. wanted: the only class that is cared for."""
         user = SimulateClickd(USERS[protocol.user](1.0))
-        image = torch.from_numpy(self.image)[None, None].to(device)
         truth = torch.from_numpy(self.truth)[None, None].to(device)
         seeds = torch.tensor([tasks[0].seed(protocol.seed)])
+        segmenter: Segmenter = self.segmenter
+        if wanted is not None:
+            segmenter, truth = OneClass(segmenter, wanted, truth[0, 0].long()), (truth == wanted).to(truth)
         with torch.inference_mode(), half_precision(device):
-            code = self.segmenter.encode(image)
+            code = self.encode(device)
             if 0 in protocol.clicks:
                 nothing = stack_clicks([[]], dimension=3).to(code.device)
-                yield VolumeTurn.of(0, self.segmenter.decode(code, nothing), nothing)
-            turns = interact(self.segmenter, code, truth, user, seeds, turns=max(protocol.clicks))
+                yield VolumeTurn.of(0, segmenter.decode(code, nothing), nothing)
+            turns = interact(segmenter, code, truth, user, seeds, turns=max(protocol.clicks))
             for number, turn in enumerate(turns, start=1):
                 if number in protocol.clicks:
                     yield VolumeTurn.of(number, turn.logits, turn.clicks)
 
+    def encode(self, device: torch.device | str) -> Tensor:
+        """The code of this case, made once."""
+        if self._code is None:
+            self._code = self.segmenter.encode(torch.from_numpy(self.image)[None, None].to(device))
+        return self._code
+
     def play(self, tasks: Sequence[Task], protocol: Protocol, device: torch.device | str) -> Iterator[Result]:
         """The figures of each task, a class of this case, after each asked number of clicks."""
-        for turn in self.turns(tasks, protocol, device):
-            for task in tasks:
-                wanted = self.labels.index(task.value) + 1
-                mask, truth = turn.mask == wanted, self.truth == wanted
-                yield Result.of(task, turn.number, (mask, truth), self.upright.spacing)
+        for group, wanted in self.games(tasks, protocol):
+            for turn in self.turns(group, protocol, device, wanted):
+                for task in group:
+                    number = self.number(task)
+                    mask, truth = turn.mask == (number if wanted is None else 1), self.truth == number
+                    yield Result.of(task, turn.number, (mask, truth), self.upright.spacing)
+
+    def games(self, tasks: Sequence[Task], protocol: Protocol) -> list[tuple[list[Task], int | None]]:
+        """The tasks of each game, and the only class that it is about."""
+        if protocol.separately:
+            return [([task], self.number(task)) for task in tasks]
+        return [(list(tasks), None)]
+
+    def number(self, task: Task) -> int:
+        """The class of a task."""
+        return self.labels.index(task.value) + 1
