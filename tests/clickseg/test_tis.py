@@ -6,10 +6,11 @@ import dataclasses
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from clickseg.clicks import Click, stack_clicks
 from clickseg.geometry import axes_order
-from clickseg.methods.tis import Tis, TisRecipe, standardise
+from clickseg.methods.tis import Tis, TisRecipe, loss, standardise
 from clickseg.networks.encoder3d import Encoder3d, described_unet, plain_unet, plan_strides
 
 RECIPE = TisRecipe(labels={"anterior": 1, "posterior": 2}, patch=(16, 16, 8), width=4, tokens=8, heads=2, layers=2)
@@ -177,6 +178,7 @@ def test_an_image_is_answered_alone_as_in_company():
         ({"patch": (16, 16, 2)}, "patch must be three sides of 4 voxels at least"),
         ({"max_clicks": 0}, "max_clicks must be positive"),
         ({"margin": -1}, "margin must not be negative"),
+        ({"dice": -1}, "dice must not be negative"),
         ({"horizon": 5}, "horizon must be at least reach, 6, got 5"),
     ],
 )
@@ -188,3 +190,16 @@ def test_a_recipe_that_makes_no_sense_is_refused(wrong, sentence):
 def test_it_needs_to_know_its_structures():
     with pytest.raises(ValueError, match="labels"):
         Tis(TisRecipe())
+
+
+def test_an_encoder_can_learn_from_the_overlap_of_small_structures_too():
+    recipe = dataclasses.replace(RECIPE, dice=2.0)
+    truth = torch.zeros(1, 1, 8, 8, 8, dtype=torch.int64)
+    truth[..., 3, 3, 3] = 1  # too small for cross-entropy to care
+    nothing = torch.zeros(1, 3, 8, 8, 8)
+    nothing[:, 0] = 9
+    right = nothing + 18 * functional.one_hot(truth[:, 0], 3).movedim(-1, 1)
+    plain, both, refiner = (loss(r) for r in (RECIPE, recipe, recipe.of_stage("refiner")))
+    assert plain(nothing, truth) - plain(right, truth) < 0.1
+    assert both(nothing, truth) - both(right, truth) > 0.9
+    torch.testing.assert_close(refiner(nothing, truth), plain(nothing, truth))

@@ -128,11 +128,12 @@ def test_the_loss_is_lower_for_a_better_answer_and_can_be_followed_down(name, re
     truth = torch.zeros(1, 1, *[8] * recipe.dimension)
     truth[(..., *[slice(2, 6)] * recipe.dimension)] = 1
     good = torch.cat([-truth, truth], dim=1) * 4
-    assert METHODS[name].loss(good, truth) < METHODS[name].loss(-good, truth)
+    loss = METHODS[name].loss(recipe)
+    assert loss(good, truth) < loss(-good, truth)
     with torch.enable_grad():
         logits = torch.zeros_like(good).requires_grad_()
-        METHODS[name].loss(logits, truth).backward()
-    assert METHODS[name].loss(logits - logits.grad, truth) < METHODS[name].loss(logits, truth)
+        loss(logits, truth).backward()
+    assert loss(logits - logits.grad, truth) < loss(logits, truth)
 
 
 def test_a_recipe_comes_back_from_json(name, recipe):

@@ -78,5 +78,7 @@ METHOD = Method(
     recipe=AutomaticRecipe,
     build=Automatic2d,
     # The usual loss of automatic segmentation (Isensee 2021): cross-entropy, and Dice over the organs of the batch.
-    loss=DiceCELoss(include_background=False, to_onehot_y=True, softmax=True, squared_pred=True, batch=True),
+    loss=lambda recipe: DiceCELoss(
+        include_background=False, to_onehot_y=True, softmax=True, squared_pred=True, batch=True
+    ),
 )

@@ -151,6 +151,6 @@ class Step:
 METHOD = Method(
     recipe=DeepeditRecipe,
     build=Deepedit3d,
-    loss=DiceCELoss(to_onehot_y=True, softmax=True),
+    loss=lambda recipe: DiceCELoss(to_onehot_y=True, softmax=True),
     step=Step,
 )

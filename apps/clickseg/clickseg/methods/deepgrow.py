@@ -162,7 +162,7 @@ class Step:
 METHOD = Method(
     recipe=DeepgrowRecipe,
     build=Deepgrow2d,
-    loss=DiceLoss(sigmoid=True, squared_pred=True),
+    loss=lambda recipe: DiceLoss(sigmoid=True, squared_pred=True),
     samples=samples,
     step=Step,
 )

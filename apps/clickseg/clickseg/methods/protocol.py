@@ -131,14 +131,15 @@ class Segmenter(nn.Module):
 class Method:
     """What METHODS holds: the recipe's class, the segmenter that a recipe builds, and the loss that trains it.
 
-    optimizer: a recipe's optimiser of a segmenter, each group's learning rate its largest; None for Adam. samples: a
-    recipe's transforms of a training sample once its structure is picked; None for `transforms.augment`. step: a
-    recipe's training step, as ignite calls it, which returns {"loss": float}; None for `training.Interact`.
+    loss: a recipe's, of logits (B, C, *S) and labels (B, 1, *S). optimizer: a recipe's optimiser of a segmenter, each
+    group's learning rate its largest; None for Adam. samples: a recipe's transforms of a training sample once its
+    structure is picked; None for `transforms.augment`. step: a recipe's training step, as ignite calls it, which
+    returns {"loss": float}; None for `training.Interact`.
     """
 
     recipe: type[Recipe]
     build: type[Segmenter]
-    loss: Callable[[Tensor, Tensor], Tensor]
+    loss: Callable[[Any], Callable[[Tensor, Tensor], Tensor]]
     optimizer: Callable[[Any, Any], Optimizer] | None = None
     samples: Callable[[Any], list[Transform]] | None = None
     step: Callable[[Any], Callable[[Any, Mapping[str, Any]], dict[str, Any]]] | None = None

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal, Self, cast
 
 import torch
 from monai.inferers import SlidingWindowInferer
+from monai.losses import DiceLoss
 from torch import Tensor
 from torch.nn import functional
 
@@ -73,6 +74,7 @@ class TisRecipe(Recipe):
     sampled_tokens: int = 20_000  # that a step of the training looks at, beside the clicked ones; 0 for all
     batch: int = 2
     steps_per_epoch: int = 80
+    dice: float = 0.0  # weight of a soft Dice beside cross-entropy, while the encoder learns (1 in nnU-Net's own loss)
     learning_rate: float = 1e-3
     weight_decay: float = 0.01
     quick: float = 10.0  # how much faster the refiner's scalars learn
@@ -106,7 +108,7 @@ class TisRecipe(Recipe):
         for name in (*whole, "deviation", "learning_rate", "quick"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"recipe field {name} must be positive, got {getattr(self, name)!r}")
-        for name in ("margin", "disturbance", "weight_decay", "sampled_tokens"):
+        for name in ("margin", "disturbance", "weight_decay", "sampled_tokens", "dice"):
             if getattr(self, name) < 0:
                 raise ValueError(f"recipe field {name} must not be negative, got {getattr(self, name)!r}")
         if self.horizon is not None and self.horizon < self.reach:
@@ -306,6 +308,14 @@ def cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
     return functional.cross_entropy(logits.float(), label[:, 0].long())
 
 
+def loss(recipe: TisRecipe) -> Callable[[Tensor, Tensor], Tensor]:
+    """Cross-entropy; for an encoder with `recipe.dice` also the Dice over the batch, as nnU-Net itself has it."""
+    if recipe.stage == "refiner" or not recipe.dice:
+        return cross_entropy
+    region = DiceLoss(include_background=False, to_onehot_y=True, softmax=True, batch=True)
+    return lambda logits, label: cross_entropy(logits, label) + recipe.dice * region(logits.float(), label)
+
+
 def optimizer(recipe: TisRecipe, segmenter: Tis) -> torch.optim.Optimizer:
     """AdamW (3.3); the scalars of the refiner, which hardly move at its rate, learn faster and are not decayed."""
     named = [(name, value) for name, value in segmenter.named_parameters() if value.requires_grad]
@@ -317,4 +327,4 @@ def optimizer(recipe: TisRecipe, segmenter: Tis) -> torch.optim.Optimizer:
     return torch.optim.AdamW(groups)
 
 
-METHOD = Method(recipe=TisRecipe, build=Tis, loss=cross_entropy, optimizer=optimizer)
+METHOD = Method(recipe=TisRecipe, build=Tis, loss=loss, optimizer=optimizer)

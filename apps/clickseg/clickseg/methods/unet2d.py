@@ -192,4 +192,4 @@ def dice_loss(logits: Tensor, label: Tensor) -> Tensor:
     return (1 - 2 * overlap / total.clamp_min(1e-6)).mean()
 
 
-METHOD = Method(recipe=UNet2dRecipe, build=UNet2d, loss=dice_loss)
+METHOD = Method(recipe=UNet2dRecipe, build=UNet2d, loss=lambda recipe: dice_loss)

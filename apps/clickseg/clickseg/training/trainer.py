@@ -82,7 +82,7 @@ def build_trainer(
         train_data_loader=loader,
         network=network,
         optimizer=optimizer,
-        loss_function=made.loss,
+        loss_function=made.loss(recipe),
         epoch_length=recipe.steps_per_epoch,
         iteration_update=step,
         decollate=False,
