@@ -2,9 +2,11 @@ import dataclasses
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import nibabel as nib
@@ -478,6 +480,25 @@ def test_two_processes_have_the_loss_curve_of_one_with_the_same_batch(study, cas
         torch.testing.assert_close(second[name], tensor, atol=2e-3, rtol=2e-2, msg=name)
     log = [(tmp_path / name / "log.csv").read_text().splitlines()[1].split(",")[3] for name in ("one", "two")]
     assert float(log[1]) == pytest.approx(float(log[0]), rel=1e-3)
+
+
+def test_two_nodes_have_the_loss_curve_of_one_with_the_same_batch(study, cases, environment, tmp_path):
+    """Two launchers that know each other's address only, as on two machines; the folders are the same for both."""
+    recipe = dataclasses.replace(TINY, freeze_batchnorm=True)
+    (tmp_path / "recipe.json").write_text(json.dumps(recipe.to_dict()))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    arguments = ["--data", study, "--recipe", tmp_path / "recipe.json", "--epochs", 1, "--device", "cpu"]
+    training = command(*arguments, "--output", tmp_path / "two")[1:]
+    meet = ["--nnodes", "2", "--nproc-per-node", "1", "--master-addr", "127.0.0.1", "--master-port", str(port)]
+    nodes = [
+        [sys.executable, "-m", "torch.distributed.run", *meet, "--node-rank", str(node), *training] for node in range(2)
+    ]
+    with ThreadPoolExecutor(2) as pool:
+        ends = list(pool.map(lambda node: run_to_its_end(node, environment), nodes))
+    assert [status for status, _ in ends] == [0, 0], ends
+    assert curve(tmp_path / "two") == pytest.approx(train(cases, tmp_path / "one", recipe, epochs=1), rel=1e-4)
 
 
 # Bad input
