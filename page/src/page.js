@@ -65,7 +65,7 @@ async function open(image) {
   $("loading-text").textContent = `Opening ${image}`;
   $("loading").hidden = false;
   try {
-    const [{ file, axis }, saved] = await Promise.all([api.image(image), api.label(image)]);
+    const [{ file, axis }, saved] = await Promise.all([api.image(image), api.label(image), viewer.start()]);
     const map = saved && readLabels(await decompress(saved.blob));
     if (turn !== opening) return;
     editor?.close();
@@ -298,7 +298,7 @@ const training = new TrainingPanel(
 
 async function start() {
   fillHelp($("shortcut-list"));
-  [server] = await Promise.all([api.info(), refreshStudies(), viewer.start()]);
+  [server] = await Promise.all([api.info(), refreshStudies()]);
   const models = Object.keys(server.models);
   if (!models.length) throw new Error("The server has no model.");
   fillSelect($("model"), models, models[0]);

@@ -4,7 +4,7 @@ import { Niivue, NVImage, SLICE_TYPE } from "@niivue/niivue";
 import { Frame } from "./frame.js";
 import { drawMarks } from "./marks.js";
 import { rgb } from "./labels.js";
-import { SLICE } from "./shader.js";
+import { SLICE, sparingly } from "./shader.js";
 
 const DRAWING = 7; // NiiVue's texture unit for label maps
 const LAYOUTS = {
@@ -21,6 +21,7 @@ const DEPTH = { [SLICE_TYPE.AXIAL]: 2, [SLICE_TYPE.CORONAL]: 1, [SLICE_TYPE.SAGI
 
 export class Viewer {
   #drawing = false;
+  #started = null;
 
   /** slices, marks: two canvases in the same place. */
   constructor(slices, marks) {
@@ -45,8 +46,13 @@ export class Viewer {
     this.nv.drawRimOpacity = 0.95;
   }
 
-  async start() {
-    await this.nv.attachToCanvas(this.canvas, false);
+  /** Make the WebGL programs, once. It keeps the browser busy: what is to be fetched meanwhile is asked for before. */
+  start() {
+    return (this.#started ??= this.#attach());
+  }
+
+  async #attach() {
+    await sparingly(this.canvas, () => this.nv.attachToCanvas(this.canvas, false));
     this.nv.setCustomSliceShader(SLICE);
     new ResizeObserver(() => this.redraw()).observe(this.canvas);
   }
