@@ -15,7 +15,10 @@ from clickseg.methods.tis import TisRecipe
 from clickseg.sessions import SessionCache, VolumeSession
 
 LABELS = {"liver": 1, "spleen": 4}
-RECIPE = TisRecipe(labels=LABELS, spacing=16.0, patch=(8, 8, 8), width=2, tokens=4, heads=2, layers=1)
+# What is far from all clicks stays as it is: there are slices to pass over.
+RECIPE = TisRecipe(
+    labels=LABELS, spacing=16.0, patch=(8, 8, 8), width=2, tokens=4, heads=2, layers=1, reach=1, horizon=1
+)
 
 
 @pytest.fixture(scope="module")
