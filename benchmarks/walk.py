@@ -170,7 +170,7 @@ def walk_ohif(clone: Path, browser: Browser, pictures: Path) -> list[dict[str, A
         with page.expect_response(lambda response: "/infer/" in response.url) as caught:
             page.locator('button.actionButton[title="Run PointPrompts"]').first.click()
         answered = caught.value.status
-        walk.step("one click and *Run*", f"HTTP {answered}")
+        walk.step("one click and *Run*", f"HTTP {answered}; in the middle of the view, whatever is there")
         page.wait_for_timeout(2500)
         page.screenshot(path=str(pictures / "walk_ohif.png"))
     return walk.steps
