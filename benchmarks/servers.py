@@ -65,7 +65,7 @@ def running(command: Sequence[str], ready: str, around: Surroundings, more: Mapp
         child = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=around.folder)
     try:
         begin = time.monotonic()
-        while not _answers(ready):
+        while not answers(ready):
             waited = time.monotonic() - begin
             if child.poll() is not None or waited > around.start_limit:
                 what = f"does not answer after {waited:.0f} s" if child.poll() is None else f"ended ({child.poll()})"
@@ -81,7 +81,8 @@ def running(command: Sequence[str], ready: str, around: Surroundings, more: Mapp
             child.wait()
 
 
-def _answers(url: str) -> bool:
+def answers(url: str) -> bool:
+    """Whether there is a good reply."""
     try:
         return requests.get(url, timeout=5).ok
     except requests.RequestException:

@@ -22,16 +22,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import requests
 from numpy.typing import NDArray
 from playwright.sync_api import Browser, Page, sync_playwright
-from scipy import ndimage
 
 from clickseg.archive import PLUGIN
+from clickseg.clicks.users import innermost
 from clickseg.metrics import dice
 from clickseg.phantom import LABELS, phantom
 from publish import machine, publish
-from servers import ROOT, free_port
+from servers import ROOT, answers, free_port
 
 ORGAN = "left kidney"
 SOFTWARE = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
@@ -76,7 +75,7 @@ def made(target: str, clone: Path, arguments: str, ready: str) -> Iterator[Path]
             cwd=clone, env=environment | {"HOME": str(clone.parent)}, stdout=file, stderr=file, start_new_session=True,
         )  # fmt: skip
     try:
-        while not _answers(ready):
+        while not answers(ready):
             if child.poll() is not None:
                 raise RuntimeError(f"make {target} ended:\n{log.read_text()[-2000:]}")
             time.sleep(0.5)
@@ -84,20 +83,6 @@ def made(target: str, clone: Path, arguments: str, ready: str) -> Iterator[Path]
     finally:
         os.killpg(child.pid, 2)
         child.wait(120)
-
-
-def _answers(url: str) -> bool:
-    try:
-        return requests.get(url, timeout=10).ok
-    except requests.RequestException:
-        return False
-
-
-def deepest(truth: NDArray[np.bool_], number: int) -> tuple[int, int, int]:
-    """The voxel of a slice that is farthest from the edge of a structure."""
-    depth = ndimage.distance_transform_edt(truth[..., number])
-    i, j = np.unravel_index(depth.argmax(), depth.shape)
-    return int(i), int(j), number
 
 
 def walk_page(clone: Path, browser: Browser, pictures: Path) -> list[dict[str, Any]]:
@@ -113,7 +98,7 @@ def walk_page(clone: Path, browser: Browser, pictures: Path) -> list[dict[str, A
         page.evaluate("clickseg.ready")
         walk.step("the page is opened", page.locator("#study-name").inner_text())
         page.locator("#labels button", has_text=ORGAN).click()
-        place = page.evaluate(PLACE, list(deepest(truth, number)))
+        place = page.evaluate(PLACE, [*innermost(truth[..., number]), number])
         page.wait_for_timeout(500)
         walk.step("an organ is looked for", f"{ORGAN} (the time of a script, not of a person)")
         page.mouse.click(*place)

@@ -101,8 +101,7 @@ class TisRecipe(Recipe):
             "batch",
             "steps_per_epoch",
         )
-        spacings = self.spacing if isinstance(self.spacing, tuple) else (self.spacing,) * 3
-        if len(spacings) != 3 or not all(isinstance(step, int | float) and step > 0 for step in spacings):
+        if len(self.steps_mm) != 3 or not all(isinstance(step, int | float) and step > 0 for step in self.steps_mm):
             raise ValueError(f"recipe field spacing must be one or three numbers of mm above 0, got {self.spacing!r}")
         axes_order(self.axes)
         for name in (*whole, "deviation", "learning_rate", "quick"):
@@ -128,6 +127,11 @@ class TisRecipe(Recipe):
         return type(self).from_dict({**self.to_dict(), "stage": stage})
 
     @property
+    def steps_mm(self) -> tuple[float, ...]:
+        """The spacing along each of the three axes."""
+        return self.spacing if isinstance(self.spacing, tuple) else (self.spacing,) * 3
+
+    @property
     def interactions(self) -> int:
         """The most clicks of a sample of the training: the encoder learns without."""
         return 0 if self.stage == "encoder" else self.max_clicks
@@ -144,8 +148,7 @@ class TisRecipe(Recipe):
     def design(self) -> RefinerDesign:
         """What of this concerns the refiner."""
         named = {entry.name for entry in fields(RefinerDesign)} & {entry.name for entry in fields(self)} - {"width"}
-        steps_mm = self.spacing if isinstance(self.spacing, tuple) else (self.spacing,) * 3
-        reach_mm = tuple(sigma * sum(steps_mm) / 3 for sigma in FIRST_SIGMAS)
+        reach_mm = tuple(sigma * sum(self.steps_mm) / 3 for sigma in FIRST_SIGMAS)
         return RefinerDesign(self.tokens, reach_mm=reach_mm, **{name: getattr(self, name) for name in named})
 
 
@@ -242,12 +245,10 @@ class Tis(Segmenter):
     def refinable(self, automatic: Tensor, clicks: Tensor) -> Tensor:
         """Flat numbers (T,) of the voxels that may change: (C, X, Y, Z) and (N, 4) of one image."""
         mask = _dilate(automatic[1:].amax(0) > automatic[0], self.recipe.margin)
-        axes = [torch.arange(count, device=automatic.device) for count in mask.shape]
         nearest = torch.full(mask.shape, math.inf, device=automatic.device)  # click, squared
         for *position, label in clicks.tolist():
             if label != PADDING:
-                x, y, z = ((axis - index).square() for axis, index in zip(axes, position, strict=True))
-                torch.minimum(nearest, x[:, None, None] + y[:, None] + z, out=nearest)
+                nearest = torch.minimum(nearest, squared_distance(mask.shape, position, mask.device))
         if self.recipe.horizon is not None:
             mask &= nearest <= self.recipe.horizon**2
         mask |= nearest <= self.recipe.reach**2
@@ -271,7 +272,7 @@ class Tis(Segmenter):
         for item, own in enumerate(chosen):
             index[item, : len(own)], real[item, : len(own)] = own, True
         rows = code.flatten(2).gather(2, index[:, None].expand(-1, code.shape[1], -1)).transpose(1, 2).float()
-        steps_mm = torch.tensor(self.recipe.spacing, device=code.device).expand(3)
+        steps_mm = torch.tensor(self.recipe.steps_mm, device=code.device)
         places = torch.stack(torch.unravel_index(index, tuple(shape)), dim=-1) * steps_mm
         tokens = Tokens(rows[..., : self.recipe.width], places, rows[..., self.recipe.width :], real)
         flat = _flat_index(clicks[..., :-1], shape)
@@ -279,6 +280,17 @@ class Tis(Segmenter):
         for item, own in enumerate(chosen):
             where[item] = torch.searchsorted(own, flat[item]).clamp_max(len(own) - 1)
         return tokens, ClickTokens(where, torch.where(clicks[..., -1] == PADDING, -1, clicks[..., -1]))
+
+
+def squared_distance(
+    shape: Sequence[int], position: Sequence[int], device: torch.device, steps: Sequence[float] = (1.0, 1.0, 1.0)
+) -> Tensor:
+    """(X, Y, Z) squared distances of all voxels from one, in voxels, or in mm with the steps of a grid."""
+    x, y, z = (
+        ((torch.arange(count, device=device) - index) * step).square()
+        for count, index, step in zip(shape, position, steps, strict=True)
+    )
+    return x[:, None, None] + y[:, None] + z
 
 
 def _dilate(mask: Tensor, margin: int) -> Tensor:

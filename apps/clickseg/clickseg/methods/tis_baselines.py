@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
 from ..clicks import PADDING
-from .tis import Tis
+from .tis import Tis, squared_distance
 
 BALL = 2.0  # voxels: the radius of what a click paints
 
@@ -27,7 +26,7 @@ class PaintBall(Tis):
         logits = self.automatic(code).clone()
         for item, rows in enumerate(clicks):
             for *position, label in rows[rows[:, -1] != PADDING].tolist():
-                ball = _squared_mm(logits.shape[2:], position, [1.0] * 3, logits.device) <= BALL**2
+                ball = squared_distance(logits.shape[2:], position, logits.device) <= BALL**2
                 logits[item, :, ball] = logits.min()
                 logits[item, label, ball] = logits.max()
         return logits
@@ -39,13 +38,13 @@ class FeatureRule(Tis):
     def decode(self, code: Tensor, clicks: Tensor, previous: Tensor | None = None) -> Tensor:
         logits = self.automatic(code).clone()
         features = functional.normalize(code[:, : self.recipe.width].float(), dim=1)
-        steps_mm = torch.tensor(self.recipe.spacing).expand(3)
-        sigma_mm = REACH * float(steps_mm.mean())
+        steps_mm = self.recipe.steps_mm
+        sigma_mm = REACH * sum(steps_mm) / 3
         for item, rows in enumerate(clicks):
             given = rows[rows[:, -1] != PADDING].tolist()
             for i, j, k, label in given:
                 position = [i, j, k]
-                squared_mm = _squared_mm(logits.shape[2:], position, steps_mm.tolist(), logits.device)
+                squared_mm = squared_distance(logits.shape[2:], position, logits.device, steps_mm)
                 near = (-squared_mm / (2 * sigma_mm**2)).exp()
                 alike = ((features[item] * features[item, :, i, j, k, None, None, None]).sum(0) - 1).div(ANGLE).exp()
                 logits[item, label] += GAIN * near * alike
@@ -54,15 +53,6 @@ class FeatureRule(Tis):
                 logits[item, :, i, j, k] = low
                 logits[item, label, i, j, k] = high
         return logits
-
-
-def _squared_mm(shape: tuple[int, ...], position: list[int], steps_mm: list[float], device: torch.device) -> Tensor:
-    """(X, Y, Z) squared distances from a voxel."""
-    x, y, z = (
-        ((torch.arange(count, device=device) - index) * step).square()
-        for count, index, step in zip(shape, position, steps_mm, strict=True)
-    )
-    return x[:, None, None] + y[:, None] + z
 
 
 TIS_BASELINES: dict[str, type[Tis]] = {"tis_ball": PaintBall, "tis_rule": FeatureRule}
