@@ -13,12 +13,12 @@ from scipy.spatial.transform import Rotation
 from clickseg.clicks import PADDING
 from clickseg.geometry import (
     AxialSlices,
+    FineSlices,
     Grid,
     rescale_clicks,
     resize,
     resize_labels,
     resized_shape,
-    resized_slice,
     shrink,
 )
 from clickseg.images import read_volume, write_mask
@@ -468,10 +468,51 @@ def test_a_written_mask_lies_on_its_grid(tmp_path):
         write_mask(tmp_path / "mask.nrrd", mask, grid)
 
 
-@pytest.mark.parametrize("shape", [(9, 11, 13), (9, 11, 4), (5, 20, 13), (4, 6, 5), (9, 22, 40), (9, 11, 1)])
-def test_a_resized_slice_is_that_of_the_resized_volume(shape):
-    volume = torch.randn(1, 2, 9, 11, 13, generator=torch.Generator().manual_seed(0))
-    whole = resize(volume, shape)
+FINER = pytest.mark.parametrize("shape", [(9, 11, 13), (9, 11, 4), (5, 20, 13), (4, 6, 5), (9, 22, 40), (9, 11, 1)])
+
+
+def lumps(shape, classes=3):
+    """Logits (C, *shape) with regions of several voxels, as those of a segmentation."""
+    noise = torch.randn(1, classes, 4, 4, 4, generator=torch.Generator().manual_seed(0))
+    return resize(noise, shape)[0]
+
+
+@FINER
+def test_a_fine_slice_is_that_of_the_resized_volume(shape):
+    volume = lumps((9, 11, 13))
+    whole, coarse = resize(volume[None], shape)[0], shrink(volume[None], shape)[0]
+    slices = FineSlices(torch.ones(coarse.shape[1:], dtype=torch.bool), shape)
+    assert slices.concerned() == list(range(shape[2]))
     for number in range(shape[2]):
-        plane = resized_slice(shrink(volume, shape), shape, number)
-        torch.testing.assert_close(plane, whole[..., number], atol=1e-5, rtol=0)
+        part = slices.part(number)
+        assert part.inside.all()
+        assert part.inside.shape == shape[:2]
+        plane = whole[..., number].flatten(1).T
+        torch.testing.assert_close(part.logits(coarse), plane, atol=1e-5, rtol=0)
+        np.testing.assert_array_equal(part.labels(coarse), plane.argmax(-1))
+
+
+@some
+@given(st.data())
+def test_what_depends_on_changed_voxels_is_in_the_part_that_is_computed(data):
+    fine = data.draw(st.tuples(*[st.integers(6, 20)] * 3))
+    before = lumps((6, 5, 4))
+    after, marked = before.clone(), torch.zeros(before.shape[1:], dtype=torch.bool)
+    for voxel in data.draw(st.lists(st.tuples(*(st.integers(0, count - 1) for count in marked.shape)), min_size=1)):
+        after[(0, *voxel)] += 5
+        marked[voxel] = True
+    slices = FineSlices(marked, fine)
+    old, new = (resize(logits[None], fine)[0].argmax(0) for logits in (before, after))
+    for number in slices.concerned():
+        part = slices.part(number)
+        old[..., number][part.box][part.inside] = part.labels(after)
+    np.testing.assert_array_equal(old, new)
+
+
+def test_nothing_far_from_the_changed_voxels_is_computed():
+    marked = torch.zeros(20, 20, 20, dtype=torch.bool)
+    marked[10, 5, 15] = True
+    slices = FineSlices(marked, (60, 40, 20))
+    assert slices.concerned() == [15]
+    part = slices.part(15)
+    assert part.box == (slice(28, 34), slice(9, 13))

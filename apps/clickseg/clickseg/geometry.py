@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
@@ -223,17 +223,109 @@ def shrink(image: Tensor, shape: Sequence[int]) -> Tensor:
     return image if image.shape[2:] == (x, y, z) else functional.adaptive_avg_pool3d(image, (x, y, z))
 
 
-def between(number: int, count: int, target: int) -> tuple[int, int, float]:
-    """Between which two of `count` slices one of `target` slices of the same extent lies, and the second's share."""
-    place = min(max((number + 0.5) * count / target - 0.5, 0.0), count - 1.0)
-    return int(place), min(int(place) + 1, count - 1), place % 1
+def between(count: int, target: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Between which two of `count` voxels along an axis each of `target` of the same extent lies.
+
+    The numbers of the first, of the second, and the share of the second; (target,) each.
+    """
+    places = ((torch.arange(target, dtype=torch.float64) + 0.5) * count / target - 0.5).clamp(0, count - 1)
+    low = places.long()
+    return low, places.ceil().long(), (places - low).float()
 
 
-def resized_slice(image: Tensor, shape: Sequence[int], number: int) -> Tensor:
-    """What `shrink` gives -> (B, C, X, Y): one slice, along the last axis, of what `resize` would, but for rounding."""
-    low, high, share = between(number, image.shape[-1], shape[-1])
-    plane = torch.lerp(image[..., low], image[..., high], share)
-    return functional.interpolate(plane, size=tuple(shape[:2]), mode="bilinear", align_corners=False)
+class FineSlices:
+    """The slices, along the last axis, of a grid no coarser than another of the same extent.
+
+    What is computed of a slice is the part that depends on the coarse voxels `marked`, bool (X, Y, Z).
+    """
+
+    def __init__(self, marked: Tensor, fine: Sequence[int]) -> None:
+        axes = [between(count, target) for count, target in zip(marked.shape, fine, strict=True)]
+        self._axes = [tuple(values.to(marked.device) for values in axis) for axis in axes]
+        self._marked = marked
+
+    def concerned(self) -> list[int]:
+        """The slices that have such a part."""
+        planes = self._marked.any(0).any(0)
+        low, high, _ = self._axes[2]
+        return (planes[low] | planes[high]).nonzero()[:, 0].tolist()
+
+    def part(self, number: int) -> FinePart:
+        """That of one of those slices."""
+        low, high, share = (values[number] for values in self._axes[2])
+        cells = _over_corners(self._marked[..., low] | self._marked[..., high], torch.logical_or)
+        return FinePart(cells, self._axes[:2], (int(low), int(high), float(share)))
+
+
+class FinePart:
+    """Pixels of a slice of the fine grid: those of the rectangle `box` that are true in `inside`.
+
+    Made from the cells (X, Y) of a coarse slice, each between a voxel and the next ones, that they are to lie in.
+    """
+
+    def __init__(self, cells: Tensor, axes: Sequence[tuple[Tensor, ...]], planes: tuple[int, int, float]) -> None:
+        self._planes = planes
+        self._places: list[tuple[Tensor, ...]] = []
+        box, coarse = [], []
+        for axis, (low, high, share) in enumerate(axes):
+            needed = cells.any(1 - axis)[low].nonzero()
+            fine = slice(int(needed[0]), int(needed[-1]) + 1)
+            first, last = int(low[fine][0]), int(high[fine][-1])
+            self._places.append((low[fine] - first, high[fine] - first, share[fine]))
+            coarse.append(slice(first, last + 1))
+            box.append(fine)
+        self._coarse, self.box = tuple(coarse), tuple(box)
+        self.inside = self._spread(cells[self._coarse])
+
+    def labels(self, logits: Tensor) -> Tensor:
+        """Logits (C, X, Y, Z) of the coarse grid -> int64 labels of the pixels inside, in their order.
+
+        Those of `resize`, but for rounding. Where all voxels of a cell have one label it is taken without more ado.
+        """
+        plane = self._plane(logits)
+        own = plane.argmax(-1)
+        found = self._spread(own)
+        border = _over_corners(own, torch.maximum) != _over_corners(own, torch.minimum)
+        pixels = (self.inside & self._spread(border)).nonzero()
+        found[tuple(pixels.T)] = self._between(plane, pixels).argmax(-1)
+        return found[self.inside]
+
+    def logits(self, logits: Tensor) -> Tensor:
+        """Logits (C, X, Y, Z) of the coarse grid -> (N, C) of the pixels inside, in their order; as of `resize`."""
+        return self._between(self._plane(logits), self.inside.nonzero())
+
+    def _plane(self, logits: Tensor) -> Tensor:
+        """(X, Y, C): the coarse voxels that are needed, at the height of the slice."""
+        low, high, share = self._planes
+        near = logits[(slice(None), *self._coarse)]
+        return torch.lerp(near[..., low], near[..., high], share).permute(1, 2, 0).contiguous()
+
+    def _between(self, plane: Tensor, pixels: Tensor) -> Tensor:
+        """(X, Y, C) and pixels (N, 2) of the box -> (N, C)."""
+        (left, right, x), (front, back, y) = (
+            (low[index], high[index], share[index, None])
+            for (low, high, share), index in zip(self._places, pixels.T, strict=True)
+        )
+        rows, width = plane.flatten(0, 1), plane.shape[1]
+        near, far = (
+            torch.lerp(rows[left * width + column], rows[right * width + column], x) for column in (front, back)
+        )
+        return torch.lerp(near, far, y)
+
+    def _spread(self, cells: Tensor) -> Tensor:
+        """To each pixel of the box what its cell has."""
+        (x, *_), (y, *_) = self._places
+        return cells[x[:, None], y]
+
+
+def _over_corners(plane: Tensor, choose: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """For each voxel of (X, Y) the choice among it, the next along each axis and the one across; the last has none."""
+    for axis in range(2):
+        after = plane.index_select(
+            axis, torch.arange(1, plane.shape[axis] + 1, device=plane.device).clamp_max(plane.shape[axis] - 1)
+        )
+        plane = choose(plane, after)
+    return plane
 
 
 def resize_labels(label: Tensor, shape: Sequence[int]) -> Tensor:

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from clickseg.clicks import Click
-from clickseg.geometry import Grid, UprightVolume
+from clickseg.geometry import FineSlices, Grid, UprightVolume
 from clickseg.images import read_volume
 from clickseg.methods import METHODS, load_model, save_weights
-from clickseg.methods.rescaled import Rescaled
 from clickseg.methods.tis import TisRecipe
 from clickseg.sessions import SessionCache, VolumeSession
+from clickseg.sessions import volume as volume_module
 
 LABELS = {"liver": 1, "spleen": 4}
 # What is far from all clicks stays as it is: there are slices to pass over.
@@ -133,14 +133,15 @@ def test_one_slice_is_that_of_the_whole_answer_voxel_by_voxel(image, weights, cl
 
 @pytest.mark.parametrize("given", [False, True], ids=["automatic", "given"])
 @pytest.mark.parametrize("frozen", [(), ("liver",)], ids=["free", "frozen"])
-def test_slices_that_are_passed_over_would_be_the_same(image, weights, monkeypatch, given, frozen):
+def test_what_is_passed_over_would_be_the_same(image, weights, monkeypatch, given, frozen):
     start = np.zeros(SessionCache().open(image, weights).grid.shape, np.uint8)
     start[10:20, 12:24, 4:12], start[25:40, 25:40] = 4, 1
     asked = (SEVERAL, LABELS, frozen, start if given else None)
-    found, computed = SessionCache().open(image, weights).predict_labels(*asked), []
-    monkeypatch.setattr(Rescaled, "slices_of", lambda self, coarse: computed.append(coarse) or range(self.source[-1]))
+    found, marked = SessionCache().open(image, weights).predict_labels(*asked), []
+    everything = lambda own, shape: marked.append(own) or FineSlices(torch.ones_like(own), shape)  # noqa: E731
+    monkeypatch.setattr(volume_module, "FineSlices", everything)
     np.testing.assert_array_equal(SessionCache().open(image, weights).predict_labels(*asked), found)
-    assert not computed[0].all(), "there was nothing to pass over"
+    assert not marked[-1].any(0).any(0).all(), "there was nothing to pass over"
 
 
 def test_a_mask_from_outside_has_to_fit(session):

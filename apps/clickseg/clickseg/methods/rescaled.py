@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from ..geometry import between, rescale_clicks, resize, resized_slice, shrink
+from ..geometry import rescale_clicks, resize, shrink
 from ..stopwatch import stage
 from .protocol import Segmenter
 
@@ -39,14 +39,5 @@ class Rescaled(Segmenter):
             return self.segmenter.decode(code, clicks_model, previous_model).float()
 
     def decode_coarsely(self, code: Tensor, clicks: Tensor, previous: Tensor | None = None) -> Tensor:
-        """3D logits that `logits_in` brings to the source grid, slice by slice. Arguments as of `decode`."""
+        """3D logits on a grid no finer than the source (`FineSlices`). Arguments as of `decode`."""
         return shrink(self._decode(code, clicks, previous), self.source)
-
-    def logits_in(self, number: int, coarse: Tensor) -> Tensor:
-        """(B, C, X, Y): one slice of the source grid, along its last axis; as `decode` has it, but for rounding."""
-        return resized_slice(coarse, self.source, number)
-
-    def slices_of(self, coarse: Tensor) -> list[int]:
-        """The slices of the source grid that depend on those of coarse ones, (Z,), that are true."""
-        count, target = len(coarse), self.source[-1]
-        return [number for number in range(target) if coarse[list(between(number, count, target)[:2])].any()]

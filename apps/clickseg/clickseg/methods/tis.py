@@ -223,8 +223,7 @@ class Tis(Segmenter):
         if self.training and self.recipe.sampled_tokens:
             shape = logits.shape[2:]
             chosen = [self.sample(own, rows, shape) for own, rows in zip(chosen, clicks, strict=True)]
-        start = torch.cat([code[:, : self.recipe.width].float(), logits], dim=1)
-        tokens, given = self.gather(start, clicks, chosen)
+        tokens, given = self.gather(code[:, : self.recipe.width], logits, clicks, chosen)
         refined = self.refiner(tokens, given)
         answer = logits.flatten(2).clone()
         for item, index in enumerate(chosen):
@@ -264,17 +263,22 @@ class Tis(Segmenter):
         drawn = chosen[torch.randperm(len(chosen), generator=generator)[:most].to(chosen.device)]
         return torch.cat([drawn, _flat_index(real[:, :-1], shape)]).unique()
 
-    def gather(self, code: Tensor, clicks: Tensor, chosen: Sequence[Tensor]) -> tuple[Tokens, ClickTokens]:
+    def gather(
+        self, features: Tensor, logits: Tensor, clicks: Tensor, chosen: Sequence[Tensor]
+    ) -> tuple[Tokens, ClickTokens]:
         """The voxels `chosen` (T_b,) of each image as tokens, and the clicks as places among them."""
-        shape, longest = code.shape[2:], max(map(len, chosen))
-        index = torch.zeros(len(code), longest, dtype=torch.int64, device=code.device)
-        real = torch.zeros(len(code), longest, dtype=torch.bool, device=code.device)
+        shape, longest, device = logits.shape[2:], max(map(len, chosen)), logits.device
+        index = torch.zeros(len(logits), longest, dtype=torch.int64, device=device)
+        real = torch.zeros(len(logits), longest, dtype=torch.bool, device=device)
         for item, own in enumerate(chosen):
             index[item, : len(own)], real[item, : len(own)] = own, True
-        rows = code.flatten(2).gather(2, index[:, None].expand(-1, code.shape[1], -1)).transpose(1, 2).float()
-        steps_mm = torch.tensor(self.recipe.steps_mm, device=code.device)
+        rows, guesses = (
+            whole.flatten(2).gather(2, index[:, None].expand(-1, whole.shape[1], -1)).transpose(1, 2).float()
+            for whole in (features, logits)
+        )
+        steps_mm = torch.tensor(self.recipe.steps_mm, device=device)
         places = torch.stack(torch.unravel_index(index, tuple(shape)), dim=-1) * steps_mm
-        tokens = Tokens(rows[..., : self.recipe.width], places, rows[..., self.recipe.width :], real)
+        tokens = Tokens(rows, places, guesses, real)
         flat = _flat_index(clicks[..., :-1], shape)
         where = torch.zeros_like(flat)
         for item, own in enumerate(chosen):

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..clicks import Click, stack_clicks
-from ..geometry import Grid, UprightVolume, resized_shape
+from ..geometry import FinePart, FineSlices, Grid, UprightVolume, resized_shape
 from ..images import class_numbers
 from ..machine import half_precision
 from ..methods import Model
@@ -138,8 +138,7 @@ class VolumeSession(OpenImage):
         """The number of the most probable class of each voxel, upright."""
         with self._lock:
             if asked.key not in self._answers:
-                with turns_on(str(self._device)).turn(), torch.inference_mode(), half_precision(self._device):
-                    self._answers[asked.key] = self._all_slices(asked)
+                self._answers[asked.key] = self._compute(asked, range(self.upright.shape[2]))
             return self._answers[asked.key]
 
     def _answer_in(self, number: int, asked: _Asked) -> NDArray[np.uint8]:
@@ -147,31 +146,39 @@ class VolumeSession(OpenImage):
         with self._lock:
             if asked.key in self._answers:
                 return self._answers[asked.key][..., number]
-            with turns_on(str(self._device)).turn(), torch.inference_mode(), half_precision(self._device):
-                return self._slice(number, asked, *self._logits(asked))
+            return self._compute(asked, range(number, number + 1))[..., 0]
 
-    def _all_slices(self, asked: _Asked) -> NDArray[np.uint8]:
-        """Those in which the clicks change nothing are as they were without."""
-        answer, nothing = self._logits(asked)
-        x, y, z = self.upright.shape
-        if not asked.clicks:
-            found, numbers = np.empty((z, y, x), np.uint8).T, list(range(z))
-        else:
-            found = asked.start if asked.start is not None else self._automatic()
-            found = found.copy(order="K")
-            numbers = self._segmenter.slices_of((answer != nothing).any(0).any(0).any(0).any(0))
-        for number in numbers:
-            found[..., number] = self._slice(number, asked, answer, nothing)
+    def _compute(self, asked: _Asked, numbers: range) -> NDArray[np.uint8]:
+        """The answer (X, Y, N) in N slices: where the clicks change nothing it is as it was without."""
+        with turns_on(str(self._device)).turn(), torch.inference_mode(), half_precision(self._device):
+            answer, nothing = self._logits(asked)
+            if asked.start is None:
+                before = self._automatic(nothing, numbers)
+            else:
+                before = asked.start[..., numbers.start : numbers.stop]
+            if not asked.clicks:
+                return before
+            found = before.copy(order="K")
+            changed = FineSlices((answer != nothing).any(0), self.upright.shape)
+            for number in changed.concerned():
+                if number in numbers:
+                    _correct(found[..., number - numbers.start], changed.part(number), asked, answer, nothing)
+            return found
+
+    def _automatic(self, logits: Tensor, numbers: range) -> NDArray[np.uint8]:
+        """The automatic segmentation (X, Y, N) in N slices, from its coarse logits."""
+        known = self._answers.get(_AUTOMATIC.key)
+        if known is not None:
+            return known[..., numbers.start : numbers.stop]
+        x, y, _ = self.upright.shape
+        found = np.empty((len(numbers), y, x), np.uint8).T
+        slices = FineSlices(torch.ones_like(logits[0], dtype=torch.bool), self.upright.shape)
+        for place, number in enumerate(numbers):
+            _correct(found[..., place], slices.part(number), _AUTOMATIC, logits, logits)
         return found
 
-    def _automatic(self) -> NDArray[np.uint8]:
-        asked = _Asked((), None, frozenset())
-        if asked.key not in self._answers:
-            self._answers[asked.key] = self._all_slices(asked)
-        return self._answers[asked.key]
-
     def _logits(self, asked: _Asked) -> tuple[Tensor, Tensor]:
-        """Coarse logits with the clicks, and without any."""
+        """Coarse logits (C, X, Y, Z) with the clicks, and without any."""
         if self._code is None:
             with stage("preprocess"):
                 plain = np.ascontiguousarray(self.upright.view(self._volume), dtype=np.float32)
@@ -179,24 +186,30 @@ class VolumeSession(OpenImage):
         rows = stack_clicks([asked.clicks], dimension=3).to(self._device)
         previous = None if asked.start is None else self._as_previous(torch.from_numpy(asked.start).to(self._device))
         answer, nothing = (
-            self._segmenter.decode_coarsely(self._code, clicked, previous) for clicked in (rows, rows[:, :0])
+            self._segmenter.decode_coarsely(self._code, clicked, previous)[0] for clicked in (rows, rows[:, :0])
         )
         return answer, nothing
-
-    def _slice(self, number: int, asked: _Asked, answer: Tensor, nothing: Tensor) -> NDArray[np.uint8]:
-        answer = self._segmenter.logits_in(number, answer)
-        if asked.start is None and not asked.frozen:
-            return answer.argmax(1)[0].to(torch.uint8).cpu().numpy()
-        nothing = self._segmenter.logits_in(number, nothing)
-        given = None if asked.start is None else np.ascontiguousarray(asked.start[..., number])
-        before = nothing.argmax(1)[0] if given is None else torch.from_numpy(given).to(self._device).long()
-        for frozen in asked.frozen:  # neither lost nor won
-            for logits in (nothing, answer):
-                logits[0, frozen] = torch.where(before == frozen, math.inf, -math.inf)
-        # The model's grid is not the image's: what no click has changed stays as it was given.
-        found = answer.argmax(1)[0]
-        return torch.where(found == nothing.argmax(1)[0], before, found).to(torch.uint8).cpu().numpy()
 
     def _as_previous(self, numbers: Tensor) -> Tensor:
         """Class numbers, upright, as `decode` takes a mask: (1, C - 1, X, Y, Z) of 0 and 1."""
         return torch.stack([numbers == number for number in range(1, len(self._names) + 1)])[None].float()
+
+
+_AUTOMATIC = _Asked((), None, frozenset())
+
+
+def _correct(plane: NDArray[np.uint8], part: FinePart, asked: _Asked, answer: Tensor, nothing: Tensor) -> None:
+    """Sets a part of an upright slice (X, Y), from coarse logits (C, X, Y, Z) with the clicks and without."""
+    rectangle, inside = plane[part.box], part.inside.cpu().numpy()
+    if asked.start is None and not asked.frozen:
+        rectangle[inside] = part.labels(answer).to(torch.uint8).cpu().numpy()
+        return
+    before = torch.from_numpy(rectangle[inside]).to(answer.device)
+    fine_answer, fine_nothing = part.logits(answer), part.logits(nothing)
+    for frozen in asked.frozen:  # neither lost nor won
+        for logits in (fine_nothing, fine_answer):
+            logits[:, frozen] = torch.where(before == frozen, math.inf, -math.inf)
+    # The model's grid is not the image's: what no click has changed stays as it was given.
+    found = fine_answer.argmax(-1)
+    found = torch.where(found == fine_nothing.argmax(-1), before, found)
+    rectangle[inside] = found.to(torch.uint8).cpu().numpy()
