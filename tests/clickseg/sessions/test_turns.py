@@ -1,48 +1,59 @@
+import functools
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import torch
 
 from clickseg.clicks import Click
 from clickseg.sessions import SessionCache
 from clickseg.sessions.turns import Turns, turns_on
-from clickseg.stopwatch import stopwatch
+from clickseg.stopwatch import stage, stopwatch
 
 LABELS = {"liver": 1, "spleen": 5}
 
 
-def test_one_at_a_time_in_the_order_in_which_they_came():
-    turns, order, inside = Turns(), [], []
+@pytest.fixture
+def turns():
+    return Turns("cpu")
 
-    def come(number):
-        with turns.turn():
-            inside.append(number)
-            assert len(inside) == 1
-            time.sleep(0.01)
-            order.append(number)
-            inside.remove(number)
 
-    with turns.turn():
-        threads = []
-        for number in range(12):
-            threads.append(threading.Thread(target=come, args=(number,)))
-            threads[-1].start()
-            while len(turns._waiting) < number + 2:  # until it stands in the queue
-                time.sleep(0.001)
+def test_one_at_a_time_in_the_order_in_which_they_came(turns):
+    order, inside, first = [], [], threading.Event()
+
+    def compute(number):
+        inside.append(number)
+        assert len(inside) == 1
+        time.sleep(0.01)
+        order.append(number)
+        inside.remove(number)
+
+    threads = [threading.Thread(target=turns.take, args=(first.wait,))]
+    threads[0].start()
+    for number in range(12):
+        threads.append(threading.Thread(target=turns.take, args=(functools.partial(compute, number),)))
+        threads[-1].start()
+        time.sleep(0.02)  # until it stands in the queue
+    first.set()
     for thread in threads:
         thread.join()
     assert order == list(range(12))
 
 
-def test_somebody_with_much_to_ask_does_not_keep_others_waiting():
-    turns, order = Turns(), []
+def test_one_thread_computes_for_all_that_ask(turns):
+    with ThreadPoolExecutor(4) as askers:
+        found = set(askers.map(lambda _: (time.sleep(0.01), turns.take(threading.get_ident))[1], range(12)))
+    assert len(found) == 1
+
+
+def test_somebody_with_much_to_ask_does_not_keep_others_waiting(turns):
+    order = []
 
     def ask(name, times):
         for _ in range(times):
-            with turns.turn():
-                order.append(name)
-                time.sleep(0.005)
+            turns.take(lambda: (order.append(name), time.sleep(0.005)))
 
     much = threading.Thread(target=ask, args=("much", 40))
     much.start()
@@ -54,30 +65,35 @@ def test_somebody_with_much_to_ask_does_not_keep_others_waiting():
     assert asked_meanwhile < 20
 
 
-def test_who_fails_leaves_the_turn_to_the_next():
-    turns = Turns()
-    with pytest.raises(ValueError, match="broken"), turns.turn():
-        raise ValueError("broken")
-    with turns.turn():
-        pass
+def test_who_fails_hears_of_it_and_the_next_is_served(turns):
+    with pytest.raises(ZeroDivisionError):
+        turns.take(lambda: 1 / 0)
+    assert turns.take(lambda: 5) == 5
 
 
-def test_the_time_in_the_queue_is_accounted_for():
-    turns = Turns()
-
+def test_the_time_in_the_queue_and_that_of_the_computation_are_accounted_for(turns):
     def hold():
-        with turns.turn():
-            held.set()
-            time.sleep(0.2)
+        held.set()
+        time.sleep(0.2)
+
+    def compute():
+        with stage("decode"):
+            time.sleep(0.1)
 
     held = threading.Event()
-    other = threading.Thread(target=hold)
+    other = threading.Thread(target=turns.take, args=(hold,))
     other.start()
     held.wait()
-    with stopwatch() as seconds, turns.turn():
-        pass
+    with stopwatch() as seconds:
+        turns.take(compute)
     other.join()
     assert seconds["wait"] > 0.1
+    assert seconds["decode"] >= 0.1
+    assert seconds["wait"] + seconds["decode"] <= seconds["total"] + 0.001
+
+
+def test_what_is_computed_needs_no_gradients(turns):
+    assert turns.take(torch.is_inference_mode_enabled)
 
 
 def test_models_on_one_device_share_its_turns():

@@ -16,6 +16,7 @@ from ..geometry import Grid
 from ..images import read_volume, write_mask
 from ..machine import zeros
 from ..methods import Model, load_model, shipped_weights
+from .turns import turns_on
 
 Position = Sequence[int]
 
@@ -46,6 +47,7 @@ class OpenImage:
         self.card: Mapping[str, Any] = model.card
         self._volume = volume
         self._device = torch.device(device)
+        self._turns = turns_on(str(self._device))
         self._lock = threading.Lock()
 
     def write(self, mask: NDArray[np.uint8], path: Path | str) -> None:

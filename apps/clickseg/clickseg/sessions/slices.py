@@ -12,14 +12,12 @@ from torch import Tensor
 
 from ..clicks import Click, stack_clicks
 from ..geometry import AxialSlices, Grid, resized_shape
-from ..machine import half_precision
 from ..methods import Model
 from ..methods.rescaled import Rescaled
 from ..methods.unet2d import INSIDE, OUTSIDE
 from ..stopwatch import stage
 from .open_image import OpenImage, Position
 from .propagate import propagate
-from .turns import turns_on
 
 
 class Session(OpenImage):
@@ -164,12 +162,14 @@ class Session(OpenImage):
         key = (number, tuple(clicks))
         with self._lock:
             if key not in self._answers:
-                tensor = stack_clicks([clicks], dimension=2).to(self._device)
-                previous = None if previous is None else previous.to(self._device)
-                with turns_on(str(self._device)).turn(), torch.inference_mode(), half_precision(self._device):
-                    logits = self._segmenter.decode(self._code(number), tensor, previous)
-                self._answers[key] = logits.float().softmax(1)[0, INSIDE].cpu().numpy()
+                self._answers[key] = self._turns.take(lambda: self._compute(number, clicks, previous))
             return self._answers[key]
+
+    def _compute(self, number: int, clicks: Sequence[Click], previous: Tensor | None) -> NDArray[np.float32]:
+        rows = stack_clicks([clicks], dimension=2).to(self._device)
+        previous = None if previous is None else previous.to(self._device)
+        logits = self._segmenter.decode(self._code(number), rows, previous)
+        return logits.float().softmax(1)[0, INSIDE].cpu().numpy()
 
     def _code(self, number: int) -> Tensor:
         if number not in self._codes:

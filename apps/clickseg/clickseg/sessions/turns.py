@@ -3,44 +3,49 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import functools
-import threading
-from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
+import torch
+
+from ..machine import half_precision
 from ..stopwatch import stage
+
+Found = TypeVar("Found")
 
 
 class Turns:
-    """One at a time, in the order in which they came.
+    """One computation at a time, in the order in which they were asked for, all in one thread.
 
     Somebody who clicks waits for the answer before clicking again, so that several are served in turn and nobody's
-    propagation, which takes a turn for every slice, keeps the others waiting.
+    propagation, which takes a turn for every slice, keeps the others waiting. Each thread that computes would have
+    helpers of its own, which wait in a busy loop and take the processor from those of the others.
     """
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._waiting: deque[threading.Event] = deque()
+    def __init__(self, device: str) -> None:
+        self._device = device
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"clickseg on {device}")
 
-    @contextlib.contextmanager
-    def turn(self) -> Iterator[None]:
-        """Wait until all who came before have left."""
-        mine = threading.Event()
-        with self._lock:
-            self._waiting.append(mine)
-            self._waiting[0].set()
-        with stage("wait"):
-            mine.wait()
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._waiting.popleft()
-                if self._waiting:
-                    self._waiting[0].set()
+    def take(self, compute: Callable[[], Found]) -> Found:
+        """What it returns, computed after all that was asked for before: for inference, in half precision if fast.
+
+        It must not take a turn itself.
+        """
+        with contextlib.ExitStack() as waiting:
+            waiting.enter_context(stage("wait"))
+
+            def begin() -> Found:
+                waiting.close()
+                with torch.inference_mode(), half_precision(self._device):
+                    return compute()
+
+            return self._thread.submit(contextvars.copy_context().run, begin).result()
 
 
 @functools.cache
 def turns_on(device: str) -> Turns:
-    """Those of a device, by its name: all models on it share them, and the threads that they compute with."""
-    return Turns()
+    """Those of a device, by its name: all models on it share them."""
+    return Turns(device)

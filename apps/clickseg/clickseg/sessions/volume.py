@@ -18,12 +18,10 @@ from torch import Tensor
 from ..clicks import Click, stack_clicks
 from ..geometry import FinePart, FineSlices, Grid, UprightVolume, resized_shape
 from ..images import class_numbers
-from ..machine import half_precision
 from ..methods import Model
 from ..methods.rescaled import Rescaled
 from ..stopwatch import stage
 from .open_image import OpenImage, Position
-from .turns import turns_on
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,7 +136,8 @@ class VolumeSession(OpenImage):
         """The number of the most probable class of each voxel, upright."""
         with self._lock:
             if asked.key not in self._answers:
-                self._answers[asked.key] = self._compute(asked, range(self.upright.shape[2]))
+                everything = range(self.upright.shape[2])
+                self._answers[asked.key] = self._turns.take(lambda: self._compute(asked, everything))
             return self._answers[asked.key]
 
     def _answer_in(self, number: int, asked: _Asked) -> NDArray[np.uint8]:
@@ -146,24 +145,23 @@ class VolumeSession(OpenImage):
         with self._lock:
             if asked.key in self._answers:
                 return self._answers[asked.key][..., number]
-            return self._compute(asked, range(number, number + 1))[..., 0]
+            return self._turns.take(lambda: self._compute(asked, range(number, number + 1)))[..., 0]
 
     def _compute(self, asked: _Asked, numbers: range) -> NDArray[np.uint8]:
         """The answer (X, Y, N) in N slices: where the clicks change nothing it is as it was without."""
-        with turns_on(str(self._device)).turn(), torch.inference_mode(), half_precision(self._device):
-            answer, nothing = self._logits(asked)
-            if asked.start is None:
-                before = self._automatic(nothing, numbers)
-            else:
-                before = asked.start[..., numbers.start : numbers.stop]
-            if not asked.clicks:
-                return before
-            found = before.copy(order="K")
-            changed = FineSlices((answer != nothing).any(0), self.upright.shape)
-            for number in changed.concerned():
-                if number in numbers:
-                    _correct(found[..., number - numbers.start], changed.part(number), asked, answer, nothing)
-            return found
+        answer, nothing = self._logits(asked)
+        if asked.start is None:
+            before = self._automatic(nothing, numbers)
+        else:
+            before = asked.start[..., numbers.start : numbers.stop]
+        if not asked.clicks:
+            return before
+        found = before.copy(order="K")
+        changed = FineSlices((answer != nothing).any(0), self.upright.shape)
+        for number in changed.concerned():
+            if number in numbers:
+                _correct(found[..., number - numbers.start], changed.part(number), asked, answer, nothing)
+        return found
 
     def _automatic(self, logits: Tensor, numbers: range) -> NDArray[np.uint8]:
         """The automatic segmentation (X, Y, N) in N slices, from its coarse logits."""
