@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from ..geometry import rescale_clicks, resize, shrink
+from ..geometry import rescale_clicks, resize
 from ..stopwatch import stage
 from .protocol import Segmenter
 
@@ -30,14 +30,11 @@ class Rescaled(Segmenter):
             return self.segmenter.encode(scaled)
 
     def decode(self, code: Tensor, clicks: Tensor, previous: Tensor | None = None) -> Tensor:
-        return resize(self._decode(code, clicks, previous), self.source)
+        return resize(self.decode_on_model(code, clicks, previous), self.source)
 
-    def _decode(self, code: Tensor, clicks: Tensor, previous: Tensor | None) -> Tensor:
+    def decode_on_model(self, code: Tensor, clicks: Tensor, previous: Tensor | None = None) -> Tensor:
+        """The same, with the logits left on the model grid."""
         clicks_model = rescale_clicks(clicks, self.source, self.model)
         previous_model = None if previous is None else resize(previous.float(), self.model)
         with stage("decode"):
             return self.segmenter.decode(code, clicks_model, previous_model).float()
-
-    def decode_coarsely(self, code: Tensor, clicks: Tensor, previous: Tensor | None = None) -> Tensor:
-        """3D logits on a grid no finer than the source (`FineSlices`). Arguments as of `decode`."""
-        return shrink(self._decode(code, clicks, previous), self.source)

@@ -244,13 +244,10 @@ class Tis(Segmenter):
     def refinable(self, automatic: Tensor, clicks: Tensor) -> Tensor:
         """Flat numbers (T,) of the voxels that may change: (C, X, Y, Z) and (N, 4) of one image."""
         mask = _dilate(automatic[1:].amax(0) > automatic[0], self.recipe.margin)
-        nearest = torch.full(mask.shape, math.inf, device=automatic.device)  # click, squared
-        for *position, label in clicks.tolist():
-            if label != PADDING:
-                nearest = torch.minimum(nearest, squared_distance(mask.shape, position, mask.device))
+        positions = clicks[clicks[:, -1] != PADDING, :-1].tolist()
         if self.recipe.horizon is not None:
-            mask &= nearest <= self.recipe.horizon**2
-        mask |= nearest <= self.recipe.reach**2
+            mask &= balls(mask, positions, self.recipe.horizon)
+        mask |= balls(mask, positions, self.recipe.reach)
         return mask.flatten().nonzero()[:, 0]
 
     def sample(self, chosen: Tensor, clicks: Tensor, shape: Sequence[int]) -> Tensor:
@@ -284,6 +281,17 @@ class Tis(Segmenter):
         for item, own in enumerate(chosen):
             where[item] = torch.searchsorted(own, flat[item]).clamp_max(len(own) - 1)
         return tokens, ClickTokens(where, torch.where(clicks[..., -1] == PADDING, -1, clicks[..., -1]))
+
+
+def balls(like: Tensor, centres: Sequence[Sequence[int]], radius: int) -> Tensor:
+    """A mask (X, Y, Z) like another, with all voxels within `radius` voxels of a centre."""
+    found = torch.zeros_like(like, dtype=torch.bool)
+    for centre in centres:
+        box = tuple(slice(max(0, index - radius), index + radius + 1) for index in centre)
+        within = found[box]
+        middle = [index - part.start for index, part in zip(centre, box, strict=True)]
+        within |= squared_distance(within.shape, middle, like.device) <= radius**2
+    return found
 
 
 def squared_distance(

@@ -6,9 +6,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..clicks import PADDING
-from .tis import Tis, squared_distance
+from .tis import Tis, balls, squared_distance
 
-BALL = 2.0  # voxels: the radius of what a click paints
+BALL = 2  # voxels: the radius of what a click paints
 
 # Of the untrained rule: how much a click adds to its class's logit where it is, how far that reaches (sigma, voxels),
 # and how fast it fades with the angle between the features of a voxel and those of the click.
@@ -26,7 +26,7 @@ class PaintBall(Tis):
         logits = self.automatic(code).clone()
         for item, rows in enumerate(clicks):
             for *position, label in rows[rows[:, -1] != PADDING].tolist():
-                ball = squared_distance(logits.shape[2:], position, logits.device) <= BALL**2
+                ball = balls(logits[item, 0], [position], BALL)
                 logits[item, :, ball] = logits.min()
                 logits[item, label, ball] = logits.max()
         return logits

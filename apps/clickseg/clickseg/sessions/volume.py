@@ -121,10 +121,10 @@ class VolumeSession(OpenImage):
         mask = self.empty_mask()
         upright = self.upright.view(mask)
         if only is None:
-            upright[:] = values[self._answer(asked)]
+            upright[:] = _exchanged(self._answer(asked), values)
         else:
             number = self.upright.locate([only] * 3)[2]
-            upright[..., number] = values[self._answer_in(number, asked)]
+            upright[..., number] = _exchanged(self._answer_in(number, asked), values)
         return mask
 
     def _upright_classes(self, start: NDArray[np.integer], values: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -164,7 +164,7 @@ class VolumeSession(OpenImage):
         return found
 
     def _automatic(self, logits: Tensor, numbers: range) -> NDArray[np.uint8]:
-        """The automatic segmentation (X, Y, N) in N slices, from its coarse logits."""
+        """The automatic segmentation (X, Y, N) in N slices, from its logits on the model grid."""
         known = self._answers.get(_AUTOMATIC.key)
         if known is not None:
             return known[..., numbers.start : numbers.stop]
@@ -173,10 +173,12 @@ class VolumeSession(OpenImage):
         slices = FineSlices(torch.ones_like(logits[0], dtype=torch.bool), self.upright.shape)
         for place, number in enumerate(numbers):
             _correct(found[..., place], slices.part(number), _AUTOMATIC, logits, logits)
+        if found.shape == self.upright.shape:
+            self._answers[_AUTOMATIC.key] = found
         return found
 
     def _logits(self, asked: _Asked) -> tuple[Tensor, Tensor]:
-        """Coarse logits (C, X, Y, Z) with the clicks, and without any."""
+        """Logits (C, X, Y, Z) on the model grid, with the clicks, and without any."""
         if self._code is None:
             with stage("preprocess"):
                 plain = np.ascontiguousarray(self.upright.view(self._volume), dtype=np.float32)
@@ -184,7 +186,7 @@ class VolumeSession(OpenImage):
         rows = stack_clicks([asked.clicks], dimension=3).to(self._device)
         previous = None if asked.start is None else self._as_previous(torch.from_numpy(asked.start).to(self._device))
         answer, nothing = (
-            self._segmenter.decode_coarsely(self._code, clicked, previous)[0] for clicked in (rows, rows[:, :0])
+            self._segmenter.decode_on_model(self._code, clicked, previous)[0] for clicked in (rows, rows[:, :0])
         )
         return answer, nothing
 
@@ -197,10 +199,10 @@ _AUTOMATIC = _Asked((), None, frozenset())
 
 
 def _correct(plane: NDArray[np.uint8], part: FinePart, asked: _Asked, answer: Tensor, nothing: Tensor) -> None:
-    """Sets a part of an upright slice (X, Y), from coarse logits (C, X, Y, Z) with the clicks and without."""
+    """Sets a part of an upright slice (X, Y), from logits (C, X, Y, Z) of the model grid, with clicks and without."""
     rectangle, inside = plane[part.box], part.inside.cpu().numpy()
     if asked.start is None and not asked.frozen:
-        rectangle[inside] = part.labels(answer).to(torch.uint8).cpu().numpy()
+        np.copyto(rectangle, part.labels(answer).cpu().numpy(), where=inside)
         return
     before = torch.from_numpy(rectangle[inside]).to(answer.device)
     fine_answer, fine_nothing = part.logits(answer), part.logits(nothing)
@@ -211,3 +213,8 @@ def _correct(plane: NDArray[np.uint8], part: FinePart, asked: _Asked, answer: Te
     found = fine_answer.argmax(-1)
     found = torch.where(found == fine_nothing.argmax(-1), before, found)
     rectangle[inside] = found.to(torch.uint8).cpu().numpy()
+
+
+def _exchanged(numbers: NDArray[np.uint8], values: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """values[numbers], at no cost where each number is its own value."""
+    return numbers if np.array_equal(values, np.arange(len(values))) else values[numbers]
