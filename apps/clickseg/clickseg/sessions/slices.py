@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..clicks import Click, stack_clicks
-from ..geometry import AxialSlices, Grid, resized_shape
+from ..geometry import AxialSlices, Grid, resize, resized_shape
 from ..methods import Model
 from ..methods.rescaled import Rescaled
 from ..methods.unet2d import INSIDE, OUTSIDE
@@ -62,7 +62,7 @@ class Session(OpenImage):
                 raise ValueError(f"click {click.position}: the label is 1 (inside) or 0 (outside), not {click.label}")
         mask = self.new_mask(start, [INSIDE])
         for number, inside in self._answers_to(self._in_slice(only, clicks), reach).items():
-            self.slices.view(mask, number)[:] = inside > 0.5
+            np.greater(inside, 0.5, out=self.slices.view(mask, number).view(np.bool_))
         return mask
 
     def predict_labels(
@@ -104,11 +104,13 @@ class Session(OpenImage):
             signed = [Click(tuple(position), OUTSIDE) for position in others]
             signed += [Click(tuple(position), INSIDE) for position in clicks[name]]
             for number, inside in self._answers_to(self._in_slice(only, signed), reach).items():
-                rival = best.setdefault(number, np.full(self.slices.shape, 0.5, np.float32))
-                plane = self.slices.view(mask, number)
-                plane[plane == value] = 0
-                plane[(inside > rival) & ~np.isin(plane, kept_values)] = value
-                best[number] = np.maximum(rival, inside)
+                plane, rival = self.slices.view(mask, number), best.get(number)
+                claimed = inside > (0.5 if rival is None else np.maximum(rival, 0.5))
+                if start is not None:
+                    plane[plane == value] = 0
+                    claimed &= ~np.isin(plane, kept_values)
+                np.copyto(plane, value, where=claimed)
+                best[number] = inside if rival is None else np.maximum(rival, inside)
         return mask
 
     def _answers_to(self, clicks: Sequence[Click], reach: int) -> dict[int, NDArray[np.float32]]:
@@ -168,8 +170,11 @@ class Session(OpenImage):
     def _compute(self, number: int, clicks: Sequence[Click], previous: Tensor | None) -> NDArray[np.float32]:
         rows = stack_clicks([clicks], dimension=2).to(self._device)
         previous = None if previous is None else previous.to(self._device)
-        logits = self._segmenter.decode(self._code(number), rows, previous)
-        return logits.float().softmax(1)[0, INSIDE].cpu().numpy()
+        logits = self._segmenter.decode_on_model(self._code(number), rows, previous)
+        # The softmax of two is the sigmoid of their difference: one channel to enlarge instead of two.
+        lead = resize(logits[:, INSIDE, None] - logits[:, OUTSIDE, None], self.slices.shape)
+        # First axis fastest, as the masks that it is compared into.
+        return np.asfortranarray(lead.sigmoid()[0, 0].cpu().numpy())
 
     def _code(self, number: int) -> Tensor:
         if number not in self._codes:

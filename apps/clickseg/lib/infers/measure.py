@@ -24,25 +24,18 @@ def measure(
     slices = AxialSlices(grid)
     pixel_mm2 = slices.spacing[0] * slices.spacing[1]
     clicked = sorted({slices.locate(position)[0] for position in positions})
-    longest = max(values.values(), default=0) + 1
-    voxels = _counts(mask, longest)
-    pixels = {number: _counts(slices.view(mask, number), longest) for number in clicked}
+    voxels = _counts(mask, values)
+    pixels = {number: _counts(slices.view(mask, number), values) for number in clicked}
     return {
         "area_mm2": {
-            name: {str(number): round(float(counts[value]) * pixel_mm2, 3) for number, counts in pixels.items()}
-            for name, value in values.items()
+            name: {str(number): round(counts[name] * pixel_mm2, 3) for number, counts in pixels.items()}
+            for name in values
         },
-        "volume_ml": {
-            name: round(float(voxels[value]) * pixel_mm2 * slices.slice_spacing / 1000, 4)
-            for name, value in values.items()
-        },
+        "volume_ml": {name: round(voxels[name] * pixel_mm2 * slices.slice_spacing / 1000, 4) for name in values},
     }
 
 
-def _counts(mask: NDArray[np.uint8], length: int) -> NDArray[np.int64]:
-    """How many voxels hold each value, zero left out."""
-    counts = np.zeros(length, np.int64)
-    for piece, filled in pieces(mask):
-        if filled:
-            counts += np.bincount(piece[piece != 0], minlength=length)
-    return counts
+def _counts(mask: NDArray[np.uint8], values: Mapping[str, int]) -> dict[str, int]:
+    """How many voxels hold each value, by name."""
+    filled = [piece for piece, filled in pieces(mask) if filled]
+    return {name: sum(int(np.count_nonzero(piece == value)) for piece in filled) for name, value in values.items()}
