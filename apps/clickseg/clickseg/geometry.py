@@ -37,7 +37,7 @@ class Grid:
             raise ValueError(f"a grid's affine is an invertible 4x4 matrix, got {affine.tolist()}")
         object.__setattr__(self, "affine", affine)
 
-    @property
+    @cached_property
     def spacing(self) -> tuple[float, float, float]:
         """mm per voxel step along each array axis."""
         x, y, z = np.linalg.norm(self.affine[:3, :3], axis=0)

@@ -36,6 +36,7 @@ class Session(OpenImage):
         self.axis = self.slices.axis
         model_shape = resized_shape(self.slices.shape, self.slices.spacing, self.recipe.spacing)
         self._segmenter = Rescaled(model.segmenter, self.slices.shape, model_shape)
+        self._nothing = np.zeros(self.slices.shape, np.float32)  # the answer before the first click
         self._codes: dict[int, Tensor] = {}
         self._answers: LRUCache[Hashable, NDArray[np.float32]] = LRUCache(self.remembered_answers)
         pixels, model_pixels = int(np.prod(self.slices.shape)), int(np.prod(model_shape))
@@ -153,7 +154,7 @@ class Session(OpenImage):
         """
         previous = None
         if self._segmenter.feedback:
-            before = np.zeros(self.slices.shape, np.float32)
+            before = self._nothing
             first = next(index for index, click in enumerate(clicks) if click.label == INSIDE)
             for count in range(first + 1, len(clicks)):  # those that are remembered cost nothing
                 before = self._answer(number, clicks[:count], torch.from_numpy(before)[None, None])
