@@ -27,6 +27,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from clickseg.archive import PLUGIN
 from clickseg.clicks.users import innermost
+from clickseg.images import read_volume
 from clickseg.metrics import dice
 from clickseg.phantom import LABELS, phantom
 from publish import machine, publish
@@ -148,17 +149,28 @@ def walk_ohif(clone: Path, browser: Browser, pictures: Path) -> list[dict[str, A
         page.locator("tr.clickable-row", has_text=re.compile(f"^{ORGAN}$")).first.click()
         page.wait_for_timeout(500)
         walk.step("server, Point Prompts, `unet2d`, a label", ORGAN)
-        box = page.locator(".cornerstone-viewport-element").first.bounding_box()
-        assert box is not None
-        page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        truth = np.flip(phantom(seed=0).label == LABELS[ORGAN], (0, 1))  # LPS, as the viewer has it
+        page.mouse.click(*_place_in_ohif(page, truth[..., truth.shape[2] // 2]))
         page.wait_for_timeout(500)
         with page.expect_response(lambda response: "/infer/" in response.url) as caught:
             page.locator('button.actionButton[title="Run PointPrompts"]').first.click()
-        answered = caught.value.status
-        walk.step("one click and *Run*", f"HTTP {answered}; in the middle of the view, whatever is there")
+        (log.parent / "reply.nrrd").write_bytes(caught.value.body())
+        mask = read_volume(log.parent / "reply.nrrd")[0] > 0
+        (number,) = np.flatnonzero(mask.any((0, 1)))
+        found = dice(mask[..., number], truth[..., number])
+        walk.step("one click and *Run*", f"HTTP {caught.value.status}, Dice {found:.3f} of the slice")
         page.wait_for_timeout(2500)
         page.screenshot(path=str(pictures / "walk_ohif.png"))
     return walk.steps
+
+
+def _place_in_ohif(page: Page, truth: NDArray[np.bool_]) -> tuple[float, float]:
+    """Where on the screen the innermost point of an organ (L, P) lies in the slice that OHIF opens a study with."""
+    box = page.locator(".cornerstone-viewport-element").first.bounding_box()
+    assert box is not None
+    pixel = min(box["width"], box["height"]) / max(truth.shape) / 1.1  # fitted into the view, with a margin
+    i, j = (index + 0.5 - count / 2 for index, count in zip(innermost(truth), truth.shape, strict=True))
+    return box["x"] + box["width"] / 2 + i * pixel, box["y"] + box["height"] / 2 + j * pixel
 
 
 def markdown(record: dict[str, Any]) -> str:
