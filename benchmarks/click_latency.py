@@ -234,7 +234,7 @@ def rows_of(shape: Sequence[int], options: argparse.Namespace) -> list[Row]:
     if options.quick:
         return rows
     rows += [Row("clickseg", "unet2d_labels", shape, clicks, 3), Row("clickseg", "tis_random", shape, 3, 1)]
-    if options.ours:
+    if options.ours or (options.rivals_slices and shape[2] not in options.rivals_slices):
         return rows
     rows += [Row("radiology", "deepgrow_2d", shape, 3, 2), Row("radiology", "deepgrow_3d", shape, 2, 1)]
     return [*rows, Row("radiology", "deepedit", shape, 1, 1), *(Row("peer", peer, shape, 2, 1) for peer in PEERS)]
@@ -247,6 +247,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--ours", action="store_true", help="without the rivals")
     parser.add_argument("--clicks", type=int, default=10, help="warm clicks of each kind of reply for our 2D models")
     parser.add_argument("--slices", type=int, nargs="+", help="of the CTs (50 100 300)")
+    parser.add_argument("--rivals-slices", type=int, nargs="+", help="of the CTs on which the rivals are run (all)")
     parser.add_argument("--peers", type=Path, help="folder with the environments sam2 and nninteractive")
     parser.add_argument("--output", type=Path, help="folder for click_latency.md and .json (benchmarks/results)")
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "clickseg-benchmarks")
