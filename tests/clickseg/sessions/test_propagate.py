@@ -60,12 +60,22 @@ def test_a_mask_that_runs_out_into_its_surroundings_is_not_taken(session):
     assert np.flatnonzero(mask.any((0, 1))).max() == 11
 
 
+def square(low, high, shape=(30, 30)):
+    """Probability 1 in a square."""
+    mask = np.zeros(shape, np.float32)
+    mask[low:high, low:high] = 1
+    return mask
+
+
+def even(number):
+    """An image that looks the same everywhere."""
+    return np.full((30, 30), 50, np.int16)
+
+
 def test_only_the_parts_that_touch_the_last_mask_count():
-    last = np.zeros((20, 20), np.float32)
-    last[5:10, 5:10] = 1
-    answer = last.copy()
-    answer[15:18, 15:18] = 1
-    ((number, inside),) = propagate(last, [4], lambda *_: answer, (1.0, 1.0))
+    last = square(5, 10)
+    answer = np.maximum(last, square(25, 28))
+    ((number, inside),) = propagate(3, last, [4], lambda *_: answer, even, (1.0, 1.0))
     assert number == 4
     np.testing.assert_array_equal(inside, last)
 
@@ -75,9 +85,55 @@ def test_the_next_click_is_the_innermost_point_in_mm():
     last[2:9, 5:26] = 1  # 7 x 21 pixels
     last[20:27, 5:8] = 1
     asked = []
-    list(propagate(last, [1], lambda number, click: asked.append((number, click)) or last, (3.0, 1.0)))
+    list(propagate(0, last, [1], lambda number, clicks: asked.append((number, *clicks)) or last, even, (3.0, 1.0)))
     ((number, click),) = asked
     assert (number, click.label, click.position[0]) == (1, 1, 5)
+
+
+def test_an_answer_that_runs_out_is_corrected_by_clicks_outside():
+    last, leak = square(2, 12), square(2, 12)
+    leak[5:7, 12:30] = 1
+    leak[4:9, 24:30] = 1
+
+    def ask(number, clicks):
+        asked.append(list(clicks))
+        return leak if len(clicks) == 1 else last
+
+    asked = []
+    ((_, inside),) = propagate(0, last, [1], ask, even, (1.0, 1.0))
+    np.testing.assert_array_equal(inside, last)
+    first, corrected = asked
+    assert first == corrected[:1]
+    (correction,) = corrected[1:]
+    assert correction.label == 0
+    assert leak[correction.position] == 1
+    assert correction.position[1] >= 22, "within 10 mm of the last mask there is nothing to correct"
+
+
+def test_an_answer_that_has_lost_the_depth_of_the_structure_is_corrected_by_clicks_inside():
+    last, half = square(0, 30), square(0, 30)
+    half[:, 10:] = 0
+    asked = []
+    answers = lambda number, clicks: asked.append(list(clicks)) or (half if len(clicks) == 1 else last)  # noqa: E731
+    ((_, inside),) = propagate(0, last, [1], answers, even, (1.0, 1.0))
+    np.testing.assert_array_equal(inside, last)
+    assert asked[1][1].label == 1
+    assert half[asked[1][1].position] == 0
+
+
+def test_an_answer_is_corrected_twice_at_most():
+    last, leak, asked = square(2, 14), square(2, 14), []
+    leak[5:7, 14:30] = 1
+    list(propagate(0, last, [1], lambda number, clicks: asked.append(len(clicks)) or leak, even, (1.0, 1.0)))
+    assert asked == [1, 2, 3]
+
+
+def test_an_answer_in_other_tissue_is_the_end_of_the_structure():
+    last, noise = square(5, 20), np.random.default_rng(0).normal(0, 10, (30, 30))
+    brightness = {0: 50, 1: 70, 2: 30, 3: 150, 4: 50}
+    look = lambda number: (noise + brightness[number]).astype(np.int16)  # noqa: E731
+    found = propagate(0, last, [1, 2, 3, 4], lambda *_: last, look, (1.0, 1.0))
+    assert [number for number, _ in found] == [1, 2]
 
 
 def test_two_clicked_slices_meet_half_way_and_keep_their_own_answers(session):

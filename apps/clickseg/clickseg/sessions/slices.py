@@ -123,8 +123,11 @@ class Session(OpenImage):
         clicked = sorted(number for number, group in by_slice.items() if any(click.label == INSIDE for click in group))
         answers = {number: self._inside(number, by_slice[number]) for number in clicked}
 
-        def ask(number: int, click: Click) -> NDArray[np.float32]:
-            return self._inside(number, [*by_slice.get(number, []), click])
+        def ask(number: int, more: Sequence[Click]) -> NDArray[np.float32]:
+            return self._inside(number, [*by_slice.get(number, []), *more])
+
+        def look(number: int) -> NDArray[np.generic]:
+            return self.slices.view(self._volume, number)
 
         for place, number in enumerate(clicked):
             below = (clicked[place - 1] + number) // 2 if place else -1
@@ -132,7 +135,7 @@ class Session(OpenImage):
             down = range(number - 1, max(below, number - 1 - reach), -1)
             up = range(number + 1, min(above, number + reach) + 1)
             for numbers in (down, up):
-                answers.update(propagate(answers[number], numbers, ask, self.slices.spacing))
+                answers.update(propagate(number, answers[number], numbers, ask, look, self.slices.spacing))
         return answers
 
     def _in_slice(self, number: int | None, clicks: Sequence[Click]) -> Sequence[Click]:
