@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,7 @@ from ..images import class_numbers, read_labelled
 from ..interaction import interact
 from ..machine import half_precision
 from ..methods import Segmenter
-from ..methods.rescaled import Rescaled
+from ..methods.rescaled import FineLabels, Rescaled
 from .tasks import USERS, Protocol, Result, Task
 
 
@@ -35,24 +35,24 @@ class VolumeTurn:
 
 
 class OneClass(Segmenter):
-    """A segmenter for somebody who cares for one class: two classes, it and the rest. truth: (X, Y, Z), all classes.
+    """A segmenter for somebody who cares for one class: two classes, it and the rest.
 
-    A click of the rest is one of whatever class is truly there.
+    answer: clicks (1, N, 4) -> the classes found (X, Y, Z). truth: (X, Y, Z), all classes. A click of the rest is one
+    of whatever class is truly there.
     """
 
     dimension = 3
+    answers_first = True
 
-    def __init__(self, segmenter: Segmenter, wanted: int, truth: Tensor) -> None:
+    def __init__(self, answer: Callable[[Tensor], Tensor], wanted: int, truth: Tensor) -> None:
         super().__init__()
-        self.answers_first = segmenter.answers_first
-        self.segmenter, self.wanted, self.truth = segmenter, wanted, truth
+        self.answer, self.wanted, self.truth = answer, wanted, truth
 
     def decode(self, code: Tensor, clicks: Tensor, previous: Tensor | None = None) -> Tensor:
         x, y, z, label = clicks.unbind(-1)
         clicks = torch.stack([x, y, z, torch.where(label == PADDING, PADDING, self.truth[x, y, z])], dim=-1)
-        logits = self.segmenter.decode(code, clicks)
-        others = [number for number in range(logits.shape[1]) if number != self.wanted]
-        return torch.stack([logits[:, others].amax(1), logits[:, self.wanted]], dim=1)
+        found = self.answer(clicks) == self.wanted
+        return torch.stack([~found, found])[None].float()
 
 
 class VolumeGame:
@@ -70,6 +70,7 @@ class VolumeGame:
         model_shape = resized_shape(self.upright.shape, self.upright.spacing, spacing)
         self.segmenter = Rescaled(segmenter, self.upright.shape, model_shape).eval()
         self._code: Tensor | None = None
+        self._fine_labels: FineLabels | None = None
 
     def turns(
         self, tasks: Sequence[Task], protocol: Protocol, device: torch.device | str, wanted: int | None = None
@@ -80,7 +81,8 @@ class VolumeGame:
         seeds = torch.tensor([tasks[0].seed(protocol.seed)])
         segmenter: Segmenter = self.segmenter
         if wanted is not None:
-            segmenter, truth = OneClass(segmenter, wanted, truth[0, 0].long()), (truth == wanted).to(truth)
+            answer = self.fine_labels(device).after
+            segmenter, truth = OneClass(answer, wanted, truth[0, 0].long()), (truth == wanted).to(truth)
         with torch.inference_mode(), half_precision(device):
             code = self.encode(device)
             if 0 in protocol.clicks:
@@ -96,6 +98,13 @@ class VolumeGame:
         if self._code is None:
             self._code = self.segmenter.encode(torch.from_numpy(self.image)[None, None].to(device))
         return self._code
+
+    def fine_labels(self, device: torch.device | str) -> FineLabels:
+        """Of this case, made once."""
+        if self._fine_labels is None:
+            with torch.inference_mode(), half_precision(device):
+                self._fine_labels = FineLabels(self.segmenter, self.encode(device), stack_clicks([[]], dimension=3))
+        return self._fine_labels
 
     def play(self, tasks: Sequence[Task], protocol: Protocol, device: torch.device | str) -> Iterator[Result]:
         """The figures of each task, a class of this case, after each asked number of clicks."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
-from ..geometry import rescale_clicks, resize
+from ..geometry import FineSlices, rescale_clicks, resize
 from ..stopwatch import stage
 from .protocol import Segmenter
 
@@ -38,3 +39,29 @@ class Rescaled(Segmenter):
         previous_model = None if previous is None else resize(previous.float(), self.model)
         with stage("decode"):
             return self.segmenter.decode(code, clicks_model, previous_model).float()
+
+
+class FineLabels:
+    """The classes that a 3D segmenter finds in one image (its code, a batch of 1), voxel by voxel of the source grid.
+
+    As the argmax of `Rescaled.decode`, but for rounding; after clicks only what they concern is looked at anew.
+    """
+
+    def __init__(self, segmenter: Rescaled, code: Tensor, nothing: Tensor) -> None:
+        self._segmenter, self._code = segmenter, code
+        self._automatic = segmenter.decode_on_model(code, nothing)[0]
+        self._labels = torch.empty(segmenter.source, dtype=torch.uint8, device=code.device)
+        self._set(self._labels, self._automatic, torch.ones_like(self._automatic[0], dtype=torch.bool))
+
+    def after(self, clicks: Tensor) -> Tensor:
+        """Clicks (1, N, 4) on the source grid -> uint8 (X, Y, Z)."""
+        logits, labels = self._segmenter.decode_on_model(self._code, clicks)[0], self._labels.clone()
+        self._set(labels, logits, (logits != self._automatic).any(0))
+        return labels
+
+    def _set(self, labels: Tensor, logits: Tensor, marked: Tensor) -> None:
+        slices = FineSlices(marked, self._segmenter.source)
+        for number in slices.concerned():
+            part = slices.part(number)
+            rectangle = labels[..., number][part.box]
+            rectangle[part.inside] = part.labels(logits)[part.inside]
