@@ -134,9 +134,12 @@ def _plot_volumes(done: Evaluation, folder: Path, number: int) -> None:
         tasks = cases[index]
         labels = list(done.model.recipe.labels.values())
         game = VolumeGame(done.model.segmenter, done.model.recipe.spacing, tasks[0].case, labels)
-        turns = list(game.turns(tasks, protocol, done.device))
-        title = f"{done.report['method']}, {tasks[0].case.id}"
-        plot_volume_turns(game.image, game.truth, turns, title, folder / f"overlay_{tasks[0].case.id}.png")
+        games = game.games(tasks, protocol)
+        group, wanted = games[index % len(games)]
+        turns = list(game.turns(group, protocol, done.device, wanted))
+        truth = game.truth if wanted is None else (game.truth == wanted).astype(np.uint8)
+        title = ", ".join([done.report["method"], tasks[0].case.id, *([] if wanted is None else [group[0].name])])
+        plot_volume_turns(game.image, truth, turns, title, folder / f"overlay_{tasks[0].case.id}.png")
 
 
 def _pictured(done: Evaluation) -> Protocol:

@@ -7,7 +7,7 @@ from hypothesis.extra import numpy as arrays
 from scipy import stats
 
 from clickseg.clicks import PADDING, SakinisUser, SimulateClickd, chamfer_distance, simulate, simulate_click
-from clickseg.clicks.simulate import bounding_box, click_generator, log_click_weights
+from clickseg.clicks.simulate import bounding_box, click_generator, log_click_weights, most_probable
 
 some = settings(max_examples=25)
 
@@ -471,3 +471,9 @@ def test_the_transform_takes_a_user_or_the_papers_options():
     assert SimulateClickd(always_the_origin)(request())["clicks"].tolist() == [[[0, 0, 0]]] * 2
     with pytest.raises(ValueError, match="not both"):
         SimulateClickd(always_the_origin, metric="taxicab")
+
+
+@pytest.mark.parametrize("classes", [1, 2, 5])
+def test_the_most_probable_class_is_the_first_of_the_highest(classes):
+    logits = torch.randint(0, 3, (2, classes, 7, 6, 5), generator=torch.Generator().manual_seed(0)).float()
+    np.testing.assert_array_equal(most_probable(logits), logits.numpy().argmax(1))

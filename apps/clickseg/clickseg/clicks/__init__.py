@@ -2,7 +2,7 @@
 
 from .click import PADDING, Click, append_clicks, stack_clicks, unstack_clicks
 from .encode import disc_guidance, gaussian_guidance
-from .simulate import SakinisUser, SimulateClickd, SimulatedUser, chamfer_distance, simulate_click
+from .simulate import SakinisUser, SimulateClickd, SimulatedUser, chamfer_distance, most_probable, simulate_click
 from .users import DeterministicUser, JitteredUser, LiuUser, StaticUser, WrongUser
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "chamfer_distance",
     "disc_guidance",
     "gaussian_guidance",
+    "most_probable",
     "simulate_click",
     "stack_clicks",
     "unstack_clicks",

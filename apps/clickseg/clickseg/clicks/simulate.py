@@ -167,6 +167,18 @@ def _click_numpy(
     return np.array([*position, int(inside)])
 
 
+def most_probable(logits: Tensor) -> Tensor:
+    """(B, C, *S) -> uint8 (B, *S): the class with the highest logit, the first of equals.
+
+    As argmax, which is ten times slower along an axis that is not the last.
+    """
+    best, found = logits[:, 0], torch.zeros_like(logits[:, 0], dtype=torch.uint8)
+    for number in range(1, logits.shape[1]):
+        found.masked_fill_(logits[:, number] > best, number)
+        best = torch.maximum(best, logits[:, number])
+    return found
+
+
 def bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, ...] | None:
     """The smallest box of array slices that holds every marked voxel; None for an empty mask."""
     box = []
@@ -193,7 +205,7 @@ class SakinisUser:
         self, logits: Tensor | None, label: Tensor, clicks: Tensor, generators: Sequence[torch.Generator]
     ) -> Tensor:
         if logits is not None:
-            return simulate_click(logits.argmax(1).bool(), label, generators, metric=self.metric, scale=self.scale)
+            return simulate_click(most_probable(logits).bool(), label, generators, metric=self.metric, scale=self.scale)
         if self.first == "interior":
             return simulate_click(torch.zeros_like(label), label, generators, metric=self.metric, scale=self.scale)
         return _click_anywhere(label, generators)

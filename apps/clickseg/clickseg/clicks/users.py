@@ -19,7 +19,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from .click import PADDING
-from .simulate import Metric, SimulatedUser, bounding_box, check_metric, simulate_click
+from .simulate import Metric, SimulatedUser, bounding_box, check_metric, most_probable, simulate_click
 
 Mask = NDArray[np.bool_]
 Voxels = NDArray[np.int64]
@@ -46,7 +46,7 @@ class _OneByOne:
             raise ValueError(f"logits {tuple(logits.shape)} and label {tuple(label.shape)} differ in shape")
         if len(generators) != len(label):
             raise ValueError(f"{len(generators)} generators for a batch of {len(label)}")
-        predictions = torch.zeros_like(label) if logits is None else logits.argmax(1).to(label.dtype)
+        predictions = torch.zeros_like(label) if logits is None else most_probable(logits).to(label.dtype)
         rows = np.full((len(label), label.ndim), PADDING, np.int64)
         images = zip(predictions.cpu().numpy(), label.cpu().numpy(), clicks.cpu().numpy(), generators, strict=True)
         for row, (prediction, truth, before, generator) in zip(rows, images, strict=True):

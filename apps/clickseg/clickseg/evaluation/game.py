@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ..clicks import Click, SimulateClickd, stack_clicks, unstack_clicks
+from ..clicks import Click, SimulateClickd, most_probable, stack_clicks, unstack_clicks
 from ..datasets import Case
 from ..geometry import AxialSlices, resized_shape
 from ..images import read_labelled
@@ -62,12 +62,12 @@ class Game:
             code = self.segmenter.encode(images.to(device))
             if 0 in protocol.clicks:
                 nothing = stack_clicks([[] for _ in tasks], dimension=2).to(code.device)
-                masks = self.segmenter.decode(code, nothing).argmax(1).cpu().numpy() == INSIDE
+                masks = most_probable(self.segmenter.decode(code, nothing)).cpu().numpy() == INSIDE
                 yield GameTurn(0, masks, truths[:, 0].numpy(), [[] for _ in tasks])
             turns = interact(self.segmenter, code, truths.to(device), user, seeds, turns=max(protocol.clicks))
             for number, turn in enumerate(turns, start=1):
                 if number in protocol.clicks:
-                    masks = turn.logits.argmax(1).cpu().numpy() == INSIDE
+                    masks = most_probable(turn.logits).cpu().numpy() == INSIDE
                     yield GameTurn(number, masks, truths[:, 0].numpy(), unstack_clicks(turn.clicks))
 
     def play(self, tasks: Sequence[Task], protocol: Protocol, device: torch.device | str) -> Iterator[Result]:

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..clicks import PADDING, Click, SimulateClickd, stack_clicks, unstack_clicks
+from ..clicks import PADDING, Click, SimulateClickd, most_probable, stack_clicks, unstack_clicks
 from ..datasets import Case
 from ..geometry import UprightVolume, resized_shape
 from ..images import class_numbers, read_labelled
@@ -31,7 +31,7 @@ class VolumeTurn:
 
     @classmethod
     def of(cls, number: int, logits: torch.Tensor, clicks: torch.Tensor) -> VolumeTurn:
-        return cls(number, logits.argmax(1)[0].cpu().numpy(), unstack_clicks(clicks)[0])
+        return cls(number, most_probable(logits)[0].cpu().numpy(), unstack_clicks(clicks)[0])
 
 
 class OneClass(Segmenter):
