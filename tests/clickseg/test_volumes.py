@@ -108,6 +108,24 @@ def test_codes_that_do_not_fit_on_the_disk_are_made_when_they_are_drawn(cases, t
         assert torch.equal(bounded[number]["image"], whole[number]["image"])
 
 
+def test_a_crop_of_the_codes_holds_an_error_of_some_structure(store):
+    recipe = dataclasses.replace(RECIPE, stage="refiner", crop=(6, 5, 40))
+    torch.manual_seed(0)
+    dataset = CodeDataset(store, recipe, Tis(recipe), progress=False)
+    seen = set()
+    for number in range(20):
+        sample = dataset[number]
+        label, automatic = sample["label"][0], sample["image"][recipe.width :].argmax(0)
+        assert sample["image"].shape[1:] == label.shape
+        assert label.shape[:2] == (6, 5)
+        assert label.shape[2] <= 40, "a volume that is smaller is not enlarged"
+        missed = (label > 0) & (automatic != label)
+        assert missed.any()
+        seen.update(label[missed].tolist())
+    assert len(seen) > 1
+    assert torch.equal(dataset[3]["image"], dataset[3]["image"])
+
+
 def test_volumes_of_unlike_sizes_make_a_batch():
     samples = [
         {"image": torch.ones(3, *shape), "label": torch.ones(1, *shape, dtype=torch.int64), "seed": seed}

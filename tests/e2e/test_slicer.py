@@ -138,13 +138,13 @@ def test_every_panel_finds_its_models(send):
     }
     offered = {panel: [name for name, kind in kinds.items() if kind in types] for panel, types in panels.items()}
     assert offered == {
-        "Auto Segmentation": ["tis_brain_auto", "tis_hippocampus_auto"],
-        "SmartEdit": ["unet2d", "unet2d_labels", "tis_brain", "tis_hippocampus"],
+        "Auto Segmentation": ["tis_abdomen_auto", "tis_brain_auto", "tis_hippocampus_auto"],
+        "SmartEdit": ["unet2d", "unet2d_labels", "tis_abdomen", "tis_brain", "tis_hippocampus"],
         "Scribbles": [],  # so the panel is hidden
     }
     assert all(model["description"] for model in info["models"].values())
     assert list(info["strategies"]) == ["random", "first", "uncertainty"]
-    assert set(info["trainers"]) == {"unet2d", "tis_brain", "tis_hippocampus"}
+    assert set(info["trainers"]) == {"unet2d", "tis_abdomen", "tis_brain", "tis_hippocampus"}
     # A segment is made of each in this order, and its number is its place: those before the background are right.
     assert info["labels"] == [*LABELS, "anterior", "posterior", "background"]
 

@@ -102,9 +102,16 @@ class PatchDataset(Dataset):
             if len(present):
                 voxels = np.argwhere(np.equal(label, generator.choice(present)))
                 centre = voxels[generator.integers(len(voxels))]
-                starts = [int(c - generator.integers(side)) for c, side in zip(centre, self.recipe.patch, strict=True)]
-                return [min(max(start, 0), most) for start, most in zip(starts, room, strict=True)]
+                return _corner_before(centre, self.recipe.patch, room, generator)
         return [int(generator.integers(most + 1)) for most in room]
+
+
+def _corner_before(
+    voxel: NDArray[np.integer], sides: Sequence[int], room: Sequence[int], generator: np.random.Generator
+) -> list[int]:
+    """Where a box that holds a voxel begins, somewhere. room: the last such place along each axis."""
+    starts = [int(place - generator.integers(side)) for place, side in zip(voxel, sides, strict=True)]
+    return [min(max(start, 0), most) for start, most in zip(starts, room, strict=True)]
 
 
 class CodeDataset(Dataset):
@@ -152,11 +159,26 @@ class CodeDataset(Dataset):
         generator = np.random.default_rng([self.recipe.seed, number])
         kept = self.codes[int(generator.integers(len(self.codes)))]()
         seed = int(generator.integers(2**31))
+        part = (slice(None), *self._crop(kept, generator))
         return {
-            "image": torch.from_numpy(kept["code"].astype(np.float32)),
-            "label": torch.from_numpy(kept["label"].astype(np.int64)),
+            "image": torch.from_numpy(kept["code"][part].astype(np.float32)),
+            "label": torch.from_numpy(kept["label"][part].astype(np.int64)),
             "seed": seed,
         }
+
+    def _crop(self, kept: Arrays, generator: np.random.Generator) -> tuple[slice, ...]:
+        """What of a volume is learnt from: a box of `recipe.crop` round an error, of any structure alike."""
+        label, sides = kept["label"][0], self.recipe.crop
+        present = np.setdiff1d(np.unique(label), [0])
+        if sides is None or not len(present):
+            return (slice(None),) * 3
+        voxels = np.argwhere(np.equal(label, generator.choice(present)))
+        automatic = kept["code"][(slice(self.recipe.width, None), *voxels.T)].argmax(0)
+        wrong = voxels[automatic != label[tuple(voxels.T)]]
+        candidates = wrong if len(wrong) else voxels
+        room = [max(count - side, 0) for count, side in zip(label.shape, sides, strict=True)]
+        corner = _corner_before(candidates[generator.integers(len(candidates))], sides, room, generator)
+        return tuple(slice(start, start + side) for start, side in zip(corner, sides, strict=True))
 
 
 def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -71,6 +71,7 @@ class TisRecipe(Recipe):
     max_clicks: int = 10  # in a training of the refiner (4.1)
     disturbance: float = 10.0  # voxels (4.1)
     copies: int = 4  # augmented ones of each volume that the refiner learns from
+    crop: tuple[int, int, int] | None = None  # voxels of a volume that a step of the refiner's training sees; None: all
     sampled_tokens: int = 20_000  # that a step of the training looks at, beside the clicked ones; 0 for all
     batch: int = 2
     steps_per_epoch: int = 80
@@ -116,6 +117,8 @@ class TisRecipe(Recipe):
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"recipe field {name} must be one of {allowed}, got {getattr(self, name)!r}")
+        if self.crop is not None and (len(self.crop) != 3 or min(self.crop) < 1):
+            raise ValueError(f"recipe field crop must be three sides of at least one voxel, or null, got {self.crop}")
         if self.tokens % self.heads:
             raise ValueError(f"recipe field tokens must be a multiple of heads, {self.heads}, got {self.tokens}")
         if len(self.patch) != 3 or min(self.patch) < LEAST_SIDE:
