@@ -18,6 +18,7 @@ from nibabel.affines import apply_affine
 
 from clickseg.clicks import Click
 from clickseg.images import read_volume
+from clickseg.methods import load_model, shipped_weights
 from clickseg.sessions import SessionCache
 
 RECORDED = json.loads(Path(__file__).with_name("slicer_requests.json").read_text())
@@ -146,7 +147,8 @@ def test_every_panel_finds_its_models(send):
     assert list(info["strategies"]) == ["random", "first", "uncertainty"]
     assert set(info["trainers"]) == {"unet2d", "tis_abdomen", "tis_brain", "tis_hippocampus"}
     # A segment is made of each in this order, and its number is its place: those before the background are right.
-    assert info["labels"] == [*LABELS, "anterior", "posterior", "background"]
+    abdomen = load_model(shipped_weights("tis_abdomen")).recipe.labels
+    assert info["labels"] == [*dict.fromkeys([*LABELS, *abdomen, "anterior", "posterior"]), "background"]
 
 
 def test_the_next_sample_is_an_image_that_can_be_downloaded(send, folder):
