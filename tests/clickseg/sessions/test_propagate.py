@@ -121,6 +121,13 @@ def test_an_answer_that_has_lost_the_depth_of_the_structure_is_corrected_by_clic
     assert half[asked[1][1].position] == 0
 
 
+def test_a_click_that_is_not_to_go_on_costs_nothing():
+    def never(*_):
+        raise AssertionError("nobody is asked")
+
+    assert list(propagate(0, square(2, 14), range(0), never, never, (1.0, 1.0))) == []
+
+
 def test_an_answer_is_corrected_twice_at_most():
     last, leak, asked = square(2, 14), square(2, 14), []
     leak[5:7, 14:30] = 1

@@ -49,6 +49,8 @@ def propagate(
         look: the image (R, A) in a slice.
         spacing: mm per pixel step along R and A.
     """
+    if not numbers:
+        return
     mask = last > 0.5
     if not mask.any():
         return
