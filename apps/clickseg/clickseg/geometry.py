@@ -211,11 +211,12 @@ def resize(image: Tensor, shape: Sequence[int]) -> Tensor:
     """
     if tuple(image.shape[2:]) == tuple(shape):
         return image
-    if image.ndim == 5:
-        x, y, z = (min(new, old) for new, old in zip(shape, image.shape[2:], strict=True))
-        smoothed = functional.adaptive_avg_pool3d(image, (x, y, z))
-        return functional.interpolate(smoothed, size=tuple(shape), mode="trilinear", align_corners=False)
     shrinks = any(new < old for new, old in zip(shape, image.shape[2:], strict=True))
+    if image.ndim == 5:
+        if shrinks:
+            x, y, z = (min(new, old) for new, old in zip(shape, image.shape[2:], strict=True))
+            image = functional.adaptive_avg_pool3d(image, (x, y, z))
+        return functional.interpolate(image, size=tuple(shape), mode="trilinear", align_corners=False)
     return functional.interpolate(image, size=tuple(shape), mode="bilinear", align_corners=False, antialias=shrinks)
 
 
