@@ -92,6 +92,16 @@ def test_codes_are_kept_on_disk_and_made_again_for_another_encoder(store):
     assert len({path.name for path in store.folder.glob("*.code.npy")} - before) == 8
 
 
+@pytest.mark.parametrize("change", [{"seed": 7}, {"augment": False}, {"overlap": 0.25}])
+def test_codes_are_made_again_for_a_recipe_that_makes_others(cases, tmp_path, change):
+    recipe = dataclasses.replace(RECIPE, stage="refiner", copies=1)
+    store = store_volumes(cases[:1], recipe, tmp_path, progress=False)
+    network = Tis(recipe)
+    CodeDataset(store, recipe, network, progress=False)
+    CodeDataset(store, dataclasses.replace(recipe, **change), network, progress=False)
+    assert len(list(tmp_path.glob("*.code.npy"))) == 2
+
+
 def test_codes_that_do_not_fit_on_the_disk_are_made_when_they_are_drawn(cases, tmp_path):
     recipe = dataclasses.replace(RECIPE, stage="refiner")
     store = store_volumes(cases, RECIPE, tmp_path, progress=False)

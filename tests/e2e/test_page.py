@@ -175,7 +175,7 @@ def test_three_clicks_give_the_organ_and_what_is_saved_is_read_again(page, study
     keep(page.screenshot(), "page.png")
 
     save(page, "plain")
-    assert page.locator("#studies button", has_text="plain").locator(".done").count() == 1
+    page.locator("#studies button", has_text="plain").locator(".done").wait_for()
     saved = nib.load(folder / "studies/labels/final/plain.nii.gz")
     assert np.array_equal(np.asanyarray(saved.dataobj) > 0, mask)
     assert np.allclose(saved.affine, nib.load(folder / "studies/plain.nii.gz").affine, atol=1e-4)

@@ -126,7 +126,9 @@ class CodeDataset(Dataset):
         self, store: CaseStore, recipe: TisRecipe, segmenter: Tis, progress: bool = True, most_bytes: float = math.inf
     ) -> None:
         self.recipe = recipe
-        state = hashlib.sha256()
+        # What a code depends on beside the stored volume.
+        numbers_used = (recipe.patch, recipe.overlap, recipe.axes, recipe.augment, recipe.seed)
+        state = hashlib.sha256(repr(numbers_used).encode())
         for tensor in segmenter.encoder.state_dict().values():
             state.update(tensor.cpu().numpy().tobytes())
         key = state.hexdigest()[:16]
