@@ -45,7 +45,7 @@ def written(folder, name):
 
 def test_the_python_examples_run_and_do_what_is_said(repository, there):
     blocks = examples(repository, PAGE, "python")
-    assert len(blocks) == 5
+    assert len(blocks) == 6
     for block in blocks:
         assert len(block.strip().splitlines()) <= 8
         exec(compile(block, PAGE, "exec"), {})
@@ -54,12 +54,14 @@ def test_the_python_examples_run_and_do_what_is_said(repository, there):
     for name in ("spleen", "aorta"):
         assert dice(labels == values[name], truth(there, name, 54)) > 0.9
     assert dice(written(there, "left_kidney_3d.nii.gz") > 0, truth(there, "left kidney")) > 0.9
+    liver = load_model(shipped_weights("tis_abdomen")).recipe.labels["liver"]
+    assert dice(written(there, "organs.nii.gz") == liver, truth(there, "liver")) > 0.9
     assert (there / "runs/report/report.json").exists()
     assert (there / "runs/mine/weights.pt").exists()
 
 
 def test_the_commands_beside_them_do_the_same(repository, there):
-    names = ("left_kidney.nii.gz", "labels.nii.gz", "left_kidney_3d.nii.gz")
+    names = ("left_kidney.nii.gz", "labels.nii.gz", "left_kidney_3d.nii.gz", "organs.nii.gz")
     from_python = {name: written(there, name) for name in names if (there / name).exists()}
     for line in "".join(examples(repository, PAGE, "sh")).splitlines():
         program, *arguments = shlex.split(line)

@@ -204,6 +204,7 @@ def test_named_labels_give_a_label_map(image, weights, tmp_path, capsys):
     [
         ({"image": "nowhere.nii.gz"}, "nowhere.nii.gz"),
         ({"--weights": "nowhere.pt"}, "nowhere.pt"),
+        ({"--weights": "tis"}, "one of those shipped: tis_abdomen, tis_hippocampus, unet2d"),
         ({"--output": "mask.nrrd"}, "--output must end in .nii or .nii.gz"),
         ({"--device": "abacus"}, "unknown device 'abacus'"),
     ],

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .options import DOWNLOAD_HELP, parse_numbers
+from .options import DOWNLOAD_HELP, WEIGHTS_HELP, parse_numbers
 
 if TYPE_CHECKING:  # torch and monai take seconds to import: help and mistakes are answered without them
     from ..experiments import Budget, Job
@@ -25,7 +25,7 @@ def add_evaluate(commands: Any) -> None:
     evaluate.add_argument("--download", action="store_true", help=DOWNLOAD_HELP)
     evaluate.add_argument("--cases", help="ids to evaluate: a,b,c or a file with one per line (default: all)")
     evaluate.add_argument("--labels", help="structures to evaluate: a,b,c (default: all of the data)")
-    evaluate.add_argument("--weights", help="weights file (default: the shipped one)")
+    evaluate.add_argument("--weights", help=WEIGHTS_HELP)
     evaluate.add_argument(
         "--clicks", default="1,2,5,10,15", help="when to measure (0: before the first; 1 to 20: for NoC)"
     )
@@ -98,7 +98,7 @@ def add_experiment(commands: Any) -> None:
     )
     weights.set_defaults(run=_weights)
     _add_experiment_options(weights, trains=False)
-    weights.add_argument("--weights", help="weights file (default: the shipped one)")
+    weights.add_argument("--weights", help=WEIGHTS_HELP)
     weights.add_argument("--unknown", metavar="DIR", help="a data set with a structure that they were not trained on")
     weights.add_argument("--users", help="who clicks beside sakinis: a,b (default: all others; none: '')")
     weights.add_argument("--no-baselines", action="store_true", help="leave out the methods that need no training")
@@ -178,9 +178,9 @@ def _ablation(arguments: argparse.Namespace) -> int:
 def _weights(arguments: argparse.Namespace) -> int:
     from ..evaluation import open_player
     from ..experiments import Budget, Examination, plan_examination, write_examination_report
-    from ..methods import shipped_weights
+    from ..methods import weights_file
 
-    weights = Path(arguments.weights or shipped_weights("unet2d"))
+    weights = weights_file(arguments.weights, "unet2d")
     open_player("unet2d", weights)  # what is no such weights file is said before hours of games
     named = arguments.users is not None
     users = {"users": tuple(user for user in arguments.users.split(",") if user)} if named else {}
@@ -200,6 +200,7 @@ def _weights(arguments: argparse.Namespace) -> int:
 def _tis(arguments: argparse.Namespace) -> int:
     from ..datasets import CaseFolder, read_ids
     from ..experiments import TisDesign, plan_tis, write_tis_report
+    from ..methods import weights_file
 
     ids = [case.id for case in CaseFolder.read(arguments.data, _cases(arguments)).cases]
     test = tuple(read_ids(arguments.test) or ())
@@ -212,7 +213,7 @@ def _tis(arguments: argparse.Namespace) -> int:
         seeds=parse_numbers(arguments.seeds, "--seeds"),
         arms=not arguments.no_arms,
         rivals=arguments.rivals,
-        encoder=arguments.encoder and Path(arguments.encoder),
+        encoder=arguments.encoder and weights_file(arguments.encoder, "tis"),
     )
     jobs = plan_tis(design, Path(arguments.output))
     return _run_experiment(arguments, jobs, partial(write_tis_report, design))

@@ -7,6 +7,8 @@ from pathlib import Path
 
 DOWNLOAD_HELP = "fetch --data first: DIR/Task09_Spleen, or another task of the Medical Segmentation Decathlon"
 
+WEIGHTS_HELP = "weights file, or name of a shipped model such as tis_abdomen (default: that of the method)"
+
 
 def parse_numbers(text: str, option: str) -> tuple[int, ...]:
     """`1,2,5` -> (1, 2, 5); ValueError naming the option for anything else."""

@@ -60,7 +60,7 @@ def add_train(commands: Any) -> None:
     train.add_argument("--stage", help="of tis: encoder, then refiner with --init")
     train.add_argument("--epochs", type=int)
     train.add_argument("--minutes", type=float)
-    train.add_argument("--init", help="weights to start from")
+    train.add_argument("--init", help="weights to start from: a file, or the name of a shipped model")
     train.add_argument("--resume", action="store_true", help="continue from the checkpoint in --output")
     train.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     train.add_argument("--workers", type=int, default=0, help="data loader processes")
@@ -72,11 +72,12 @@ def add_train(commands: Any) -> None:
 def _train(arguments: argparse.Namespace) -> None:
     from ..datasets import CaseFolder, download_task, read_ids
     from ..machine import keep_freed_memory
-    from ..methods import find_method
+    from ..methods import find_method, weights_file
     from ..training import Plan, build_trainer
 
     keep_freed_memory()
     method = find_method(arguments.method)
+    arguments.init = arguments.init and weights_file(arguments.init, arguments.method)
     if arguments.download:
         download_task(arguments.data)
     folder = CaseFolder.read(arguments.data, read_ids(arguments.cases))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .clicks import STRUCTURE, add_click, labels_in, named_clicks
-from .options import server_command
+from .options import WEIGHTS_HELP, server_command
 
 
 def add_predict(commands: Any) -> None:
@@ -29,7 +29,7 @@ def add_predict(commands: Any) -> None:
         help="of unet2d: go on from the clicked slices to their neighbours, at most N on either side",
     )
     predict.add_argument("--method", default="unet2d")
-    predict.add_argument("--weights", help="weights file (default: the shipped one)")
+    predict.add_argument("--weights", help=WEIGHTS_HELP)
     predict.add_argument("--device", default="cpu")
     predict.add_argument("--output", required=True, help="mask, or label map, to write (.nii or .nii.gz)")
 
@@ -40,13 +40,13 @@ def _predict(arguments: argparse.Namespace) -> None:
     from ..clicks import wire
     from ..images import is_nifti, write_mask
     from ..machine import keep_freed_memory, pick_device
-    from ..methods import shipped_weights
+    from ..methods import weights_file
     from ..sessions import Session, SessionCache
 
     keep_freed_memory()
     if not is_nifti(arguments.output):
         raise ValueError(f"--output must end in .nii or .nii.gz, got {arguments.output}")
-    weights = arguments.weights or shipped_weights(arguments.method)
+    weights = weights_file(arguments.weights, arguments.method)
     session = SessionCache().open(arguments.image, weights, pick_device(arguments.device))
     ras, labels = session.grid if arguments.ras else None, session.recipe.labels
     if isinstance(session, Session) and not labels_in(arguments.click) & set(labels):

@@ -12,7 +12,7 @@ import torch
 
 from ..datasets import CaseFolder
 from ..machine import pick_device
-from ..methods import BASELINES, METHODS, RIVALS, TIS_BASELINES, Model, Recipe, Segmenter, load_model, shipped_weights
+from ..methods import BASELINES, METHODS, RIVALS, TIS_BASELINES, Model, Recipe, Segmenter, load_model, weights_file
 from ..methods.tis import TisRecipe
 from .game import Game, by_case, play_all, play_all_parallel, play_case
 from .report import Table, make_report, tabulate, tabulate_effort, write_report
@@ -85,12 +85,13 @@ def evaluate(
 ) -> Evaluation:
     """Play the benchmark on a data folder and write `output/report.json`: what the command line and the bundle call.
 
-    weights: None for the shipped ones, and for a baseline. cases: ids, None for all. workers: processes on a CPU.
+    weights: a file, or the name of a shipped model; None for the method's own, and for a baseline. cases: ids, None for
+    all. workers: processes on a CPU.
     Raises ValueError for what does not fit together.
     """
     where = pick_device(device)
-    if weights is None and method in METHODS:
-        weights = shipped_weights(method)
+    if weights is not None or method in METHODS:
+        weights = weights_file(weights, method)
     model = open_player(method, weights, where)
     folder = CaseFolder.read(data, cases)
     dimension = model.segmenter.dimension

@@ -5,7 +5,7 @@ from .protocol import Method, Recipe, Segmenter
 from .registry import METHODS, RIVALS, find_method, rivals_in
 from .tis_baselines import TIS_BASELINES
 from .unet2d import UNet2dRecipe
-from .weights import Model, load_model, load_segmenter, save_weights, shipped_weights
+from .weights import Model, load_model, load_segmenter, save_weights, shipped_weights, weights_file
 
 __all__ = [
     "BASELINES",
@@ -23,4 +23,5 @@ __all__ = [
     "rivals_in",
     "save_weights",
     "shipped_weights",
+    "weights_file",
 ]

@@ -76,17 +76,28 @@ def to_device(segmenter: Segmenter, device: torch.device | str) -> Segmenter:
     return segmenter.to(device)
 
 
-def shipped_weights(method: str, bundle: Path | str | None = None) -> Path:
-    """The weights that come with the project: a packed bundle brings its own, else it is the app's, the only copy.
+def shipped_weights(model: str, bundle: Path | str | None = None) -> Path:
+    """The weights that come with the project, by the name of the model that has them (`unet2d`, `tis_abdomen`).
 
-    Raises ValueError if there are none.
+    A packed bundle brings its own, else it is the app's, the only copy. Raises ValueError if there are none.
     """
+    folder = Path(__file__).resolve().parents[2] / "model"
     packed = [] if bundle is None else [Path(bundle) / "models" / "model.pt"]
-    places = [*packed, Path(__file__).resolve().parents[2] / "model" / f"{method}.pt"]
-    for path in places:
+    for path in [*packed, folder / f"{model}.pt"]:
         if path.exists():
             return path
-    raise ValueError(f"no shipped weights at {' or '.join(map(str, places))}; name some (`--weights`)")
+    names = ", ".join(sorted(path.stem for path in folder.glob("*.pt"))) or f"none in {folder}"
+    raise ValueError(f"no shipped weights are called {model}: name a weights file, or one of those shipped: {names}")
+
+
+def weights_file(named: Path | str | None, method: str) -> Path:
+    """A weights file by its path or, if it is a shipped one, by its model's name; for None the method's own.
+
+    Raises ValueError as `shipped_weights`.
+    """
+    if named is None or not (Path(named).suffix or Path(named).exists()):
+        return shipped_weights(str(named or method))
+    return Path(named)
 
 
 def load_segmenter(path: Path | str) -> Segmenter:

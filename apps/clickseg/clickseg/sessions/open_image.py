@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ..geometry import Grid
 from ..images import read_volume, write_mask
 from ..machine import zeros
-from ..methods import Model, load_model, shipped_weights
+from ..methods import Model, load_model, weights_file
 from .turns import turns_on
 
 Position = Sequence[int]
@@ -30,11 +30,11 @@ class OpenImage:
 
     @classmethod
     def open(cls, image: Path | str, weights: Path | str | None = None, device: torch.device | str = "cpu") -> Self:
-        """An image file or DICOM folder (`read_volume`) opened with a weights file; by default the shipped one.
+        """An image file or DICOM folder (`read_volume`) opened with weights: a file, or a shipped model by name.
 
         Raises ValueError for an image or weights that cannot be read, and for weights of another kind of session.
         """
-        model = load_model(weights or shipped_weights(cls.method), device)
+        model = load_model(weights_file(weights, cls.method), device)
         if model.segmenter.dimension != cls.dimension:
             raise ValueError(
                 f"{weights} holds {model.segmenter.dimension}D weights; a {cls.__name__} needs {cls.dimension}D"
