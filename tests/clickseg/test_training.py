@@ -348,6 +348,19 @@ def test_the_same_seed_trains_the_same_weights_and_another_seed_others(uninterru
     assert train(cases, tmp_path / "other", dataclasses.replace(TINY, seed=1), epochs=1) != losses[:3]
 
 
+def test_trainings_share_what_is_made_of_the_cases(cases, tmp_path):
+    def kept():
+        return {path.name: path.stat().st_mtime_ns for path in (tmp_path / "shared").iterdir()}
+
+    one = train(cases, tmp_path / "one", epochs=1, cache=tmp_path / "shared")
+    made = kept()
+    other = train(cases, tmp_path / "other", epochs=1, cache=tmp_path / "shared")
+    assert made
+    assert kept() == made
+    assert one == other
+    assert not (tmp_path / "one/cache").exists()
+
+
 def test_a_resumed_run_ends_with_the_weights_of_one_that_was_never_interrupted(uninterrupted, cases, tmp_path):
     output, losses = uninterrupted
     # Stopped by an error in the middle of the third epoch, as a full disk or a power cut would.

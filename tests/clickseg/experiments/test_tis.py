@@ -47,6 +47,7 @@ def test_every_refiner_is_trained_on_the_same_encoder_and_all_play_on_other_case
     assert {option(job, "--init") for job in trained} == {str(tmp_path / "out/models/encoder/weights.pt")}
     assert {job.needs for job in trained} == {("train encoder",)}
     assert {option(job, "--cases") for job in jobs.values() if job.command[0] == "train"} == {"phantom_000"}
+    assert {option(job, "--cache") for job in trained} == {str(tmp_path / "out/cache")}, "codes are made once for all"
     tests = [job for job in jobs.values() if job.command[0] == "evaluate"]
     assert len(tests) == 2 * (1 + len(ARMS) + len(TIS_BASELINES))
     assert {option(job, "--cases") for job in tests} == {"phantom_001"}

@@ -64,6 +64,7 @@ def add_train(commands: Any) -> None:
     train.add_argument("--resume", action="store_true", help="continue from the checkpoint in --output")
     train.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     train.add_argument("--workers", type=int, default=0, help="data loader processes")
+    train.add_argument("--cache", metavar="DIR", help="for cases made ready, to be shared (default: --output/cache)")
     train.add_argument(
         "--cache-gb", type=float, default=50.0, help="of tis: the most that the encoder's codes may take"
     )
@@ -93,6 +94,7 @@ def _train(arguments: argparse.Namespace) -> None:
         init=arguments.init,
         device=arguments.device,
         workers=arguments.workers,
+        cache=arguments.cache,
         cache_gb=arguments.cache_gb,
         card={
             "method": arguments.method,

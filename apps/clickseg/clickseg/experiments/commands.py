@@ -57,7 +57,10 @@ def base_recipe(name: str | None, folder: CaseFolder) -> UNet2dRecipe:
 
 @dataclass(frozen=True)
 class Commands:
-    """Recipes go to folder/recipes/<name>.json, models to folder/models/<name>, reports to folder/reports/<name>."""
+    """Recipes go to folder/recipes/<name>.json, models to folder/models/<name>, reports to folder/reports/<name>.
+
+    All trainings share folder/cache.
+    """
 
     folder: Path
     data: Path
@@ -73,6 +76,7 @@ class Commands:
         length = ("--epochs", self.budget.epochs) if self.budget.minutes is None else ("--minutes", self.budget.minutes)
         command = ["train", "--method", recipe.method, "--data", self.data, "--cases", ",".join(cases)]
         command += ["--recipe", path, "--output", self.folder / "models" / name, "--resume", *length]
+        command += ["--cache", self.folder / "cache"]
         if isinstance(init, str):
             command += ["--init", self.folder / "models" / init / "weights.pt"]
             return Job(f"train {name}", tuple(map(str, command)), (f"train {init}",))

@@ -29,9 +29,10 @@ LOG_COLUMNS = ("epoch", "step", "seconds", "loss", "learning_rate", "dice@1", "d
 class Plan:
     """How long, where and from what a training runs; what it learns is in the Recipe.
 
-    Exactly one of epochs and minutes. init: weights to start from. cache_gb: the most that an encoder's codes may take
-    on disk (10^9 bytes). validate: called on the bare segmenter every
-    `validate_every` epochs on the first process; returns numbers to log.
+    Exactly one of epochs and minutes. init: weights to start from. cache: folder for what is made of the cases before
+    they are trained on, which trainings may share; None for `output`/cache. cache_gb: the most that an encoder's codes
+    may take there (10^9 bytes). validate: called on the bare segmenter every `validate_every` epochs on the first
+    process; returns numbers to log.
     """
 
     output: Path
@@ -41,6 +42,7 @@ class Plan:
     init: Path | None = None
     device: str = "auto"
     workers: int = 0
+    cache: Path | None = None
     cache_gb: float = 50.0
     validate: Callable[[Segmenter], dict[str, float]] | None = None
     validate_every: int = 5
@@ -49,6 +51,7 @@ class Plan:
 
     def __post_init__(self) -> None:
         self.output = Path(self.output)
+        self.cache = Path(self.cache or self.output / "cache")
         if (self.epochs is None) == (self.minutes is None):
             raise ValueError("give either epochs or minutes")
         for name in ("epochs", "minutes"):
