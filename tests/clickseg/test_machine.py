@@ -1,10 +1,16 @@
 import sys
 
+import nibabel as nib
 import numpy as np
 import psutil
 import pytest
+import torch
+from scipy import ndimage
 
-from clickseg.machine import zeros
+from clickseg import Session, VolumeSession, machine
+from clickseg.machine import half_precision, zeros
+from clickseg.metrics import dice
+from clickseg.phantom import LABELS, write_phantoms
 
 
 @pytest.mark.parametrize("count", [0, 1, 5000, 2**22 + 3])
@@ -29,3 +35,29 @@ def test_zeros_that_nobody_writes_to_take_no_memory_and_the_others_give_it_back(
     assert process.memory_info().rss - before > size / 2
     del found
     assert process.memory_info().rss - before < size / 2
+
+
+@pytest.mark.parametrize("instructions", ["_is_amx_tile_supported", "_is_avx512_bf16_supported"])
+def test_networks_run_in_bfloat16_where_the_processor_multiplies_it(monkeypatch, instructions):
+    for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"):
+        monkeypatch.setattr(torch.cpu, name, lambda name=name: name == instructions, raising=False)
+    with half_precision("cpu"):
+        assert torch.is_autocast_enabled("cpu")
+    monkeypatch.setattr(torch.cpu, instructions, lambda: False)
+    with half_precision("cpu"):
+        assert not torch.is_autocast_enabled("cpu")
+
+
+@pytest.mark.parametrize(("session", "weights"), [(Session, "unet2d"), (VolumeSession, "tis_abdomen")])
+def test_the_shipped_weights_give_nearly_the_same_mask_in_either_number_format(tmp_path, monkeypatch, session, weights):
+    image = write_phantoms(tmp_path, shape=(96, 96, 40))[0]
+    liver = nib.load(tmp_path / "labelsTr" / image.name).get_fdata() == LABELS["liver"]
+    depth = ndimage.distance_transform_edt(liver)
+    place = tuple(map(int, np.unravel_index(depth.argmax(), depth.shape)))
+    masks = []
+    for fast in (False, True):
+        monkeypatch.setattr(machine, "cpu_multiplies_bfloat16", lambda fast=fast: fast)
+        opened = session.open(image, weights)
+        masks.append(opened.predict_labels({"liver": [place]}, opened.recipe.labels) == opened.recipe.labels["liver"])
+    assert masks[0].any()
+    assert dice(*masks) > 0.98

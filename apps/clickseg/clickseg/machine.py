@@ -26,20 +26,20 @@ def pick_device(name: str = "auto") -> torch.device:
 
 
 def half_precision(device: torch.device | str) -> contextlib.AbstractContextManager[object]:
-    """Autocast to bfloat16 where the hardware multiplies it faster than float32 (AMX, GPUs); elsewhere, nothing.
+    """Autocast to bfloat16 where the hardware multiplies it faster than float32; elsewhere, nothing.
 
-    A CPU without AMX emulates bfloat16 convolutions and is slower with it than without.
+    A CPU without such instructions emulates bfloat16 convolutions and is slower with it than without.
     """
     device = torch.device(device)
     if device.type == "cuda":
         return torch.autocast("cuda", torch.bfloat16, enabled=torch.cuda.is_bf16_supported(including_emulation=False))
-    return torch.autocast("cpu", torch.bfloat16, enabled=cpu_has_amx())
+    return torch.autocast("cpu", torch.bfloat16, enabled=cpu_multiplies_bfloat16())
 
 
-def cpu_has_amx() -> bool:
-    """Whether this CPU multiplies matrices of bfloat16 in hardware."""
-    supported = getattr(torch.cpu, "_is_amx_tile_supported", None)
-    return bool(supported and supported())
+def cpu_multiplies_bfloat16() -> bool:
+    """Whether this CPU has instructions for it: AMX (Intel since 2023) or AVX512-BF16 (AMD since 2022)."""
+    tests = (getattr(torch.cpu, name, None) for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))
+    return any(supported() for supported in tests if supported)
 
 
 def keep_freed_memory() -> None:
