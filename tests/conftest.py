@@ -42,6 +42,12 @@ def repository():
     return Path(__file__).resolve().parents[1]
 
 
+@pytest.fixture
+def single_precision(monkeypatch):
+    """Some processors compute in bfloat16: what is compared closely is to be the same on all."""
+    monkeypatch.setattr("clickseg.machine.cpu_multiplies_bfloat16", lambda: False)
+
+
 @pytest.fixture(scope="session")
 def data_dir():
     """The folder with the data sets (btcv/, dicom/, ...), named by CLICKSEG_DATA."""

@@ -172,6 +172,7 @@ def test_a_step_plays_without_gradients_in_evaluation_mode_and_then_learns_once(
     assert learned[:3] == (True, True, 4)
 
 
+@pytest.mark.usefixtures("single_precision")
 def test_a_step_learns_from_the_clicks_of_its_game():
     step, batch = Step(), squares()
     draws = [torch.rand(3, generator=torch.Generator().manual_seed(int(seed))) for seed in batch["seed"]]
@@ -649,6 +650,7 @@ def test_the_game_gives_such_a_network_the_answers_that_a_replay_would_give():
         torch.testing.assert_close(turn.logits, network.decode(code, turn.clicks), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.usefixtures("single_precision")
 @pytest.mark.parametrize("reading", ["skip", "stop"])
 def test_such_a_network_learns_from_the_answer_that_its_last_click_was_made_for(reading):
     torch.manual_seed(0)

@@ -137,4 +137,4 @@ def test_a_click_gives_the_same_anatomical_mask_through_every_client(ask, url, f
     mask, slices = answers["OHIF"][0], AxialSlices(grid)
     plane = slices.view(mask, slices.locate(INSIDE)[0])
     assert mask.sum() == plane.sum()
-    assert 0.05 < plane.mean() < 0.95  # else equality would mean little
+    assert 0.02 < plane.mean() < 0.98  # else equality would mean little

@@ -5,7 +5,6 @@ After a change that is meant to move them, write them anew and read the differen
     CLICKSEG_REGENERATE=1 pytest tests/golden
 """
 
-import contextlib
 import json
 import os
 from pathlib import Path
@@ -22,7 +21,6 @@ from clickseg.interaction import interact
 from clickseg.methods import Segmenter, UNet2dRecipe
 from clickseg.phantom import LABELS, write_phantoms
 from clickseg.training import Plan, build_trainer
-from clickseg.training import interact as step
 
 GOLDEN = Path(__file__).with_name("golden.json")
 REGENERATE = bool(os.environ.get("CLICKSEG_REGENERATE"))
@@ -36,12 +34,6 @@ def study(tmp_path_factory):
     folder = tmp_path_factory.mktemp("study")
     write_phantoms(folder, cases=2, seed=7, shape=(40, 40, 16))
     return folder
-
-
-@pytest.fixture
-def single_precision(monkeypatch):
-    """Some processors would train in bfloat16: these numbers are to be the same on all."""
-    monkeypatch.setattr(step, "half_precision", lambda device: contextlib.nullcontext())
 
 
 def golden(name, found):

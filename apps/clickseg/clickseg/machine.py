@@ -36,6 +36,11 @@ def half_precision(device: torch.device | str) -> contextlib.AbstractContextMana
     return torch.autocast("cpu", torch.bfloat16, enabled=cpu_multiplies_bfloat16())
 
 
+def single_precision() -> contextlib.AbstractContextManager[object]:
+    """No autocast on the CPU, within `half_precision`."""
+    return torch.autocast("cpu", enabled=False)
+
+
 def cpu_multiplies_bfloat16() -> bool:
     """Whether this CPU has instructions for it: AMX (Intel since 2023) or AVX512-BF16 (AMD since 2022)."""
     tests = (getattr(torch.cpu, name, None) for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))

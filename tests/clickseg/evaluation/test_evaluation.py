@@ -120,6 +120,7 @@ def test_the_number_of_clicks_is_not_guessed_when_some_were_not_measured():
     assert report["effort"]["mean"]["auc_dice"] == pytest.approx(1.8 / 1.9)
 
 
+@pytest.mark.usefixtures("single_precision")
 def test_no_clicks_at_all_is_the_answer_before_the_first(phantom_study, tmp_path, tiny_weights):
     case = CaseFolder.read(phantom_study).cases[0]
     tiny_weights(tmp_path / "weights.pt", {"liver": 1})

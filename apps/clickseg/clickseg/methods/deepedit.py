@@ -26,6 +26,7 @@ from torch import Tensor
 
 from ..clicks import unstack_clicks
 from ..geometry import pad_far
+from ..machine import single_precision
 from ..networks.encoder3d import MOST_CHANNELS, plan_strides
 from .protocol import Method, Segmenter
 from .tis import TisRecipe, standardise
@@ -91,7 +92,8 @@ class Deepedit3d(Segmenter):
                 for name, number in self.label_names.items()
             }
             data: Any = {"image": image.cpu().numpy(), "guidance": guidance}
-            drawn.append(torch.as_tensor(self.draw(data)["image"]))
+            with single_precision():  # that MONAI's transforms are written for
+                drawn.append(torch.as_tensor(self.draw(data)["image"]))
         inputs = torch.stack(drawn).to(code)
         slide = SlidingWindowInferer(self.recipe.patch, overlap=self.recipe.overlap, mode="gaussian")
         x, y, z = code.shape[2:]

@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..clicks import Click, unstack_clicks
+from ..machine import single_precision
 from .protocol import Method, Segmenter
 from .unet2d import INSIDE, UNet2dRecipe
 
@@ -98,7 +99,8 @@ class Deepgrow2d(Segmenter):
         guidance = [[list(c.position) for c in clicks if (c.label == INSIDE) == wanted] for wanted in (True, False)]
         if not guidance[0]:
             return logits
-        ready = self.prepare({"image": image.cpu(), "guidance": guidance, META: {}})
+        with single_precision():  # that MONAI's transforms are written for
+            ready = self.prepare({"image": image.cpu(), "guidance": guidance, META: {}})
         answer = self.network(torch.as_tensor(ready["image"])[None].to(image))
         top, left = ready[META]["foreground_start_coord"]
         height, width = ready[META]["foreground_cropped_shape"][1:]
