@@ -24,6 +24,13 @@ RECIPE = TisRecipe(
 )  # fmt: skip
 
 
+@pytest.fixture(scope="module", autouse=True)
+def weights_that_are_the_same_on_all_processors():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("clickseg.machine.cpu_multiplies_bfloat16", lambda: False)
+        yield
+
+
 @pytest.fixture(scope="module")
 def store(cases, tmp_path_factory):
     return store_volumes(cases, RECIPE, tmp_path_factory.mktemp("store"), progress=False)
@@ -33,9 +40,7 @@ def train(cases, output, recipe, epochs=2, **options):
     losses = []
     trainer = build_trainer("tis", recipe, cases, Plan(output, epochs=epochs, progress=False, **options))
     trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: losses.append(engine.state.output["loss"]))
-    with pytest.MonkeyPatch.context() as patch:  # weights that are the same on all processors
-        patch.setattr("clickseg.machine.cpu_multiplies_bfloat16", lambda: False)
-        trainer.run()
+    trainer.run()
     return losses
 
 
@@ -182,7 +187,6 @@ def test_an_interrupted_training_of_the_refiner_ends_with_the_same_weights(cases
     assert all(torch.equal(whole[name], half[name]) for name in whole)
 
 
-@pytest.mark.usefixtures("single_precision")
 def test_a_volume_is_played_with_all_its_classes_and_more_clicks_do_not_hurt(study, refiner, tmp_path):
     report = evaluate("tis", refiner[0], study, tmp_path, Protocol(clicks=(0, 1, 5, 10), user="liu")).report
     assert set(report["labels"]) == set(LABELS)
