@@ -29,6 +29,7 @@ CHOICES: dict[str, dict[str, Any]] = {
     "click_metric=chamfer": {"click_metric": "chamfer"},
     "click_unit=voxel": {"click_unit": "voxel"},
     "augment=false": {"augment": False},
+    "superpixels=0.3": {"superpixels": 0.3},
     "decay=0": {"decay": 0.0},
     "learning_rate=0.0001": {"learning_rate": 1e-4},
     "label_balance=0": {"label_balance": 0.0},
