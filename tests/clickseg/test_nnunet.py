@@ -129,6 +129,7 @@ def result(tmp_path_factory):
     return write_result(tmp_path_factory.mktemp("nnunet") / "result")
 
 
+@pytest.mark.usefixtures("single_precision")
 @pytest.mark.parametrize("orientation", ["LPS", "RAS"])
 @pytest.mark.parametrize(
     ("shape", "agreement"), [((20, 16, 8), 0.995), ((40, 32, 16), 0.95)], ids=["one patch", "several patches"]
