@@ -52,7 +52,9 @@ def studies(volume):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, tiny_weights):
     folder = tmp_path_factory.mktemp("orientation")
-    tiny_weights(folder / "model/unet2d.pt", {"spleen": 1})
+    tiny_weights(
+        folder / "model/unet2d.pt", {"spleen": 1}, seed=10
+    )  # about half of a slice is inside, in bfloat16 as well
     return folder
 
 
@@ -137,4 +139,4 @@ def test_a_click_gives_the_same_anatomical_mask_through_every_client(ask, url, f
     mask, slices = answers["OHIF"][0], AxialSlices(grid)
     plane = slices.view(mask, slices.locate(INSIDE)[0])
     assert mask.sum() == plane.sum()
-    assert 0.02 < plane.mean() < 0.98  # else equality would mean little
+    assert 0.05 < plane.mean() < 0.95  # else equality would mean little

@@ -22,6 +22,7 @@ from scipy import ndimage
 from skimage.segmentation import felzenszwalb
 
 from .clicks import SimulateClickd
+from .clicks.users import largest_component
 from .geometry import AxialSlices, resize, resize_labels, resized_shape
 from .images import class_numbers, read_labelled
 from .methods import UNet2dRecipe, find_method
@@ -141,11 +142,11 @@ class RandSuperpixeld(Randomizable, Transform):
         sizes = np.bincount(parts.ravel())
         chances = np.where(sizes <= self.MOST * parts.size, np.sqrt(sizes), 0.0).cumsum()
         chosen = parts == np.searchsorted(chances, choice * chances[-1], side="right")
-        smooth, _ = ndimage.label(ndimage.binary_opening(ndimage.binary_fill_holes(chosen), iterations=2))
-        sizes = np.bincount(smooth.ravel())[1:]
-        if not self.LEAST <= sizes.max(initial=0) <= self.MOST * parts.size:
+        smooth = ndimage.binary_opening(ndimage.binary_fill_holes(chosen), iterations=2)
+        part = largest_component(smooth, corners=False) if smooth.any() else smooth
+        if not self.LEAST <= part.sum() <= self.MOST * parts.size:
             return dict(data)
-        return {**data, "label": torch.from_numpy(smooth == 1 + sizes.argmax())[None].to(data["label"].dtype)}
+        return {**data, "label": torch.from_numpy(part)[None].to(data["label"].dtype)}
 
 
 def preprocess(recipe: UNet2dRecipe) -> list[Transform]:

@@ -111,7 +111,7 @@ class LiuUser(_OneByOne):
     def _pick(
         self, prediction: NDArray[Any], truth: NDArray[Any], clicked: Voxels, generator: torch.Generator
     ) -> tuple[Voxels, int] | None:
-        regions = [(value, start, _largest_component(error)) for value, start, error in _errors(prediction, truth)]
+        regions = [(value, start, largest_component(error)) for value, start, error in _errors(prediction, truth)]
         if not regions:
             return None
         value, start, region = max(regions, key=lambda found: np.count_nonzero(found[2]))  # the first of equals
@@ -277,9 +277,13 @@ def _errors(prediction: NDArray[Any], truth: NDArray[Any]) -> Iterator[tuple[int
         yield int(value), np.array([a.start + b.start for a, b in zip(box, inner, strict=True)]), error[inner]
 
 
-def _largest_component(mask: Mask) -> Mask:
-    """The connected component with most voxels, the first of equals; voxels that share a corner touch."""
-    components, _ = ndimage.label(mask, structure=np.ones((3,) * mask.ndim))
+def largest_component(mask: Mask, corners: bool = True) -> Mask:
+    """The connected component with most voxels, the first of equals, of a mask that marks some.
+
+    corners: whether voxels that share no more than a corner or an edge touch.
+    """
+    reach = mask.ndim if corners else 1
+    components, _ = ndimage.label(mask, ndimage.generate_binary_structure(mask.ndim, reach))
     return np.asarray(components == np.bincount(components.ravel())[1:].argmax() + 1)
 
 

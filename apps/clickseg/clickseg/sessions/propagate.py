@@ -16,7 +16,7 @@ from scipy import ndimage
 
 from ..clicks import Click
 from ..clicks.simulate import bounding_box
-from ..clicks.users import innermost
+from ..clicks.users import innermost, largest_component
 from ..metrics import dice
 
 Probability = NDArray[np.float32]
@@ -86,9 +86,7 @@ def _correction(mask: Mask, last: Mask, spacing: tuple[float, float]) -> Click |
     error, label = (beyond, 0) if beyond.sum() >= missing.sum() else (missing, 1)
     if error.sum() <= LEAST_ERROR * last.sum():
         return None
-    parts, _ = ndimage.label(error)
-    largest = parts == 1 + np.bincount(parts.ravel())[1:].argmax()
-    return Click(innermost(largest, spacing), label)
+    return Click(innermost(largest_component(error, corners=False), spacing), label)
 
 
 @dataclass(frozen=True)

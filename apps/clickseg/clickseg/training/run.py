@@ -51,7 +51,6 @@ class Plan:
 
     def __post_init__(self) -> None:
         self.output = Path(self.output)
-        self.cache = Path(self.cache or self.output / "cache")
         if (self.epochs is None) == (self.minutes is None):
             raise ValueError("give either epochs or minutes")
         for name in ("epochs", "minutes"):

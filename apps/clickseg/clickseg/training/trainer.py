@@ -117,7 +117,7 @@ def _open_samples(
     """The first process prepares the cases, the others then find them ready."""
     if dist.is_initialized() and rank > 0:
         dist.barrier()
-    folder = cast(Path, plan.cache)
+    folder = Path(plan.cache or plan.output / "cache")
     samples: Dataset
     if recipe.dimension == 2:
         samples = StructureDataset(open_slices(cases, recipe, folder, progress), recipe)
