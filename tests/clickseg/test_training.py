@@ -1,3 +1,4 @@
+import contextlib
 import dataclasses
 import json
 import os
@@ -5,8 +6,8 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import nibabel as nib
@@ -78,22 +79,28 @@ def environment(repository):
     return os.environ | {"PYTHONPATH": str(repository / "apps/clickseg"), "OMP_NUM_THREADS": "1"}
 
 
-def run_to_its_end(arguments, environment, timeout=300):
-    """(exit status, end of its messages); what does not end is killed with all its children."""
-    process = subprocess.Popen(
-        arguments,
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        _, errors = process.communicate(timeout=timeout)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        pytest.fail(f"still running after {timeout} s: a deadlock?")
-    return process.returncode, errors[-3000:]
+def run_to_its_end(environment, *commands, timeout=200):
+    """The exit status of each, run at the same time, and the end of their messages.
+
+    Who does not end is told to, and stops its workers: so are the others once one has failed, for whom they would wait.
+    """
+    with contextlib.ExitStack() as stack:
+        messages = [stack.enter_context(tempfile.TemporaryFile("w+")) for _ in commands]
+        processes = [
+            subprocess.Popen(arguments, env=environment, stdout=file, stderr=file)
+            for arguments, file in zip(commands, messages, strict=True)
+        ]
+        deadline = time.monotonic() + timeout
+        while any(process.poll() is None for process in processes) and time.monotonic() < deadline:
+            if any(process.poll() for process in processes):
+                break
+            time.sleep(0.1)
+        for process in processes:
+            process.terminate()
+        statuses = [process.wait(timeout=60) for process in processes]
+        for file in messages:
+            file.seek(0)
+        return statuses, "\n".join(file.read()[-3000:] for file in messages)
 
 
 # Who clicks when
@@ -482,8 +489,8 @@ def test_two_processes_have_the_loss_curve_of_one_with_the_same_batch(study, cas
     assert any(first != second for first, second in turns), "the processes play equally long: nothing is shown"
     (tmp_path / "recipe.json").write_text(json.dumps(recipe.to_dict()))
     arguments = ["--data", study, "--recipe", tmp_path / "recipe.json", "--epochs", 1, "--device", "cpu"]
-    status, errors = run_to_its_end(command(*arguments, "--output", tmp_path / "two", ranks=2), environment)
-    assert status == 0, errors
+    statuses, messages = run_to_its_end(environment, command(*arguments, "--output", tmp_path / "two", ranks=2))
+    assert statuses == [0], messages
     alone = train(cases, tmp_path / "one", recipe, epochs=1)
     together = curve(tmp_path / "two")
     assert len(together) == 20
@@ -509,9 +516,8 @@ def test_two_nodes_have_the_loss_curve_of_one_with_the_same_batch(study, cases, 
     nodes = [
         [sys.executable, "-m", "torch.distributed.run", *meet, "--node-rank", str(node), *training] for node in range(2)
     ]
-    with ThreadPoolExecutor(2) as pool:
-        ends = list(pool.map(lambda node: run_to_its_end(node, environment), nodes))
-    assert [status for status, _ in ends] == [0, 0], ends
+    statuses, messages = run_to_its_end(environment, *nodes)
+    assert statuses == [0, 0], messages
     assert curve(tmp_path / "two") == pytest.approx(train(cases, tmp_path / "one", recipe, epochs=1), rel=1e-4)
 
 

@@ -86,11 +86,17 @@ class Clock:
 
 
 class ClickTrainer(SupervisedTrainer):
-    """A SupervisedTrainer that leaves a finished run alone (ignite would start it anew from epoch 0)."""
+    """A SupervisedTrainer that leaves a finished run alone (ignite would start it anew from epoch 0).
+
+    Where several processes train together they leave their group together at the end.
+    """
 
     def run(self) -> None:  # type: ignore[override]
         if self.state.epoch < self.state.max_epochs:
             super().run()
+        if dist.is_initialized():
+            dist.barrier()  # who leaves while the first process still writes can take the group's store along
+            dist.destroy_process_group()
 
 
 @dataclass
