@@ -23,8 +23,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
+from browser import chromium, open_page, place_of
 from clickseg.archive import PLUGIN
 from clickseg.clicks.users import innermost
 from clickseg.images import read_volume
@@ -34,15 +35,6 @@ from publish import machine, publish
 from servers import ROOT, answers, free_port
 
 ORGAN = "left kidney"
-SOFTWARE = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
-PLACE = """(ras) => {
-    const { nv, canvas, frame } = clickseg.viewer;
-    clickseg.viewer.moveTo(ras);
-    const place = canvas.getBoundingClientRect(), scale = place.width / canvas.width;
-    const [left, top, width, height] = nv.screenSlices[0].leftTopWidthHeight;
-    return [place.left + (left + width * (1 - (ras[0] + 0.5) / frame.shownDims[0])) * scale,
-            place.top + (top + height * (1 - (ras[1] + 0.5) / frame.shownDims[1])) * scale];
-}"""
 VOXELS = """(label) => {
     const editor = clickseg.editor(), value = editor.labels.value(label), voxels = [];
     editor.frame.sourceOrder(editor.map).forEach((one, at) => one === value && voxels.push(at));
@@ -93,14 +85,10 @@ def walk_page(clone: Path, browser: Browser, pictures: Path) -> list[dict[str, A
     number = int(truth.sum((0, 1)).argmax())
     with made("serve", clone, f"--port {port}", f"http://127.0.0.1:{port}/info/"):
         walk.step("`make serve`, until it answers", "installation and sample study included")
-        page = browser.new_page(viewport={"width": 1400, "height": 900})
-        page.set_default_timeout(300_000)
-        page.goto(f"http://127.0.0.1:{port}/clickseg/")
-        page.evaluate("clickseg.ready")
+        page = open_page(browser, f"http://127.0.0.1:{port}/clickseg/")
         walk.step("the page is opened", page.locator("#study-name").inner_text())
         page.locator("#labels button", has_text=ORGAN).click()
-        place = page.evaluate(PLACE, [*innermost(truth[..., number]), number])
-        page.wait_for_timeout(500)
+        place = place_of(page, [*innermost(truth[..., number]), number])
         walk.step("an organ is looked for", f"{ORGAN} (the time of a script, not of a person)")
         page.mouse.click(*place)
         page.evaluate("clickseg.editor().idle()")
@@ -191,16 +179,14 @@ def main() -> None:
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
     record = machine(os.cpu_count() or 1, datetime.datetime.now(datetime.UTC).date().isoformat())
-    with tempfile.TemporaryDirectory(prefix="clickseg-walk-") as folder, sync_playwright() as driver:
+    with tempfile.TemporaryDirectory(prefix="clickseg-walk-") as folder, chromium(arguments.chromium) as browser:
         clone, pictures = Path(folder) / "clickseg", arguments.output or Path(folder)
         begin = Walk()
         subprocess.run(["git", "clone", "-q", arguments.source, clone], check=True)
         begin.step("`git clone`")
-        browser = driver.chromium.launch(executable_path=arguments.chromium, args=SOFTWARE)
         walks = {"The page": begin.steps + walk_page(clone, browser, pictures)}
         if PLUGIN.exists():
             walks["OHIF"] = walk_ohif(clone, browser, pictures)
-        browser.close()
     record["walks"] = walks
     publish("walk", markdown(record), record, arguments.output)
 
