@@ -30,7 +30,7 @@ from servers import ROOT, Surroundings, free_port, running
 
 SHAPE, QUICK = (512, 512, 100), (64, 64, 16)
 INTERVAL_MS, REST_MS = 100, 500
-STEP = 8  # pixels of the screen: another voxel each time
+STEP = 12  # pixels of the screen: another voxel each time, also in the smaller volume
 WATCH = """() => {
     const seen = (window.seen = { moved: 0, shown: 0, at: "" }), viewer = document.getElementById("viewer");
     new MutationObserver(() => (seen.shown = performance.now())).observe(
