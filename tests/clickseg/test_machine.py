@@ -13,15 +13,16 @@ from clickseg.metrics import dice
 from clickseg.phantom import LABELS, write_phantoms
 
 
+@pytest.mark.parametrize("scattered", [False, True])
 @pytest.mark.parametrize("count", [0, 1, 5000, 2**22 + 3])
-def test_zeros_are_zeros_and_can_be_written_to(count):
-    found = zeros(count)
+def test_zeros_are_zeros_and_can_be_written_to(count, scattered):
+    found = zeros(count, scattered)
     assert found.dtype == np.uint8
     assert found.shape == (count,)
     assert not found.any()
     found[-1:] = 7
     assert found.sum() == 7 * bool(count)
-    assert not zeros(count).any()
+    assert not zeros(count, scattered).any()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere they are numpy's")

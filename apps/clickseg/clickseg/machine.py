@@ -65,13 +65,14 @@ def keep_freed_memory() -> None:
         libc.mallopt(top_pad, 64 * 2**20)
 
 
-def zeros(count: int) -> NDArray[np.uint8]:
+def zeros(count: int, scattered: bool = False) -> NDArray[np.uint8]:
     """So many bytes of 0 that hardly cost anything where nobody writes to them: neither memory nor time to look at.
 
-    On Linux they are pages of their own, huge ones, which go back to the system at their end; elsewhere, numpy's.
+    On Linux they are pages of their own, which go back to the system at their end; elsewhere, numpy's. The pages are
+    huge ones, which are quick to look through, unless little is written and that far apart: `scattered`.
     """
     if count == 0 or not hasattr(mmap, "MADV_HUGEPAGE"):
         return np.zeros(count, np.uint8)
     memory = mmap.mmap(-1, count, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    memory.madvise(mmap.MADV_HUGEPAGE)
+    memory.madvise(mmap.MADV_NOHUGEPAGE if scattered else mmap.MADV_HUGEPAGE)
     return np.frombuffer(memory, np.uint8)

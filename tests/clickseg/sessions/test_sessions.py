@@ -91,6 +91,14 @@ def test_every_slice_with_a_click_inside_is_in_the_mask_and_no_other(session):
     assert np.flatnonzero(mask.any((0, 1))).tolist() == [6, 12]
 
 
+def test_where_an_answer_may_hold_anything_is_known_beforehand(session):
+    positions, whole = [click.position for click in CLICKS], set(range(session.grid.shape[session.axis]))
+    filled = np.flatnonzero(session.predict(CLICKS).any((0, 1))).tolist()
+    assert set(filled) <= set(session.reached(positions)) < whole
+    assert session.reached(positions, reach=3) is None
+    assert session.reached(positions, session.empty_mask()) is None
+
+
 def test_a_slice_is_predicted_from_its_own_clicks_alone(session):
     mask = session.predict(CLICKS)
     np.testing.assert_array_equal(mask[..., 12], session.predict(CLICKS[:2])[..., 12])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -54,13 +54,21 @@ class OpenImage:
         """A mask or label map of this image as NIfTI (.nii or .nii.gz), in its place in the patient."""
         write_mask(path, mask, self.grid)
 
-    def empty_mask(self) -> NDArray[np.uint8]:
-        """A mask of zeros, first axis fastest: as image files store it, so that no writer has to turn it round."""
-        return zeros(math.prod(self.grid.shape)).reshape(self.grid.shape, order="F")
+    def reached(
+        self, positions: Iterable[Position], start: NDArray[np.uint8] | None = None, reach: int = 0
+    ) -> Collection[int] | None:
+        """Numbers of the slices that an answer to clicks may hold anything in; None: in any."""
+
+    def empty_mask(self, scattered: bool = False) -> NDArray[np.uint8]:
+        """A mask of zeros, first axis fastest: as image files store it, so that no writer has to turn it round.
+
+        scattered: few slices of it will be written.
+        """
+        return zeros(math.prod(self.grid.shape), scattered).reshape(self.grid.shape, order="F")
 
     def new_mask(self, start: NDArray[np.uint8] | None, values: Iterable[int]) -> NDArray[np.uint8]:
         """An empty mask, or a copy of the one to start from; ValueError as `check_start`."""
-        mask = self.empty_mask()
+        mask = self.empty_mask(scattered=start is None)
         if start is not None:
             self.check_start(start, values)
             mask[:] = start

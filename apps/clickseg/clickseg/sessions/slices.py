@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -113,6 +113,12 @@ class Session(OpenImage):
                 np.copyto(plane, value, where=claimed)
                 best[number] = inside if rival is None else np.maximum(rival, inside)
         return mask
+
+    def reached(
+        self, positions: Iterable[Position], start: NDArray[np.uint8] | None = None, reach: int = 0
+    ) -> Collection[int] | None:
+        """Those with a click, if there is no start and nothing is propagated."""
+        return None if reach or start is not None else {position[self.axis] for position in positions}
 
     def _answers_to(self, clicks: Sequence[Click], reach: int) -> dict[int, NDArray[np.float32]]:
         """Slice number -> probability (R, A) of being inside, of slices with a click inside and those they reach.

@@ -80,10 +80,12 @@ class ClickInfer(InferTask):
                 start = read_label(request["start"], session.grid) if request.get("start") else None
             with stage("map_back"):  # what is neither preprocessing nor the network
                 mask = asked.answer(session, start)
+                reached = session.reached(asked.positions, start, asked.reach)
+                planes = reached if session.axis == mask.ndim - 1 else None
             with stage("measure"):
-                measures = measure(mask, session.grid, asked.measured, asked.positions)
+                measures = measure(mask, session.grid, asked.measured, asked.positions, planes)
             with stage("write"):
-                path = write_reply(mask, session.grid, reply)
+                path = write_reply(mask, session.grid, reply, planes)
         logger.info("clicks: %d; seconds: %s", len(asked.positions), seconds)
         return path, {"label_names": {"background": 0, **asked.values}, "latencies": seconds, **measures}
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from clickseg.clicks.wire import Reply
 from clickseg.geometry import Grid
 
-from .pieces import gzipped
+from .pieces import ZEROS, gzipped, plain
 
 Bytes = bytes | memoryview
 
@@ -34,36 +34,46 @@ NRRD_TYPES = {
 }
 
 
-def write_reply(mask: NDArray[np.uint8], grid: Grid, reply: Reply) -> str:
+def write_reply(mask: NDArray[np.uint8], grid: Grid, reply: Reply, planes: Iterable[int] | None = None) -> str:
     """Write a mask (X, Y, Z) on `grid` to a temporary file, which the caller owns; returns its path.
+
+    planes: numbers along Z outside of which all is 0, where that is known.
 
     .nrrd is raw unless `reply.compress` (OHIF reads raw; ITK and 3D Slicer both), .nii.gz is always compressed.
     """
     values = mask.astype(np.dtype(reply.dtype).newbyteorder("<"), copy=False)
     folder = Path(_folder())
     folder.mkdir(mode=0o700, exist_ok=True)  # a machine that is up for weeks may sweep its temporary files
+    if reply.extension == ".nrrd":
+        parts = nrrd(values, grid, reply, planes)
+    else:
+        parts = nifti(values, grid, reply.extension == ".nii.gz", planes)
     handle, path = tempfile.mkstemp(prefix="mask-", suffix=reply.extension, dir=folder)
-    is_nrrd = reply.extension == ".nrrd"
     try:
         with os.fdopen(handle, "wb") as file:
-            file.writelines(nrrd(values, grid, reply) if is_nrrd else nifti(values, grid, reply.extension == ".nii.gz"))
+            for part in parts:
+                if part is ZEROS:
+                    file.seek(len(part), os.SEEK_CUR)  # a hole: no time to write, and no place on the disk
+                else:
+                    file.write(part)
+            file.truncate()  # a hole at the end counts, too
     except BaseException:
         Path(path).unlink()
         raise
     return path
 
 
-def nrrd(values: NDArray, grid: Grid, reply: Reply) -> Iterable[Bytes]:
+def nrrd(values: NDArray, grid: Grid, reply: Reply, planes: Iterable[int] | None = None) -> Iterable[Bytes]:
     """The parts of an NRRD file; compressed is all but its head."""
     head, voxels = nrrd_header(grid, reply), np.ascontiguousarray(values.T)  # first axis fastest
-    return itertools.chain([head], gzipped(b"", voxels) if reply.compress else [voxels.data])
+    return itertools.chain([head], gzipped(b"", voxels, planes) if reply.compress else plain(voxels, planes))
 
 
-def nifti(values: NDArray, grid: Grid, compress: bool) -> Iterable[Bytes]:
+def nifti(values: NDArray, grid: Grid, compress: bool, planes: Iterable[int] | None = None) -> Iterable[Bytes]:
     """The parts of a NIfTI file of values (X, Y, Z) on `grid`; compressed is the whole of it."""
     voxels = np.ascontiguousarray(values.T, values.dtype.newbyteorder("<"))
     head = nifti_header(values, grid)
-    return gzipped(head, voxels) if compress else [head, voxels.data]
+    return gzipped(head, voxels, planes) if compress else itertools.chain([head], plain(voxels, planes))
 
 
 @functools.cache
