@@ -231,6 +231,23 @@ def test_more_answers_than_are_remembered_are_right_all_the_same(session):
         np.testing.assert_array_equal(session.predict([click]), answer)
 
 
+@pytest.mark.parametrize("feedback", [False, True])
+def test_one_more_click_asks_the_network_once_however_many_slices_are_clicked(
+    tmp_path, image, tiny_weights, monkeypatch, feedback
+):
+    tiny_weights(tmp_path / "weights.pt", LABELS, feedback=feedback)
+    session = SessionCache().open(image, tmp_path / "weights.pt")
+    clicks = [Click((20 + turn, 24, k), 1) for turn in (0, 1) for k in range(session.grid.shape[2])]
+    assert len(clicks) > 2 * session.remembered_answers
+    session.predict(clicks)
+    asked = []
+    original = UNet2d.decode
+    monkeypatch.setattr(UNet2d, "decode", lambda *given: asked.append(1) or original(*given))
+    for turn in range(3):
+        session.predict(clicks := [*clicks, Click((24 + turn, 26, 12), 0)])
+    assert len(asked) == 3 + 2 * feedback, "but for what came before the first, which is not kept whole"
+
+
 def test_an_image_is_read_once(image, weights, reads):
     cache = SessionCache()
     for _ in range(3):
@@ -348,8 +365,9 @@ def test_a_sessions_size_covers_what_it_holds(session):
             session.predict([Click((4 + n, 24, k), 1)])
     codes = sum(code.numel() * code.element_size() for code in session._codes.values())
     answers = sum(answer.nbytes for answer in session._answers.values())
-    assert codes > 0
-    assert session._volume.nbytes + codes + answers <= session.bytes
+    claims = sum(claim.bytes for claim in session._claims.values())
+    assert min(codes, answers, claims) > 0
+    assert session._volume.nbytes + codes + answers + claims <= session.bytes
 
 
 @pytest.mark.parametrize("broken", ["image", "weights"])

@@ -16,6 +16,7 @@ from ..methods import Model
 from ..methods.rescaled import Rescaled
 from ..methods.unet2d import INSIDE, OUTSIDE
 from ..stopwatch import stage
+from .claims import KEY_BYTES, Claim, Probability
 from .open_image import OpenImage, Position
 from .propagate import propagate
 
@@ -28,7 +29,8 @@ class Session(OpenImage):
     """
 
     method, dimension = "unet2d", 2
-    remembered_answers = 64
+    remembered_answers = 16  # whole, to go on from
+    remembered_claims = 48  # as many bytes as so many whole answers take: mostly hundreds of claims
 
     def __init__(self, volume: NDArray[np.generic], grid: Grid, model: Model, device: torch.device | str) -> None:
         super().__init__(volume, grid, model, device)
@@ -38,10 +40,12 @@ class Session(OpenImage):
         self._segmenter = Rescaled(model.segmenter, self.slices.shape, model_shape)
         self._nothing = np.zeros(self.slices.shape, np.float32)  # the answer before the first click
         self._codes: dict[int, Tensor] = {}
-        self._answers: LRUCache[Hashable, NDArray[np.float32]] = LRUCache(self.remembered_answers)
         pixels, model_pixels = int(np.prod(self.slices.shape)), int(np.prod(model_shape))
+        claims = self.remembered_claims * (4 * pixels + KEY_BYTES)
+        self._answers: LRUCache[Hashable, Probability] = LRUCache(self.remembered_answers)
+        self._claims: LRUCache[Hashable, Claim] = LRUCache(claims, lambda claim: claim.bytes)
         codes, answers = grid.shape[self.slices.axis] * model_pixels, self.remembered_answers * pixels
-        self.bytes = volume.nbytes + 4 * (codes + answers)  # float32; what it may come to hold
+        self.bytes = volume.nbytes + 4 * (codes + answers) + claims  # float32; what it may come to hold
 
     def predict(
         self,
@@ -62,8 +66,11 @@ class Session(OpenImage):
             if click.label not in (INSIDE, OUTSIDE):
                 raise ValueError(f"click {click.position}: the label is 1 (inside) or 0 (outside), not {click.label}")
         mask = self.new_mask(start, [INSIDE])
-        for number, inside in self._answers_to(self._in_slice(only, clicks), reach).items():
-            np.greater(inside, 0.5, out=self.slices.view(mask, number).view(np.bool_))
+        for number, claim in self._answers_to(self._in_slice(only, clicks), reach).items():
+            plane = self.slices.view(mask, number)
+            if start is not None:
+                plane[:] = 0
+            plane[claim.box] = claim.inside > 0
         return mask
 
     def predict_labels(
@@ -96,7 +103,7 @@ class Session(OpenImage):
                 self.check(position)
         mask = self.new_mask(start, labels.values())
         kept_values = [labels[name] for name in frozen]
-        best: dict[int, NDArray[np.float32]] = {}
+        best: dict[int, Probability] = {}
         for name, value in labels.items():
             if name == "background" or name in frozen or not clicks.get(name):
                 continue
@@ -104,14 +111,17 @@ class Session(OpenImage):
             others = [position for other, positions in clicks.items() if other != name for position in positions]
             signed = [Click(tuple(position), OUTSIDE) for position in others]
             signed += [Click(tuple(position), INSIDE) for position in clicks[name]]
-            for number, inside in self._answers_to(self._in_slice(only, signed), reach).items():
-                plane, rival = self.slices.view(mask, number), best.get(number)
-                claimed = inside > (0.5 if rival is None else np.maximum(rival, 0.5))
+            for number, claim in self._answers_to(self._in_slice(only, signed), reach).items():
+                plane = self.slices.view(mask, number)
+                if number not in best:
+                    best[number] = np.zeros(claim.shape, np.float32, order="F")
+                rival = best[number][claim.box]
+                claimed = claim.inside > rival
                 if start is not None:
                     plane[plane == value] = 0
-                    claimed &= ~np.isin(plane, kept_values)
-                np.copyto(plane, value, where=claimed)
-                best[number] = inside if rival is None else np.maximum(rival, inside)
+                    claimed &= ~np.isin(plane[claim.box], kept_values)
+                np.copyto(plane[claim.box], value, where=claimed)
+                np.maximum(rival, claim.inside, out=rival)
         return mask
 
     def reached(
@@ -120,17 +130,17 @@ class Session(OpenImage):
         """Those with a click, if there is no start and nothing is propagated."""
         return None if reach or start is not None else {position[self.axis] for position in positions}
 
-    def _answers_to(self, clicks: Sequence[Click], reach: int) -> dict[int, NDArray[np.float32]]:
-        """Slice number -> probability (R, A) of being inside, of slices with a click inside and those they reach.
+    def _answers_to(self, clicks: Sequence[Click], reach: int) -> dict[int, Claim]:
+        """Slice number -> what is claimed there, of slices with a click inside and those they reach.
 
         Between two clicked slices each goes half the way.
         """
         by_slice = self._by_slice(clicks)
         clicked = sorted(number for number, group in by_slice.items() if any(click.label == INSIDE for click in group))
-        answers = {number: self._inside(number, by_slice[number]) for number in clicked}
+        answers = {number: self._claim(number, by_slice[number]) for number in clicked}
 
-        def ask(number: int, more: Sequence[Click]) -> NDArray[np.float32]:
-            return self._inside(number, [*by_slice.get(number, []), *more])
+        def ask(number: int, more: Sequence[Click]) -> Probability:
+            return self._claim(number, [*by_slice.get(number, []), *more]).whole()
 
         def look(number: int) -> NDArray[np.generic]:
             return self.slices.view(self._volume, number)
@@ -140,8 +150,9 @@ class Session(OpenImage):
             above = (number + clicked[place + 1]) // 2 if place + 1 < len(clicked) else self.grid.shape[self.axis] - 1
             down = range(number - 1, max(below, number - 1 - reach), -1)
             up = range(number + 1, min(above, number + reach) + 1)
-            for numbers in (down, up):
-                answers.update(propagate(number, answers[number], numbers, ask, look, self.slices.spacing))
+            for numbers in (down, up) if reach else ():
+                found = propagate(number, answers[number].whole(), numbers, ask, look, self.slices.spacing)
+                answers.update((neighbour, Claim.of(inside)) for neighbour, inside in found)
         return answers
 
     def _in_slice(self, number: int | None, clicks: Sequence[Click]) -> Sequence[Click]:
@@ -156,11 +167,22 @@ class Session(OpenImage):
             grouped.setdefault(number, []).append(Click(position, click.label))
         return grouped
 
-    def _inside(self, number: int, clicks: Sequence[Click]) -> NDArray[np.float32]:
-        """Probability (R, A) of being inside, for one slice on the source grid.
+    def _claim(self, number: int, clicks: Sequence[Click]) -> Claim:
+        """What clicks in a slice claim there, on the source grid.
 
         One slice at a time: a batch of several would round differently, and answers must not depend on history.
         """
+        key = (number, tuple(clicks))
+        with self._lock:
+            known = self._claims.get(key)
+        if known is None:
+            known = Claim.of(self._inside(number, clicks))
+            with self._lock:
+                self._claims[key] = known
+        return known
+
+    def _inside(self, number: int, clicks: Sequence[Click]) -> Probability:
+        """Probability (R, A) of being inside, for one slice on the source grid."""
         previous = None
         if self._segmenter.feedback:
             before = self._nothing
@@ -170,21 +192,20 @@ class Session(OpenImage):
             previous = torch.from_numpy(before)[None, None]
         return self._answer(number, clicks, previous)
 
-    def _answer(self, number: int, clicks: Sequence[Click], previous: Tensor | None) -> NDArray[np.float32]:
+    def _answer(self, number: int, clicks: Sequence[Click], previous: Tensor | None) -> Probability:
         key = (number, tuple(clicks))
         with self._lock:
             if key not in self._answers:
                 self._answers[key] = self._turns.take(lambda: self._compute(number, clicks, previous))
             return self._answers[key]
 
-    def _compute(self, number: int, clicks: Sequence[Click], previous: Tensor | None) -> NDArray[np.float32]:
+    def _compute(self, number: int, clicks: Sequence[Click], previous: Tensor | None) -> Probability:
         rows = stack_clicks([clicks], dimension=2).to(self._device)
         previous = None if previous is None else previous.to(self._device)
         logits = self._segmenter.decode_on_model(self._code(number), rows, previous)
         # The softmax of two is the sigmoid of their difference: one channel to enlarge instead of two.
         lead = resize(logits[:, INSIDE, None] - logits[:, OUTSIDE, None], self.slices.shape)
-        # First axis fastest, as the masks that it is compared into.
-        return np.asfortranarray(lead.sigmoid()[0, 0].cpu().numpy())
+        return lead.sigmoid()[0, 0].cpu().numpy()
 
     def _code(self, number: int) -> Tensor:
         if number not in self._codes:
