@@ -329,6 +329,16 @@ def test_without_weights_the_shipped_ones_are_evaluated_and_named(phantom_study,
     assert json.loads((tmp_path / "report.json").read_text())["weights"] == "unet2d.pt"
 
 
+@pytest.mark.usefixtures("without_pictures")
+def test_a_structure_that_nobody_names_is_evaluated_by_its_value(phantom_study, tmp_path):
+    options = ["--data", phantom_study, "--cases", "phantom_000", "--clicks", "1", "--limit", "1"]
+    asked = {"named": "liver", "by_value": f"tumour={LABELS['liver']}"}
+    for folder, labels in asked.items():
+        assert run("evaluate", *options, "--labels", labels, "--output", tmp_path / folder) == 0
+    named, tumour = (json.loads((tmp_path / folder / "report.json").read_text()) for folder in asked)
+    assert tumour["labels"] == {"tumour": named["labels"]["liver"]}
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("without_pictures")
 def test_workers_give_the_report_of_one_process(report, phantom_study, weights, tmp_path):
@@ -340,6 +350,7 @@ def test_workers_give_the_report_of_one_process(report, phantom_study, weights, 
     ("more", "complaint"),
     [
         (["--clicks", "1,a"], "not a list of whole numbers"),
+        (["--labels", "liver=six"], "such as liver=6"),
         (["--clicks", "2,1"], "rising numbers"),
         (["--clicks", "1,1"], "rising numbers"),
         (["--user", "nobody"], "unknown user 'nobody'; known: sakinis"),

@@ -24,7 +24,9 @@ def add_evaluate(commands: Any) -> None:
     evaluate.add_argument("--data", required=True, help="folder with imagesTr/ and labelsTr/")
     evaluate.add_argument("--download", action="store_true", help=DOWNLOAD_HELP)
     evaluate.add_argument("--cases", help="ids to evaluate: a,b,c or a file with one per line (default: all)")
-    evaluate.add_argument("--labels", help="structures to evaluate: a,b,c (default: all of the data)")
+    evaluate.add_argument(
+        "--labels", help="structures to evaluate: a,b,c, or a=6 where nobody names its value (default: all)"
+    )
     evaluate.add_argument("--weights", help=WEIGHTS_HELP)
     evaluate.add_argument(
         "--clicks", default="1,2,5,10,15", help="when to measure (0: before the first; 1 to 20: for NoC)"
@@ -45,12 +47,14 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     from ..plots import plot_curves, plot_examples
 
     keep_freed_memory()
+    names, values = _named_values(arguments.labels)
     protocol = Protocol(
         clicks=parse_numbers(arguments.clicks, "--clicks"),
         user=arguments.user,
         seed=arguments.seed,
         limit=arguments.limit,
-        labels=tuple(arguments.labels.split(",")) if arguments.labels else None,
+        labels=names,
+        values=values,
         separately=arguments.separately,
     )
     if arguments.download:
@@ -72,6 +76,17 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         low, high = done.report["interval"][clicks]["dice"]
         print(f"{clicks:>3} clicks: Dice {values['dice']:.4f} [{low:.4f}, {high:.4f}]  MAD {values['mad_mm']} mm")
     print(f"report: {output / 'report.json'}")
+
+
+def _named_values(text: str | None) -> tuple[tuple[str, ...] | None, dict[str, int]]:
+    """`a,b=6` -> (a, b), {b: 6}."""
+    if not text:
+        return None, {}
+    pairs = [item.partition("=") for item in text.split(",")]
+    wrong = [f"{name}={value}" for name, equals, value in pairs if equals and not value.isdecimal()]
+    if wrong:
+        raise ValueError(f"--labels {text}: {', '.join(wrong)} should be a name, or a name=value such as liver=6")
+    return tuple(name for name, *_ in pairs), {name: int(value) for name, equals, value in pairs if equals}
 
 
 def add_experiment(commands: Any) -> None:

@@ -95,7 +95,10 @@ def evaluate(
     model = open_player(method, weights, where)
     folder = CaseFolder.read(data, cases)
     dimension = model.segmenter.dimension
-    labels = model.recipe.labels if dimension == 3 else folder.labels or model.recipe.labels or folder.found_labels()
+    if dimension == 3 and protocol.values:
+        raise ValueError(f"3D weights have the labels {', '.join(model.recipe.labels)}: name them without values")
+    known = model.recipe.labels if dimension == 3 else folder.labels or model.recipe.labels
+    labels = {**known, **protocol.values} or folder.found_labels()
     tasks = find_tasks(folder.cases, labels, protocol, dimension)
     if workers > 1 and where.type != "cpu":
         raise ValueError("several workers are for the CPU; on a GPU leave it at 1")

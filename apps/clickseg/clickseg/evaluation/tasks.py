@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -39,8 +39,9 @@ class Protocol:
     """What is asked of every case.
 
     clicks: after how many clicks to measure; 0 is the network's answer before the first. limit: slices per label,
-    drawn by the seed. labels: names of the structures to play on, None for all that the data names. separately: in 3D,
-    one game for each structure, in which nothing else is corrected, instead of one for all (in 2D it is always so).
+    drawn by the seed. labels: names of the structures to play on, None for all that the data names. values: of labels
+    that neither the data nor the weights name. separately: in 3D, one game for each structure, in which nothing else is
+    corrected, instead of one for all (in 2D it is always so).
     """
 
     clicks: tuple[int, ...] = (1, 2, 5, 10, 15)
@@ -48,6 +49,7 @@ class Protocol:
     seed: int = 0
     limit: int | None = None
     labels: tuple[str, ...] | None = None
+    values: Mapping[str, int] = field(default_factory=dict)
     batch: int = 8
     separately: bool = False
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -55,6 +55,12 @@ def base_recipe(name: str | None, folder: CaseFolder) -> UNet2dRecipe:
     return recipe.with_labels(folder.labels or folder.found_labels())
 
 
+def labels_of(data: Path) -> dict[str, int]:
+    """The labels of a data folder, by its own names; those of weights may mean other structures."""
+    folder = CaseFolder.read(data)
+    return dict(folder.labels or folder.found_labels())
+
+
 @dataclass(frozen=True)
 class Commands:
     """Recipes go to folder/recipes/<name>.json, models to folder/models/<name>, reports to folder/reports/<name>.
@@ -89,13 +95,17 @@ class Commands:
         model: str | Path,
         cases: Sequence[str] = (),
         data: Path | None = None,
-        organ: str | None = None,
+        labels: Mapping[str, int] | None = None,
         method: str = "unet2d",
         seed: int = 0,
     ) -> Job:
-        """Test a model of this folder, or weights in a file, on some cases, or all, of the data or another folder."""
+        """Test a model of this folder, or weights in a file, on some cases, or all, of the data or another folder.
+
+        labels: names and values, where neither that data nor the weights have the right ones.
+        """
         weights = self.folder / "models" / model / "weights.pt" if isinstance(model, str) else model
-        player = ["--method", method, "--weights", weights, *(["--labels", organ] if organ else [])]
+        named = ",".join(f"{name}={value}" for name, value in (labels or {}).items())
+        player = ["--method", method, "--weights", weights, *(["--labels", named] if named else [])]
         needs = (f"train {model}",) if isinstance(model, str) else ()
         return self._evaluation(name, [*player, "--seed", seed], cases, data, needs)
 

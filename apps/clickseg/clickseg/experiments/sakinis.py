@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from ..datasets import CaseFolder
 from ..methods import BASELINES, rivals_in
-from .commands import Budget, Commands, base_recipe
+from .commands import Budget, Commands, base_recipe, labels_of
 from .jobs import Job
 
 BEST_K = 5  # "models trained with maximum 5 interactions" serve IV-B, IV-C and IV-D
@@ -66,6 +67,7 @@ def plan_jobs(design: Design, output: Path) -> list[Job]:
     unknown = sorted(set(design.leave_out) - set(labels))
     if unknown:
         raise ValueError(f"cannot leave out {', '.join(unknown)}; the data has {', '.join(labels)}")
+    unknown_labels = labels_of(design.unknown) if design.unknown is not None else None
     folds = split_by_patient([case.id for case in folder.cases], design.folds, base.seed)
     make = Commands(output, design.data, design.budget)
     jobs: list[Job] = []
@@ -78,14 +80,16 @@ def plan_jobs(design: Design, output: Path) -> list[Job]:
             if k == design.best_k:
                 for kind, data in (("known", design.known), ("unknown", design.unknown)):
                     if data is not None:
-                        jobs.append(make.test(f"{kind}_{model}", model, data=data))
+                        named = unknown_labels if kind == "unknown" else None
+                        jobs.append(make.test(f"{kind}_{model}", model, data=data, labels=named))
         for rival, method in rivals_in(2).items() if design.rivals else ():
             model = f"fold{fold}_{rival}"
             theirs: Any = method.recipe
             jobs.append(make.training(model, theirs.beside(base), train))
-            jobs.append(make.test(f"cv_{model}", model, test, method=rival))
+            play = partial(make.test, model=model, method=rival)
+            jobs.append(play(f"cv_{model}", cases=test))
             if design.unknown is not None and fold == 0:
-                jobs.append(make.test(f"unknown_{rival}", model, data=design.unknown, method=rival))
+                jobs.append(play(f"unknown_{rival}", data=design.unknown, labels=unknown_labels))
         for baseline in BASELINES if design.baselines else ():
             jobs.append(make.baseline(f"cv_fold{fold}_{baseline}", baseline, test))
     for baseline in BASELINES if design.baselines and design.unknown is not None else ():
@@ -95,5 +99,5 @@ def plan_jobs(design: Design, output: Path) -> list[Job]:
         train = [case for fold in folds[1:] for case in fold]
         seen = {name: value for name, value in labels.items() if name != organ}
         jobs.append(make.training(model, replace(base, max_clicks=design.best_k, labels=seen), train))
-        jobs.append(make.test(f"leftout_{model}", model, folds[0], organ=organ))
+        jobs.append(make.test(f"leftout_{model}", model, folds[0], labels={organ: labels[organ]}))
     return jobs

@@ -8,7 +8,7 @@ from pathlib import Path
 from ..evaluation import Protocol
 from ..evaluation.report import NOC_LIMIT
 from ..methods import BASELINES
-from .commands import Budget, Commands
+from .commands import Budget, Commands, labels_of
 from .jobs import Job
 
 EACH = tuple(range(16))  # clicks: none is a control arm, and the leads are asked at every number of them
@@ -44,7 +44,7 @@ def plan_examination(design: Examination, output: Path) -> list[Job]:
     cases = design.cases or ()
     jobs = [make.test(f"known_{OURS}", design.weights, cases)]
     if design.unknown is not None:
-        jobs.append(make.test(f"unknown_{OURS}", design.weights, data=design.unknown))
+        jobs.append(make.test(f"unknown_{OURS}", design.weights, data=design.unknown, labels=labels_of(design.unknown)))
     for user in design.users:
         clicks = tuple(range(NOC_LIMIT + 1)) if user == "deterministic" else EACH
         jobs.append(replace(make, user=user, clicks=clicks).test(f"user_{user}", design.weights, cases))
