@@ -17,13 +17,13 @@ import re
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, Response
 
 from browser import chromium, open_page, place_of
 from clickseg.archive import PLUGIN
@@ -49,11 +49,11 @@ class Walk:
         self.steps: list[dict[str, Any]] = []
         self._begin = time.monotonic()
 
-    def step(self, what: str, seen: str = "") -> None:
-        """The end of a step, and what was seen there."""
-        now = time.monotonic()
-        self.steps.append({"step": what, "seconds": round(now - self._begin, 1), "seen": seen})
-        print(f"{now - self._begin:7.1f} s  {what}  {seen}", flush=True)
+    def step(self, what: str, see: Callable[[], str] = str) -> None:
+        """The end of a step, and what was seen there: looking at it takes no time of any step."""
+        seconds = time.monotonic() - self._begin
+        self.steps.append({"step": what, "seconds": round(seconds, 1), "seen": see()})
+        print(f"{seconds:7.1f} s  {what}  {self.steps[-1]['seen']}", flush=True)
         self._begin = time.monotonic()
 
 
@@ -84,19 +84,21 @@ def walk_page(clone: Path, browser: Browser, pictures: Path) -> list[dict[str, A
     truth = phantom(seed=0).label == LABELS[ORGAN]
     number = int(truth.sum((0, 1)).argmax())
     with made("serve", clone, f"--port {port}", f"http://127.0.0.1:{port}/info/"):
-        walk.step("`make serve`, until it answers", "installation and sample study included")
+        walk.step("`make serve`, until it answers", lambda: "installation and sample study included")
         page = open_page(browser, f"http://127.0.0.1:{port}/clickseg/")
-        walk.step("the page is opened", page.locator("#study-name").inner_text())
+        walk.step("the page is opened", page.locator("#study-name").inner_text)
         page.locator("#labels button", has_text=ORGAN).click()
         place = place_of(page, [*innermost(truth[..., number]), number])
-        walk.step("an organ is looked for", f"{ORGAN} (the time of a script, not of a person)")
+        walk.step("an organ is looked for", lambda: f"{ORGAN} (the time of a script, not of a person)")
         page.mouse.click(*place)
         page.evaluate("clickseg.editor().idle()")
-        walk.step("one click", f"Dice {dice(_shown(page, truth)[..., number], truth[..., number]):.3f} of the slice")
+        walk.step(
+            "one click", lambda: f"Dice {dice(_shown(page, truth)[..., number], truth[..., number]):.3f} of the slice"
+        )
         page.keyboard.press("p")
         page.wait_for_timeout(50)
         page.evaluate("clickseg.editor().idle()")
-        walk.step("*Propagate*", f"Dice {dice(_shown(page, truth), truth):.3f} of the organ")
+        walk.step("*Propagate*", lambda: f"Dice {dice(_shown(page, truth), truth):.3f} of the organ")
         page.screenshot(path=str(pictures / "walk_page.png"))
         page.locator("#accept").click()
         page.locator("#status", has_text="is saved").wait_for()
@@ -114,9 +116,10 @@ def _shown(page: Page, truth: NDArray[np.bool_]) -> NDArray[np.bool_]:
 def walk_ohif(clone: Path, browser: Browser, pictures: Path) -> list[dict[str, Any]]:
     """`make demo-ohif`, the viewer, one click, Run."""
     walk, port = Walk(), free_port()
+    truth = np.flip(phantom(seed=0).label == LABELS[ORGAN], (0, 1))  # LPS, as the viewer has it
     arguments = f"--port {port} --archive-port {free_port()}"
     with made("demo-ohif", clone, arguments, f"http://127.0.0.1:{port}/info/") as log:
-        walk.step("`make demo-ohif`, until it answers", "after `make serve`: nothing is installed again")
+        walk.step("`make demo-ohif`, until it answers", lambda: "after `make serve`: nothing is installed again")
         (address,) = set(re.findall(r"http\S+StudyInstanceUIDs=\S+", log.read_text()))
         page = browser.new_page(viewport={"width": 1500, "height": 900})
         page.set_default_timeout(300_000)
@@ -126,7 +129,7 @@ def walk_ohif(clone: Path, browser: Browser, pictures: Path) -> list[dict[str, A
         page.wait_for_timeout(9000)  # the viewports announce themselves in no other way
         if page.get_by_text("Confirm and Hide").count():
             page.get_by_text("Confirm and Hide").click()
-        walk.step("OHIF shows the study", "nine seconds of which are waited, to be sure")
+        walk.step("OHIF shows the study", lambda: "nine seconds of which are waited, to be sure")
         server.fill(f"http://127.0.0.1:{port}/")
         page.locator(".settingsTable button.actionButton").first.click()
         page.locator("label.tab-label", has_text="Point Prompts").click()
@@ -136,20 +139,23 @@ def walk_ohif(clone: Path, browser: Browser, pictures: Path) -> list[dict[str, A
         page.wait_for_timeout(1000)
         page.locator("tr.clickable-row", has_text=re.compile(f"^{ORGAN}$")).first.click()
         page.wait_for_timeout(500)
-        walk.step("server, Point Prompts, `unet2d`, a label", ORGAN)
-        truth = np.flip(phantom(seed=0).label == LABELS[ORGAN], (0, 1))  # LPS, as the viewer has it
+        walk.step("server, Point Prompts, `unet2d`, a label", lambda: ORGAN)
         page.mouse.click(*_place_in_ohif(page, truth[..., truth.shape[2] // 2]))
         page.wait_for_timeout(500)
         with page.expect_response(lambda response: "/infer/" in response.url) as caught:
             page.locator('button.actionButton[title="Run PointPrompts"]').first.click()
-        (log.parent / "reply.nrrd").write_bytes(caught.value.body())
-        mask = read_volume(log.parent / "reply.nrrd")[0] > 0
-        (number,) = np.flatnonzero(mask.any((0, 1)))
-        found = dice(mask[..., number], truth[..., number])
-        walk.step("one click and *Run*", f"HTTP {caught.value.status}, Dice {found:.3f} of the slice")
+        walk.step("one click and *Run*", lambda: _answered(caught.value, truth, log.parent))
         page.wait_for_timeout(2500)
         page.screenshot(path=str(pictures / "walk_ohif.png"))
     return walk.steps
+
+
+def _answered(reply: Response, truth: NDArray[np.bool_], folder: Path) -> str:
+    """What a reply to one click is worth."""
+    (folder / "reply.nrrd").write_bytes(reply.body())
+    mask = read_volume(folder / "reply.nrrd")[0] > 0
+    (number,) = np.flatnonzero(mask.any((0, 1)))
+    return f"HTTP {reply.status}, Dice {dice(mask[..., number], truth[..., number]):.3f} of the slice"
 
 
 def _place_in_ohif(page: Page, truth: NDArray[np.bool_]) -> tuple[float, float]:
