@@ -17,10 +17,10 @@ from monailabel.interfaces.app import MONAILabelApp  # noqa: E402
 
 from clickseg import __version__  # noqa: E402
 from clickseg.machine import keep_freed_memory  # noqa: E402
-from clickseg.sessions import SessionCache  # noqa: E402
+from clickseg.sessions import SessionCache, compute_in_one_thread  # noqa: E402
 from lib.activelearning import STRATEGIES, ForegroundEntropy  # noqa: E402
 from lib.configs import cache_bytes, select  # noqa: E402
-from lib.server import CarefulRequests, add_routes, give_way  # noqa: E402
+from lib.server import CarefulRequests, add_routes, give_way, in_background  # noqa: E402
 
 
 class MyApp(CarefulRequests, MONAILabelApp):
@@ -29,7 +29,10 @@ class MyApp(CarefulRequests, MONAILabelApp):
     def __init__(self, app_dir, studies, conf):
         """Called by MONAI Label's loader, in the server and again in every background task."""
         keep_freed_memory()
-        give_way()
+        if in_background():
+            give_way()
+        else:
+            compute_in_one_thread()
         conf = conf or {}
         self.models = select(conf.get("models", "all"))
         self.cache = SessionCache(cache_bytes(conf.get("cache_gb", "2")))  # one per process, shared by all models

@@ -1,4 +1,6 @@
 import functools
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -46,6 +48,24 @@ def test_one_thread_computes_for_all_that_ask(turns):
     with ThreadPoolExecutor(4) as askers:
         found = set(askers.map(lambda _: (time.sleep(0.01), turns.take(threading.get_ident))[1], range(12)))
     assert len(found) == 1
+
+
+def test_in_a_process_that_only_answers_the_thread_that_computes_alone_has_helpers():
+    program = """if True:
+        import torch
+        from concurrent.futures import ThreadPoolExecutor
+        from clickseg.sessions import compute_in_one_thread
+        from clickseg.sessions.turns import turns_on
+        torch.set_num_threads(3)
+        compute_in_one_thread()
+        others = ThreadPoolExecutor(1).submit(torch.get_num_threads).result()
+        print(turns_on("cpu").take(torch.get_num_threads), torch.get_num_threads(), others)
+    """
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, check=True).stdout.split() == [
+        b"3",
+        b"1",
+        b"1",
+    ]
 
 
 def test_somebody_with_much_to_ask_does_not_keep_others_waiting(turns):

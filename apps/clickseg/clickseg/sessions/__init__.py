@@ -2,6 +2,7 @@
 
 from .cache import SessionCache
 from .slices import Session
+from .turns import compute_in_one_thread
 from .volume import VolumeSession
 
-__all__ = ["Session", "SessionCache", "VolumeSession"]
+__all__ = ["Session", "SessionCache", "VolumeSession", "compute_in_one_thread"]

@@ -9,8 +9,13 @@ BACKGROUND_MODULE = "monailabel.interfaces.utils.app"  # that MONAI Label runs f
 NICENESS = 10  # at which a process gets about a tenth of a processor that another one wants
 
 
-def give_way() -> None:
-    """In such a process: let the server go first, wherever both want a processor. In any other it does nothing."""
+def in_background() -> bool:
+    """Whether this is such a process, and not the server's."""
     spec = getattr(sys.modules.get("__main__"), "__spec__", None)
-    if spec is not None and spec.name == BACKGROUND_MODULE and hasattr(os, "nice"):
+    return spec is not None and spec.name == BACKGROUND_MODULE
+
+
+def give_way() -> None:
+    """Let the server go first, wherever both want a processor."""
+    if hasattr(os, "nice"):
         os.nice(NICENESS)
