@@ -398,11 +398,11 @@ def server(monkeypatch):
     """The command line that the server is started with, without starting it."""
     started = []
 
-    def execv(program, command):
-        started.append((program, command))
+    def execve(program, command, environment):
+        started.append((program, command, environment))
         raise Replaced
 
-    monkeypatch.setattr(os, "execv", execv)
+    monkeypatch.setattr(os, "execve", execve)
     monkeypatch.setenv("MONAI_LABEL_TRACKING_ENABLED", "")
     return started
 
@@ -414,8 +414,9 @@ def options_of(command):
 def test_a_folder_is_served_on_this_machine_only(server, repository, tmp_path):
     with pytest.raises(Replaced):
         run("serve", "--studies", tmp_path)
-    ((program, command),) = server
+    ((program, command, environment),) = server
     assert program == command[0] == sys.executable
+    assert environment["GOMP_SPINCOUNT"] == "10000"
     assert command[1:4] == ["-m", "monailabel.main", "start_server"]
     assert options_of(command) == {
         "--app": str(repository / "apps/clickseg"),

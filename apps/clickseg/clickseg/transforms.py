@@ -126,8 +126,8 @@ class RandSuperpixeld(Randomizable, Transform):
     """
 
     LEAST = 80
-    MOST = 0.4
-    SCALES = (50.0, 3000.0)  # of felzenszwalb, for an image in units of its recipe's deviation
+    MOST = 0.25
+    SCALES = (50.0, 1000.0)  # of felzenszwalb, for an image in units of its recipe's deviation
 
     def __init__(self, prob: float, mean: float, deviation: float) -> None:
         self.prob, self.mean, self.deviation = prob, mean, deviation

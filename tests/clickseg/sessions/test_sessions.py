@@ -18,7 +18,7 @@ from clickseg.images import file_identity, read_volume
 from clickseg.methods import Segmenter
 from clickseg.methods.unet2d import UNet2d
 from clickseg.metrics import dice
-from clickseg.sessions import SessionCache
+from clickseg.sessions import Session, SessionCache
 from clickseg.sessions import cache as caches
 
 LABELS = {"liver": 1, "spleen": 2, "aorta": 5}
@@ -236,6 +236,7 @@ def test_one_more_click_asks_the_network_once_however_many_slices_are_clicked(
     tmp_path, image, tiny_weights, monkeypatch, feedback
 ):
     tiny_weights(tmp_path / "weights.pt", LABELS, feedback=feedback)
+    monkeypatch.setattr(Session, "remembered_answers", 16)
     session = SessionCache().open(image, tmp_path / "weights.pt")
     clicks = [Click((20 + turn, 24, k), 1) for turn in (0, 1) for k in range(session.grid.shape[2])]
     assert len(clicks) > 2 * session.remembered_answers

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import subprocess
 from pathlib import Path
 from typing import Any
 
-from .options import server_command
+from .options import server_command, server_environment
 
 
 def add_demo_ohif(commands: Any) -> None:
@@ -37,7 +36,7 @@ def _demo_ohif(arguments: argparse.Namespace) -> int:
             "press the reload icon, choose Point Prompts, click on an organ, press Run. Ctrl-C ends both.", flush=True
         )
         print(f"or open the app's own page: http://127.0.0.1:{arguments.port}/clickseg/", flush=True)
-        server = subprocess.Popen(command, env={**os.environ, "MONAI_LABEL_TRACKING_ENABLED": "false"})
+        server = subprocess.Popen(command, env=server_environment())
         try:
             return server.wait()
         except KeyboardInterrupt:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -30,3 +31,12 @@ def server_command(studies: str, host: str, port: int) -> list[str]:
     """What starts MONAI Label's server with this app. ValueError as `app_folder`."""
     command = [sys.executable, "-m", "monailabel.main", "start_server", "--app", str(app_folder())]
     return [*command, "--studies", studies, "--host", host, "--port", str(port)]
+
+
+def server_environment() -> dict[str, str]:
+    """This process's environment with what the server needs, unless it says something else itself.
+
+    GOMP_SPINCOUNT: how often a helper of torch's looks for work before it sleeps. Enough to stay awake from one layer
+    of a network to the next; much more, as OpenMP (GNU's) has it, takes the processors from a browser on this machine.
+    """
+    return {"MONAI_LABEL_TRACKING_ENABLED": "false", "GOMP_SPINCOUNT": "10000", **os.environ}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .clicks import STRUCTURE, add_click, labels_in, named_clicks
-from .options import WEIGHTS_HELP, server_command
+from .options import WEIGHTS_HELP, server_command, server_environment
 
 
 def add_predict(commands: Any) -> None:
@@ -150,5 +150,4 @@ def _serve(arguments: argparse.Namespace) -> None:
         command += ["--conf", *pair]
     address = f"http://{arguments.host}:{arguments.port}"
     print(f"clickseg: serving {studies}; open {address}/clickseg/ (for OHIF and 3D Slicer: {address}/)", flush=True)
-    os.environ.setdefault("MONAI_LABEL_TRACKING_ENABLED", "false")
-    os.execv(sys.executable, command)
+    os.execve(sys.executable, command, server_environment())

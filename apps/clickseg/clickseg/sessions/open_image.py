@@ -34,7 +34,8 @@ class OpenImage:
 
         Raises ValueError for an image or weights that cannot be read, and for weights of another kind of session.
         """
-        model = load_model(weights_file(weights, cls.method), device)
+        file = weights_file(weights, cls.method)
+        model = turns_on(str(torch.device(device))).load(lambda: load_model(file, device))
         if model.segmenter.dimension != cls.dimension:
             raise ValueError(
                 f"{weights} holds {model.segmenter.dimension}D weights; a {cls.__name__} needs {cls.dimension}D"

@@ -29,7 +29,7 @@ class Session(OpenImage):
     """
 
     method, dimension = "unet2d", 2
-    remembered_answers = 16  # whole, to go on from
+    remembered_answers = 48  # whole, to go on from
     remembered_claims = 48  # as many bytes as so many whole answers take: mostly hundreds of claims
 
     def __init__(self, volume: NDArray[np.generic], grid: Grid, model: Model, device: torch.device | str) -> None:

@@ -22,7 +22,9 @@ class Turns:
 
     Somebody who clicks waits for the answer before clicking again, so that several are served in turn and nobody's
     propagation, which takes a turn for every slice, keeps the others waiting. Each thread that computes would have
-    helpers of its own, which wait in a busy loop and take the processor from those of the others.
+    helpers of its own. As soon as two have, there are more of them than processors, and OpenMP (GNU's) sends them to
+    sleep after each layer of a network instead of letting them wait; to be woken so often costs a U-Net on a virtual
+    machine up to two thirds of its time again.
     """
 
     def __init__(self, device: str) -> None:
@@ -45,6 +47,11 @@ class Turns:
             return self._thread.submit(contextvars.copy_context().run, begin).result()
 
 
+    def load(self, make: Callable[[], Found]) -> Found:
+        """What it returns, a model, made by the thread that computes: a thread that makes one gets helpers, too."""
+        return self._thread.submit(make).result()
+
+
 @functools.cache
 def turns_on(device: str) -> Turns:
     """Those of a device, by its name: all models on it share them."""
@@ -54,9 +61,7 @@ def turns_on(device: str) -> Turns:
 def compute_in_one_thread() -> None:
     """For a process that does nothing but answer: the thread of the CPU's turns alone has torch's helpers from now on.
 
-    Call it from the main thread, before any other uses torch. As soon as two threads have helpers, there are more of
-    them than processors, and OpenMP (GNU's) sends them to sleep after each layer of a network instead of letting them
-    wait; to be woken so often costs a U-Net on a virtual machine two thirds of its time.
+    Call it from the main thread, before any other uses torch.
     """
     turns_on("cpu").take(torch.get_num_threads)  # a thread keeps the number that holds when it first asks
     torch.set_num_threads(1)
