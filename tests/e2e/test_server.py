@@ -83,15 +83,15 @@ def refusal(response):
     return response.status_code, response.json()["detail"]
 
 
-def test_info_lists_both_models_as_ohif_and_slicer_need_them(client):
+def test_info_lists_the_models_as_ohif_and_slicer_need_them(client):
     info = client.info()
-    assert list(info["models"]) == ["unet2d", "unet2d_labels"]
-    grow, edit = info["models"].values()
+    assert list(info["models"]) == ["unet2d", "unet2d_labels", "unet2d_general", "unet2d_general_labels"]
+    grow, edit, *_ = info["models"].values()
     assert (grow["type"], grow["dimension"], grow["labels"]) == ("deepgrow", 3, ["spleen", "liver"])
     assert (edit["type"], edit["dimension"]) == ("deepedit", 3)
     assert edit["labels"] == {"background": 0, "spleen": 1, "liver": 2}
     assert list(info["strategies"]) == ["random", "first", "uncertainty"]
-    assert list(info["trainers"]) == ["unet2d"]
+    assert list(info["trainers"]) == ["unet2d", "unet2d_general"]
     assert info["datastore"]["total"] == 5
 
 

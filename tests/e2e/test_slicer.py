@@ -22,6 +22,7 @@ from clickseg.methods import load_model, shipped_weights
 from clickseg.sessions import SessionCache
 
 RECORDED = json.loads(Path(__file__).with_name("slicer_requests.json").read_text())
+SLICEWISE = ["unet2d", "unet2d_labels", "unet2d_general", "unet2d_general_labels"]
 SHAPE = (32, 28, 20)
 LABELS = {"spleen": 1, "liver": 4}
 SERVED = {"spleen": 1, "liver": 2}
@@ -140,12 +141,12 @@ def test_every_panel_finds_its_models(send):
     offered = {panel: [name for name, kind in kinds.items() if kind in types] for panel, types in panels.items()}
     assert offered == {
         "Auto Segmentation": ["tis_abdomen_auto", "tis_brain_auto", "tis_hippocampus_auto"],
-        "SmartEdit": ["unet2d", "unet2d_labels", "tis_abdomen", "tis_brain", "tis_hippocampus"],
+        "SmartEdit": [*SLICEWISE, "tis_abdomen", "tis_brain", "tis_hippocampus"],
         "Scribbles": [],  # so the panel is hidden
     }
     assert all(model["description"] for model in info["models"].values())
     assert list(info["strategies"]) == ["random", "first", "uncertainty"]
-    assert set(info["trainers"]) == {"unet2d", "tis_abdomen", "tis_brain", "tis_hippocampus"}
+    assert set(info["trainers"]) == {"unet2d", "unet2d_general", "tis_abdomen", "tis_brain", "tis_hippocampus"}
     # A segment is made of each in this order, and its number is its place: those before the background are right.
     abdomen = load_model(shipped_weights("tis_abdomen")).recipe.labels
     assert info["labels"] == [*dict.fromkeys([*LABELS, *abdomen, "anterior", "posterior"]), "background"]

@@ -5,11 +5,13 @@ import pytest
 from lib.configs import CONFIGS, cache_bytes, select, unet2d
 from lib.weights import Weights
 
+SHIPPED = ["unet2d", "unet2d_labels", "unet2d_general", "unet2d_general_labels"]
+
 
 def test_all_is_every_model_and_a_list_is_what_it_names():
     everything = [model.name for models in CONFIGS.values() for model in models]
     assert [model.name for model in select("all")] == everything
-    assert [model.name for model in select("unet2d")] == ["unet2d", "unet2d_labels"]
+    assert [model.name for model in select("unet2d")] == SHIPPED
 
 
 @pytest.mark.parametrize("names", ["unet3d", "unet2d,unet3d", "", ","])
@@ -45,7 +47,7 @@ def test_further_weights_are_models_of_their_own_name(monkeypatch, tmp_path, tin
     with monkeypatch.context() as patched:
         patched.setenv("CLICKSEG_MODEL_DIR", str(tmp_path))
         names = [model.name for model in importlib.reload(unet2d).MODELS]
-    assert names == ["unet2d", "unet2d_labels", "unet2d_k15", "unet2d_k15_labels"]
+    assert names == [*SHIPPED, "unet2d_k15", "unet2d_k15_labels"]
     importlib.reload(unet2d)
 
 
