@@ -46,7 +46,6 @@ class Turns:
 
             return self._thread.submit(contextvars.copy_context().run, begin).result()
 
-
     def load(self, make: Callable[[], Found]) -> Found:
         """What it returns, a model, made by the thread that computes: a thread that makes one gets helpers, too."""
         return self._thread.submit(make).result()
