@@ -18,19 +18,16 @@ from monai.transforms import (
     RandShiftIntensityd,
     Transform,
 )
-from scipy import ndimage
-from skimage.segmentation import felzenszwalb
 
 from .clicks import SimulateClickd
-from .clicks.users import largest_component
 from .geometry import AxialSlices, resize, resize_labels, resized_shape
 from .images import class_numbers, read_labelled
 from .methods import UNet2dRecipe, find_method
+from .synthetic import RandLesiond, RandSuperpixeld
 
 __all__ = [
     "CropAroundLabeld",
     "PickSliced",
-    "RandSuperpixeld",
     "SimulateClickd",
     "SlicesOnModelGridd",
     "augment",
@@ -116,39 +113,6 @@ class CropAroundLabeld(Randomizable, Transform):
         return result
 
 
-class RandSuperpixeld(Randomizable, Transform):
-    """With a probability, the structure of a sample is a superpixel of its image instead: `label` (1, H, W) of 0 and 1.
-
-    A network that has to segment whatever a click lies in learns to look for borders, and not for a dozen organs alone
-    (Wong et al. 2024, ScribblePrompt, who train on superpixels, too). Felzenszwalb and Huttenlocher's, of random
-    coarseness, without their holes and fringes; one of those of at least LEAST pixels and at most MOST of the image,
-    large ones rather than small ones.
-    """
-
-    LEAST = 80
-    MOST = 0.25
-    SCALES = (50.0, 1000.0)  # of felzenszwalb, for an image in units of its recipe's deviation
-
-    def __init__(self, prob: float, mean: float, deviation: float) -> None:
-        self.prob, self.mean, self.deviation = prob, mean, deviation
-
-    def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        if self.R.random_sample() >= self.prob:
-            return dict(data)
-        low, high = np.log(self.SCALES)
-        scale, choice = float(np.exp(self.R.uniform(low, high))), self.R.random_sample()
-        image = (np.asarray(data["image"][0], np.float64) - self.mean) / self.deviation
-        parts = felzenszwalb(image, scale=scale, sigma=1.5, min_size=self.LEAST)
-        sizes = np.bincount(parts.ravel())
-        chances = np.where(sizes <= self.MOST * parts.size, np.sqrt(sizes), 0.0).cumsum()
-        chosen = parts == np.searchsorted(chances, choice * chances[-1], side="right")
-        smooth = ndimage.binary_opening(ndimage.binary_fill_holes(chosen), iterations=2)
-        part = largest_component(smooth, corners=False) if smooth.any() else smooth
-        if not self.LEAST <= part.sum() <= self.MOST * parts.size:
-            return dict(data)
-        return {**data, "label": torch.from_numpy(part)[None].to(data["label"].dtype)}
-
-
 def preprocess(recipe: UNet2dRecipe) -> list[Transform]:
     """Files -> slices on the model grid, in the image's own units (`encode` clips and standardises)."""
     return [SlicesOnModelGridd(recipe.spacing)]
@@ -161,10 +125,13 @@ def augment(recipe: UNet2dRecipe) -> list[Transform]:
     if samples is not None:
         return [pick, *samples(recipe)]
     crop = CropAroundLabeld(recipe.size)
-    drawn = recipe.superpixels
-    superpixels = [RandSuperpixeld(drawn, recipe.mean, recipe.deviation)] if drawn else []
+    invented: list[Transform] = []
+    if recipe.superpixels:
+        invented.append(RandSuperpixeld(recipe.superpixels, recipe.mean, recipe.deviation))
+    if recipe.lesions:
+        invented.append(RandLesiond(recipe.lesions, recipe.mean, recipe.deviation))
     if not recipe.augment:
-        return [pick, crop, *superpixels]
+        return [pick, crop, *invented]
     units = recipe.deviation
     return [
         pick,
@@ -179,7 +146,7 @@ def augment(recipe: UNet2dRecipe) -> list[Transform]:
             cache_grid=True,
             spatial_size=(recipe.size, recipe.size),
         ),
-        *superpixels,
+        *invented,
         RandScaleIntensityd("image", factors=0.2, prob=0.3),
         RandShiftIntensityd("image", offsets=0.3 * units, prob=0.3),
         RandGaussianNoised("image", prob=0.2, std=0.2 * units),
