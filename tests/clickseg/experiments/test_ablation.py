@@ -62,6 +62,21 @@ def test_the_report_names_what_was_not_run(design, tmp_path):
     assert "- train reading=skip" in text
 
 
+def test_the_report_has_dice_beside_the_base_and_the_clicks_that_were_obeyed(design, tmp_path):
+    jobs = plan_ablation(design, tmp_path)
+    for name, dice, obeyed in (("base", 0.8, 0.5), ("click_weight=1", 0.7, 0.9)):
+        figures = {
+            str(clicks): {"dice": dice, "obeyed": obeyed if clicks > 1 else None, "contained": None}
+            for clicks in range(1, 16)
+        }
+        (tmp_path / "reports" / name).mkdir(parents=True)
+        report = {"mean": figures, "cases": {"phantom_002": {"liver": figures}}}
+        (tmp_path / "reports" / name / "report.json").write_text(json.dumps(report))
+    rows = write_ablation_report(design, jobs, tmp_path).read_text().splitlines()
+    assert any(row.startswith("| base | 0.800 |") and row.endswith("| 0.500 | - |") for row in rows)
+    assert any(row.startswith("| click_weight=1 | 0.700 (-0.100 to -0.100) |") and "| 0.900 |" in row for row in rows)
+
+
 def test_the_base_is_the_recipe_that_is_asked_for(patients, tmp_path):
     plan_ablation(Ablation(patients, ("phantom_002",), recipe="paper", choices={}), tmp_path)
     assert UNet2dRecipe.from_json(tmp_path / "recipes/base.json").size == 512
