@@ -113,8 +113,8 @@ def write_ablation_report(design: Ablation, jobs: Sequence[Job], output: Path) -
         f"One training per row, one seed, {design.budget}; tested on {', '.join(design.test)}. "
         "In brackets: 95 % interval of the difference to the base, by paired bootstrap over patients; "
         "it does not hold what another seed of the training would change. Obeyed: the share of the clicks from the "
-        "second on after which all that was wrong within three pixels is right; contained: of those outside after which "
-        "the inside within 10 mm has not grown.",
+        "second on after which all that was wrong within three pixels is right; contained: of those outside after "
+        "which the inside within 10 mm has not grown.",
         table(["Dice, mean over patients", *(f"{clicks} clicks" for clicks in CLICKS), "obeyed", "contained"], rows),
     ]
     return write_markdown(parts, jobs, output)
