@@ -57,6 +57,12 @@ def test_every_refiner_is_trained_on_the_same_encoder_and_all_play_on_other_case
         assert "models/tis/" in option(jobs[f"test {baseline}_seed0"], "--weights")
 
 
+def test_the_report_says_when_a_rival_had_less_training_than_the_encoder(design, tmp_path):
+    given = replace(design, encoder=tmp_path / "given.pt", rivals=True)
+    assert "not for as long as that encoder" in write_tis_report(given, [], tmp_path).read_text()
+    assert "not for as long" not in write_tis_report(replace(design, rivals=True), [], tmp_path).read_text()
+
+
 def test_a_rival_is_trained_as_long_as_both_stages_together(design, tmp_path):
     jobs = {job.name: job for job in plan_tis(replace(design, rivals=True), tmp_path / "out")}
     assert option(jobs["train deepedit"], "--epochs") == "2"

@@ -17,7 +17,7 @@ NAMES = {
     OURS: "**tis**",
     "tis_ball": "a ball painted at each click",
     "tis_rule": "untrained rule (near and alike)",
-    "deepedit": "DeepEdit (MONAI), trained as long",
+    "deepedit": "DeepEdit (MONAI)",
 }
 AT_LAST = 10  # clicks of Table 1
 TABLE_2_CLICKS = (5, 10)
@@ -40,8 +40,18 @@ def _head(design: TisDesign) -> str:
         "# Liu et al. 2022 (TIS), section 4, on our data\n\n"
         f"{len(design.train)} cases trained on, {length} per training, {len(design.test)} other cases tested on; user "
         f"`liu`, seeds {', '.join(map(str, design.seeds))}, clicks counted over all structures of a volume, Dice of "
-        "whole volumes. The encoder is the same for all. The paper's figures are of other data: an indication."
+        "whole volumes. The encoder is the same for all"
+        f"{_given(design)}. The paper's figures are of other data: an indication."
     )
+
+
+def _given(design: TisDesign) -> str:
+    """What is not alike about the trainings of ours and of those who have no encoder of ours."""
+    deepedit = "; DeepEdit has learnt for twice as long, for it has no stages" if design.rivals else ""
+    if design.encoder is None:
+        return deepedit
+    less = f"{deepedit}, yet not for as long as that encoder: compare what its clicks gain" if deepedit else ""
+    return f" and comes from {Path(design.encoder).name}{less}"
 
 
 def _mean_and_spread(reports: Sequence[Report], clicks: int) -> dict[str, str]:
