@@ -1,13 +1,15 @@
 """A mean of weights of one method, as a weights file: what a training may start from.
 
-python benchmarks/average_weights.py FIRST.pt SECOND.pt ... --output MEAN.pt [--shares 0.5,0.5]
+python benchmarks/average_weights.py FIRST.pt SECOND.pt ... --output MEAN.pt [--shares 0.5,0.5] [--set click_margin=1.0]
 """
 
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
+from clickseg.experiments import parse_choice
 from clickseg.methods import load_model, save_weights
 
 
@@ -17,6 +19,7 @@ def main() -> None:
     parser.add_argument("weights", nargs="+", type=Path)
     parser.add_argument("--shares", help="of each, in their order, adding up to 1 (default: all the same)")
     parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--set", metavar="field=value", action="append", default=[], help="of the recipe; no training")
     arguments = parser.parse_args()
     count = len(arguments.weights)
     shares = [float(share) for share in arguments.shares.split(",")] if arguments.shares else [1 / count] * count
@@ -32,7 +35,8 @@ def main() -> None:
         for name, value in states[-1].items()
     }
     last.segmenter.load_state_dict(mean)
-    save_weights(arguments.output, last.segmenter, last.recipe, last.card)
+    fields = {name: value for choice in arguments.set for name, value in parse_choice(choice)[1].items()}
+    save_weights(arguments.output, last.segmenter, replace(last.recipe, **fields), last.card)
 
 
 if __name__ == "__main__":

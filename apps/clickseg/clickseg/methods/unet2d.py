@@ -13,6 +13,7 @@ from ..clicks import PADDING, SakinisUser, disc_guidance, gaussian_guidance
 from ..clicks.encode import Overlap
 from ..clicks.simulate import Metric, check_metric
 from ..networks import UNet
+from .insist import insist
 from .protocol import Method, Recipe, Segmenter
 
 INSIDE, OUTSIDE = 1, 0
@@ -43,6 +44,7 @@ class UNet2dRecipe(Recipe):
     sigma: float = 2.0  # of the Gaussians, voxels of the model grid (Table I)
     overlap: Overlap = "sum"  # of the Gaussians of clicks near each other
     radius: float = 5.0  # of the discs, voxels of the model grid
+    click_margin: float = 0.0  # by which a clicked pixel's label leads, if need be lifted round it (docs/adr/0015)
     feedback: bool = False  # the network also reads its answer before the last click (Sofiiuk 2021, III-B)
 
     max_clicks: int = 5  # K
@@ -74,7 +76,7 @@ class UNet2dRecipe(Recipe):
                 raise ValueError(f"recipe field {name} must be positive, got {getattr(self, name)!r}")
         if self.max_clicks < self.least_clicks:
             raise ValueError(f"recipe field max_clicks must be {self.least_clicks} at least, got {self.max_clicks!r}")
-        for name in ("warmup", "decay", "label_balance", "click_weight"):
+        for name in ("warmup", "decay", "label_balance", "click_weight", "click_margin"):
             if getattr(self, name) < 0:
                 raise ValueError(f"recipe field {name} must not be negative, got {getattr(self, name)!r}")
         for name in ("superpixels", "lesions"):
@@ -141,13 +143,15 @@ class UNet2d(Segmenter):
         return (image - self.recipe.mean) / self.recipe.deviation
 
     def decode(self, code: Tensor, clicks: Tensor, previous: Tensor | None = None) -> Tensor:
-        if not self.feedback:
-            if previous is not None:
-                raise ValueError("these weights have no input for an initial mask (recipe field feedback)")
-            return self.run_network(torch.cat([code, self.guidance(code, clicks)], dim=1))
-        if previous is None:
-            previous = self.replay(code, clicks)
-        return self.run_network(torch.cat([code, self.guidance(code, clicks), previous.to(code)], dim=1))
+        channels = [code, self.guidance(code, clicks)]
+        if self.feedback:
+            channels.append((self.replay(code, clicks) if previous is None else previous).to(code))
+        elif previous is not None:
+            raise ValueError("these weights have no input for an initial mask (recipe field feedback)")
+        logits = self.run_network(torch.cat(channels, dim=1))
+        if self.training or not self.recipe.click_margin:  # a loss is of what the network says by itself
+            return logits
+        return insist(logits.float(), clicks, self.recipe.click_margin, self.recipe.sigma)
 
     def guidance(self, code: Tensor, clicks: Tensor) -> Tensor:
         """(B, 2, H, W): where the clicks inside and outside are."""
