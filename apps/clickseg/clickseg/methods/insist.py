@@ -21,20 +21,22 @@ def insist(logits: Tensor, clicks: Tensor, margin: float, sigma: float) -> Tenso
         margin: of the logit of the click's label over the other one; 1 is a probability of 0.73.
         sigma: standard deviation of the Gaussian, pixels.
     """
-    lead = logits[:, 1] - logits[:, 0]
     rows, columns, labels = clicks.to(logits.device).unbind(-1)
     batch = torch.arange(len(logits), device=logits.device)[:, None]
+    outside, inside = logits[batch, :, rows.clamp_min(0), columns.clamp_min(0)].unbind(-1)
     sign = torch.where(labels > 0, 1.0, -1.0)
-    missing = (margin - sign * lead[batch, rows.clamp_min(0), columns.clamp_min(0)]).clamp_min(0)
+    missing = (margin - sign * (inside - outside)).clamp_min(0)
     real = labels != PADDING
     ignoring = ((missing > 0) & real).any(1, keepdim=True)
-    change, nearest = torch.zeros_like(lead), torch.zeros_like(lead)
+    if not bool(ignoring.any()):
+        return logits
+    change, nearest = torch.zeros_like(logits[:, 0]), torch.zeros_like(logits[:, 0])
     radius, pixels = math.ceil(4 * sigma), clicks[..., :2].tolist()
-    patch = _gaussian(radius, sigma).to(lead)
+    patch = _gaussian(radius, sigma).to(logits)
     for item, number in (real & ignoring).nonzero().tolist():
         row, column = pixels[item][number]
         top, left = max(0, row - radius), max(0, column - radius)
-        bottom, right = min(lead.shape[1], row + radius + 1), min(lead.shape[2], column + radius + 1)
+        bottom, right = min(logits.shape[2], row + radius + 1), min(logits.shape[3], column + radius + 1)
         box = (item, slice(top, bottom), slice(left, right))
         part = patch[top - row + radius : bottom - row + radius, left - column + radius : right - column + radius]
         nearer = part >= nearest[box]
