@@ -10,7 +10,7 @@ from scipy import ndimage
 from clickseg.datasets import CaseFolder, StructureDataset, open_slices
 from clickseg.methods import UNet2dRecipe
 from clickseg.phantom import LABELS, write_phantoms
-from clickseg.synthetic import RandLesiond, RandSuperpixeld
+from clickseg.synthetic import RandSuperpixeld
 
 MEAN, DEVIATION = 50.0, 100.0
 
@@ -70,44 +70,8 @@ def test_a_training_draws_as_many_as_its_recipe_says(tmp_path):
     with_some = StructureDataset(store, dataclasses.replace(recipe, superpixels=0.5))
     changed = [not torch.equal(plain[number]["label"], with_some[number]["label"]) for number in range(60)]
     assert 10 < sum(changed) < 40
-    lesions = StructureDataset(store, dataclasses.replace(recipe, lesions=0.5))
-    drawn_into = [not torch.equal(plain[number]["image"], lesions[number]["image"]) for number in range(60)]
-    assert 15 < sum(drawn_into) < 45
 
 
-@pytest.mark.parametrize("field", ["superpixels", "lesions"])
-def test_more_than_all_of_the_samples_cannot_be_invented(field):
-    with pytest.raises(ValueError, match=f"{field} must be a share from 0 to 1"):
-        UNet2dRecipe(labels=LABELS, **{field: 1.5})
-
-
-def with_lesion(seed, prob=1.0):
-    transform = RandLesiond(prob, MEAN, DEVIATION)
-    transform.set_random_state(seed=seed)
-    return transform(sample())
-
-
-def test_a_lesion_is_one_part_that_holds_tissue_and_all_that_changes_is_near_it():
-    before, sizes = sample()["image"][0].numpy(), []
-    for seed in range(20):
-        found = with_lesion(seed)
-        mask, image = found["label"][0].numpy() > 0, found["image"][0].numpy()
-        assert ndimage.label(mask)[1] == 1
-        assert (before[mask] > MEAN).any()
-        far = ndimage.distance_transform_edt(~mask) > 8
-        assert np.array_equal(image[far], before[far])
-        assert np.abs(image - before)[mask].max() > 0
-        sizes.append(mask.sum())
-    assert max(sizes) > 4 * min(sizes)
-
-
-def test_the_same_seed_draws_the_same_lesion():
-    assert torch.equal(with_lesion(5)["image"], with_lesion(5)["image"])
-    assert torch.equal(with_lesion(5, prob=0.0)["label"], sample()["label"])
-
-
-def test_an_image_of_air_gets_no_lesion():
-    transform = RandLesiond(1.0, MEAN, DEVIATION)
-    transform.set_random_state(seed=1)
-    air = {**sample(), "image": torch.full((1, 64, 64), -200.0)}
-    assert torch.equal(transform(air)["label"], air["label"])
+def test_more_than_all_of_the_samples_cannot_be_superpixels():
+    with pytest.raises(ValueError, match="superpixels must be a share from 0 to 1"):
+        UNet2dRecipe(labels=LABELS, superpixels=1.5)

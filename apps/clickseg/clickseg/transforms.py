@@ -23,7 +23,7 @@ from .clicks import SimulateClickd
 from .geometry import AxialSlices, resize, resize_labels, resized_shape
 from .images import class_numbers, read_labelled
 from .methods import UNet2dRecipe, find_method
-from .synthetic import RandLesiond, RandSuperpixeld
+from .synthetic import RandSuperpixeld
 
 __all__ = [
     "CropAroundLabeld",
@@ -125,13 +125,10 @@ def augment(recipe: UNet2dRecipe) -> list[Transform]:
     if samples is not None:
         return [pick, *samples(recipe)]
     crop = CropAroundLabeld(recipe.size)
-    invented: list[Transform] = []
-    if recipe.superpixels:
-        invented.append(RandSuperpixeld(recipe.superpixels, recipe.mean, recipe.deviation))
-    if recipe.lesions:
-        invented.append(RandLesiond(recipe.lesions, recipe.mean, recipe.deviation))
+    drawn = recipe.superpixels
+    superpixels = [RandSuperpixeld(drawn, recipe.mean, recipe.deviation)] if drawn else []
     if not recipe.augment:
-        return [pick, crop, *invented]
+        return [pick, crop, *superpixels]
     units = recipe.deviation
     return [
         pick,
@@ -146,7 +143,7 @@ def augment(recipe: UNet2dRecipe) -> list[Transform]:
             cache_grid=True,
             spatial_size=(recipe.size, recipe.size),
         ),
-        *invented,
+        *superpixels,
         RandScaleIntensityd("image", factors=0.2, prob=0.3),
         RandShiftIntensityd("image", offsets=0.3 * units, prob=0.3),
         RandGaussianNoised("image", prob=0.2, std=0.2 * units),

@@ -28,7 +28,7 @@ class AutomaticRecipe(UNet2dRecipe):
     @classmethod
     def beside(cls, recipe: UNet2dRecipe) -> AutomaticRecipe:
         """The recipe of a training that is to be compared with one of `recipe`: the same but for the clicks."""
-        without = {"max_clicks": 0, "feedback": False, "superpixels": 0.0, "lesions": 0.0}  # none of its organs
+        without = {"max_clicks": 0, "feedback": False, "superpixels": 0.0}  # a superpixel is none of its organs
         return cls.from_dict({**recipe.to_dict(), "method": cls.method, **without})
 
     @property

@@ -62,7 +62,6 @@ class UNet2dRecipe(Recipe):
     label_balance: float = 0.5  # a slice of a structure that has n slices is drawn with weight n ** -label_balance
     augment: bool = True
     superpixels: float = 0.0  # share of the samples whose structure is a superpixel of the image (docs/adr/0014)
-    lesions: float = 0.0  # share of the samples whose structure is a lesion drawn into the image (docs/adr/0014)
     click_weight: float = 0.0  # type: ignore[misc]  # of a further loss, near the clicks (docs/adr/0011)
     freeze_batchnorm: bool = False  # keep its running statistics: N processes then compute what one does
     seed: int = 4242
@@ -79,9 +78,8 @@ class UNet2dRecipe(Recipe):
         for name in ("warmup", "decay", "label_balance", "click_weight", "click_margin"):
             if getattr(self, name) < 0:
                 raise ValueError(f"recipe field {name} must not be negative, got {getattr(self, name)!r}")
-        for name in ("superpixels", "lesions"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"recipe field {name} must be a share from 0 to 1, got {getattr(self, name)!r}")
+        if not 0 <= self.superpixels <= 1:
+            raise ValueError(f"recipe field superpixels must be a share from 0 to 1, got {self.superpixels!r}")
         choices = {
             "encoding": ("gaussian", "disc"),
             "overlap": ("sum", "max"),
