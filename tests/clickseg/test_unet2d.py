@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from clickseg.clicks import SakinisUser, disc_guidance, gaussian_guidance
+from clickseg.clicks import INSIDE, SakinisUser, disc_guidance, gaussian_guidance
 from clickseg.methods import UNet2dRecipe, load_model, save_weights, weights
-from clickseg.methods.unet2d import INSIDE, UNet2d, dice_loss
+from clickseg.methods.unet2d import UNet2d, dice_loss
 from clickseg.methods.weights import write_atomically
 from clickseg.networks import UNet
 

@@ -7,10 +7,9 @@ import cv2
 import pytest
 import torch
 
-from clickseg.clicks import PADDING, Click, stack_clicks, unstack_clicks
+from clickseg.clicks import INSIDE, OUTSIDE, PADDING, Click, stack_clicks, unstack_clicks
 from clickseg.methods import BASELINES, Segmenter
 from clickseg.methods.baselines import graph_cut
-from clickseg.methods.unet2d import INSIDE, OUTSIDE
 from clickseg.metrics import dice
 
 SIDE = 64  # pixels of 1.25 mm

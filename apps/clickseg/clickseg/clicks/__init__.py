@@ -1,11 +1,13 @@
 """Clicks: what they are, how they are drawn for a network, how they are simulated, how clients send them."""
 
-from .click import PADDING, Click, append_clicks, stack_clicks, unstack_clicks
+from .click import INSIDE, OUTSIDE, PADDING, Click, append_clicks, stack_clicks, unstack_clicks
 from .encode import disc_guidance, gaussian_guidance
 from .simulate import SakinisUser, SimulateClickd, SimulatedUser, chamfer_distance, most_probable, simulate_click
 from .users import DeterministicUser, JitteredUser, LiuUser, StaticUser, WrongUser
 
 __all__ = [
+    "INSIDE",
+    "OUTSIDE",
     "PADDING",
     "Click",
     "DeterministicUser",

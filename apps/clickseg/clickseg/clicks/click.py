@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-PADDING = -1
+INSIDE, OUTSIDE, PADDING = 1, 0, -1  # labels of clicks; a method of several classes has its own
 
 
 @dataclass(frozen=True, slots=True)
 class Click:
     """One click: `position` is a voxel index in array-axis order, `label` its class.
 
-    A one-structure method calls inside 1 and outside 0.
+    A one-structure method has INSIDE and OUTSIDE.
     """
 
     position: tuple[int, ...]

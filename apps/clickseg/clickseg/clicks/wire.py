@@ -21,12 +21,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .click import Click
+from .click import INSIDE, OUTSIDE, Click
 
 Position = tuple[int, int, int]
 
 FOREGROUND, BACKGROUND, LABEL = "foreground", "background", "label"
-INSIDE, OUTSIDE = 1, 0
 
 EXTENSIONS = (".nrrd", ".nii", ".nii.gz")
 DTYPES = ("uint8", "uint16", "int16", "uint32", "int32", "float32", "float64")

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ..clicks import Click, SimulateClickd, most_probable, stack_clicks, unstack_clicks
+from ..clicks import INSIDE, Click, SimulateClickd, most_probable, stack_clicks, unstack_clicks
 from ..datasets import Case
 from ..geometry import AxialSlices, resized_shape
 from ..images import read_labelled
@@ -22,7 +22,6 @@ from ..interaction import interact
 from ..machine import half_precision, keep_freed_memory
 from ..methods import Model, Segmenter
 from ..methods.rescaled import Rescaled
-from ..methods.unet2d import INSIDE
 from .obedience import contained, obeyed
 from .tasks import USERS, Protocol, Result, Task
 from .volume_game import VolumeGame

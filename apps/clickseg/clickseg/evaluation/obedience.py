@@ -8,8 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ..clicks import Click
-from ..methods.unet2d import INSIDE
+from ..clicks import INSIDE, Click
 
 DISC_PIXELS = 3.0  # around the click: what it must correct
 REACH_MM = 10.0  # around a background click: where the foreground must not grow

@@ -9,9 +9,10 @@ import torch
 from monai.losses import DiceCELoss
 from torch import Tensor
 
+from ..clicks import INSIDE
 from ..networks import UNet
 from .protocol import Method
-from .unet2d import INSIDE, UNet2d, UNet2dRecipe
+from .unet2d import UNet2d, UNet2dRecipe
 
 LEAST = 1e-6  # of a probability, so that its logarithm is finite
 

@@ -16,9 +16,8 @@ from scipy import ndimage
 from skimage import segmentation
 from torch import Tensor
 
-from ..clicks import Click, unstack_clicks
+from ..clicks import INSIDE, OUTSIDE, Click, unstack_clicks
 from .protocol import Segmenter
-from .unet2d import INSIDE, OUTSIDE
 
 Image = NDArray[np.float32]
 Labels = NDArray[np.int8]

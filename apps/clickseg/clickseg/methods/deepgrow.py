@@ -24,10 +24,10 @@ from monai.transforms import Activationsd, Compose, NormalizeIntensityd, Resized
 from torch import Tensor
 from torch.nn import functional
 
-from ..clicks import Click, unstack_clicks
+from ..clicks import INSIDE, Click, unstack_clicks
 from ..machine import single_precision
 from .protocol import Method, Segmenter
-from .unet2d import INSIDE, UNet2dRecipe
+from .unet2d import UNet2dRecipe
 
 META = "image_meta_dict"  # where MONAI's transforms note what they cropped
 FAR = -1e4  # logit of what lies beyond the crop

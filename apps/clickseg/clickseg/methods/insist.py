@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from ..clicks import PADDING
+from ..clicks import INSIDE, PADDING
 
 
 def insist(logits: Tensor, clicks: Tensor, margin: float, sigma: float) -> Tensor:
@@ -24,7 +24,7 @@ def insist(logits: Tensor, clicks: Tensor, margin: float, sigma: float) -> Tenso
     rows, columns, labels = clicks.to(logits.device).unbind(-1)
     batch = torch.arange(len(logits), device=logits.device)[:, None]
     outside, inside = logits[batch, :, rows.clamp_min(0), columns.clamp_min(0)].unbind(-1)
-    sign = torch.where(labels > 0, 1.0, -1.0)
+    sign = torch.where(labels == INSIDE, 1.0, -1.0)
     missing = (margin - sign * (inside - outside)).clamp_min(0)
     real = labels != PADDING
     ignoring = ((missing > 0) & real).any(1, keepdim=True)

@@ -9,14 +9,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..clicks import PADDING, SakinisUser, disc_guidance, gaussian_guidance
+from ..clicks import INSIDE, OUTSIDE, PADDING, SakinisUser, disc_guidance, gaussian_guidance
 from ..clicks.encode import Overlap
 from ..clicks.simulate import Metric, check_metric
 from ..networks import UNet
 from .insist import insist
 from .protocol import Method, Recipe, Segmenter
-
-INSIDE, OUTSIDE = 1, 0
 
 ENTRY = "network.down.0.0.weight"  # of the state: the weights that read the channels
 

@@ -10,11 +10,10 @@ from cachetools import LRUCache
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..clicks import Click, stack_clicks
+from ..clicks import INSIDE, OUTSIDE, Click, stack_clicks
 from ..geometry import AxialSlices, Grid, resize, resized_shape
 from ..methods import Model
 from ..methods.rescaled import Rescaled
-from ..methods.unet2d import INSIDE, OUTSIDE
 from ..stopwatch import stage
 from .claims import KEY_BYTES, Claim, Probability
 from .open_image import OpenImage, Position

@@ -12,11 +12,10 @@ from torch import distributed as dist
 from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
-from ..clicks import PADDING, SimulateClickd, disc_guidance, stack_clicks
+from ..clicks import INSIDE, OUTSIDE, PADDING, SimulateClickd, disc_guidance, stack_clicks
 from ..interaction import interact, probabilities
 from ..machine import half_precision
 from ..methods import Segmenter, UNet2dRecipe
-from ..methods.unet2d import INSIDE, OUTSIDE
 
 CLICK_REACH = 4.0  # voxels: somewhat more than the three pixels in which obedience is measured
 
