@@ -5,7 +5,7 @@ import pytest
 
 from clickseg.cli import main
 from clickseg.experiments import Budget, Examination, plan_examination, write_examination_report
-from clickseg.experiments.weights import EACH
+from clickseg.experiments.weights import ASKED
 from clickseg.methods import BASELINES
 from clickseg.phantom import write_phantoms
 
@@ -46,10 +46,10 @@ def test_the_report_says_how_far_ahead_we_are_at_worst_and_whether_clicks_do_wha
 ):
     jobs = plan_examination(design, tmp_path)
     reports = tmp_path / "reports"
-    a_report(reports, "known_unet2d", "unet2d", ("a", "b", "c"), 0.7, asked=EACH)
-    a_report(reports, "known_disc", "disc", ("a", "b", "c"), 0.5, asked=EACH)
-    a_report(reports, "known_grabcut", "grabcut", ("a", "b", "c"), 0.9, rise=-0.01, asked=EACH)
-    a_report(reports, "user_wrong", "unet2d", ("a", "b", "c"), 0.6, asked=EACH)
+    a_report(reports, "known_unet2d", "unet2d", ("a", "b", "c"), 0.7, asked=ASKED)
+    a_report(reports, "known_disc", "disc", ("a", "b", "c"), 0.5, asked=ASKED)
+    a_report(reports, "known_grabcut", "grabcut", ("a", "b", "c"), 0.9, rise=-0.01, asked=ASKED)
+    a_report(reports, "user_wrong", "unet2d", ("a", "b", "c"), 0.6, asked=ASKED)
     text = write_examination_report(design, jobs, tmp_path).read_text()
     assert "| Sakinis et al. 2019 | 0.940 | 7.369 | 0.254 |" in text
     assert "the fewest patients won are 0 of 3" in text
@@ -63,7 +63,7 @@ def test_the_report_says_how_far_ahead_we_are_at_worst_and_whether_clicks_do_wha
 
 
 def test_a_mean_that_falls_is_not_hidden(design, a_report, tmp_path):
-    a_report(tmp_path / "reports", "known_unet2d", "unet2d", ("a",), 0.9, rise=-0.02, asked=EACH)
+    a_report(tmp_path / "reports", "known_unet2d", "unet2d", ("a",), 0.9, rise=-0.02, asked=ASKED)
     text = write_examination_report(design, plan_examination(design, tmp_path), tmp_path).read_text()
     assert "falls at click 2, 3, 4" in text
 

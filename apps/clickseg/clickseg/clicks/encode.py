@@ -35,9 +35,7 @@ def gaussian_guidance(
     Returns:
         (B, len(labels), *S) float32 on the device of `clicks`; a channel without clicks is zero.
     """
-    radius = math.ceil(4 * sigma)
-    offsets = _offsets(radius, clicks)
-    patch = torch.exp(-0.5 * (offsets.double() / sigma).square().sum(-1)).float()
+    offsets, patch = gaussian_patch(sigma, clicks)
     guidance = _draw(clicks, labels, shape, offsets, patch, overlap)
     if overlap == "max":
         return guidance
@@ -53,6 +51,15 @@ def disc_guidance(clicks: Tensor, labels: Sequence[int], shape: Sequence[int], r
     offsets = _offsets(math.floor(radius), clicks)
     offsets = offsets[offsets.square().sum(-1) <= radius**2]
     return _draw(clicks, labels, shape, offsets, torch.ones(len(offsets), device=clicks.device), "max")
+
+
+def gaussian_patch(sigma: float, clicks: Tensor) -> tuple[Tensor, Tensor]:
+    """A Gaussian of height 1 in a box of 4 sigma each way round a click: offsets (P, D), voxels, and values (P,).
+
+    For the dimension D of `clicks`, and on their device; the last axis runs fastest.
+    """
+    offsets = _offsets(math.ceil(4 * sigma), clicks)
+    return offsets, torch.exp(-0.5 * (offsets.double() / sigma).square().sum(-1)).float()
 
 
 def _offsets(radius: int, clicks: Tensor) -> Tensor:

@@ -12,9 +12,9 @@ import numpy as np
 
 from ..datasets import CaseFolder
 from ..methods import UNet2dRecipe
-from .commands import CLICKS, Budget, Commands, base_recipe
+from .commands import CLICKS, EACH, Budget, Commands, base_recipe
 from .jobs import Job
-from .summary import compare, fold_means, patient_means, read_reports, table, write_markdown
+from .summary import compare, patient_means, read_reports, share_of_clicks, table, write_markdown
 
 BASE = "base"
 
@@ -86,7 +86,7 @@ def plan_ablation(design: Ablation, output: Path) -> list[Job]:
         raise ValueError("no case is left to train on")
     base = base_recipe(design.recipe, folder)
     recipes = {name: UNet2dRecipe.from_dict({**base.to_dict(), **changes}) for name, changes in design.variants.items()}
-    make = Commands(output, design.data, design.budget, clicks=range(1, CLICKS[-1] + 1))  # obedience is of each click
+    make = Commands(output, design.data, design.budget, EACH)
     jobs = []
     for name, recipe in recipes.items():
         jobs += [make.training(name, recipe, train), make.test(name, name, design.test)]
@@ -107,7 +107,7 @@ def write_ablation_report(design: Ablation, jobs: Sequence[Job], output: Path) -
             pair = compare(values, patient_means(base, clicks))
             change = f" ({pair.low:+.3f} to {pair.high:+.3f})" if name != BASE else ""
             cells.append(f"{np.mean(list(values.values())):.3f}{change}")
-        rows.append([name, *cells, _share(found, "obeyed"), _share(found, "contained")])
+        rows.append([name, *cells, *(share_of_clicks(found, EACH, figure) for figure in ("obeyed", "contained"))])
     parts = [
         "# What each choice of the recipe is worth",
         f"One training per row, one seed, {design.budget}; tested on {', '.join(design.test)}. "
@@ -118,9 +118,3 @@ def write_ablation_report(design: Ablation, jobs: Sequence[Job], output: Path) -
         table(["Dice, mean over patients", *(f"{clicks} clicks" for clicks in CLICKS), "obeyed", "contained"], rows),
     ]
     return write_markdown(parts, jobs, output)
-
-
-def _share(reports: Sequence[Mapping[str, Any]], figure: str) -> str:
-    """The mean over all clicks from the second on."""
-    found = np.concatenate([fold_means(reports, clicks, figure) for clicks in range(2, CLICKS[-1] + 1)])
-    return f"{found.mean():.3f}" if len(found) else "-"

@@ -12,6 +12,7 @@ from ..methods import Recipe, UNet2dRecipe
 from .jobs import Job
 
 CLICKS = (1, 2, 5, 10, 15)  # at test time (Sakinis 2019, IV-A)
+EACH = tuple(range(1, CLICKS[-1] + 1))  # for what is said of every click: obedience, leads
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,12 @@ def fold_means(reports: Sequence[Report], clicks: int, figure: str) -> NDArray[n
     return np.array([value for value in values if value is not None], float)
 
 
+def share_of_clicks(reports: Sequence[Report], each: Sequence[int], figure: str) -> str:
+    """Of a figure of single clicks (obeyed, contained), the mean over all from the second of `each` on; "-" without."""
+    found = np.concatenate([fold_means(reports, clicks, figure) for clicks in each[1:]])
+    return f"{found.mean():.3f}" if len(found) else "-"
+
+
 def label_means(reports: Sequence[Report], clicks: int, figure: str) -> dict[str, float]:
     """Each label's mean over the folds that have it."""
     found: dict[str, list[float]] = {}

@@ -8,10 +8,10 @@ from pathlib import Path
 from ..evaluation import Protocol
 from ..evaluation.report import NOC_LIMIT
 from ..methods import BASELINES
-from .commands import Budget, Commands, labels_of
+from .commands import EACH, Budget, Commands, labels_of
 from .jobs import Job
 
-EACH = tuple(range(16))  # clicks: none is a control arm, and the leads are asked at every number of them
+ASKED = (0, *EACH)  # clicks: none is a control arm
 OURS = "unet2d"
 EXAMINER = "sakinis"
 OTHER_USERS = ("deterministic", "liu", "jittered", "static", "wrong")
@@ -40,13 +40,13 @@ class Examination:
 
 def plan_examination(design: Examination, output: Path) -> list[Job]:
     """All jobs: ours before the others."""
-    make = Commands(output, design.data, design.budget, EACH, EXAMINER)
+    make = Commands(output, design.data, design.budget, ASKED, EXAMINER)
     cases = design.cases or ()
     jobs = [make.test(f"known_{OURS}", design.weights, cases)]
     if design.unknown is not None:
         jobs.append(make.test(f"unknown_{OURS}", design.weights, data=design.unknown, labels=labels_of(design.unknown)))
     for user in design.users:
-        clicks = tuple(range(NOC_LIMIT + 1)) if user == "deterministic" else EACH
+        clicks = tuple(range(NOC_LIMIT + 1)) if user == "deterministic" else ASKED
         jobs.append(replace(make, user=user, clicks=clicks).test(f"user_{user}", design.weights, cases))
     for baseline in BASELINES if design.baselines else ():
         jobs.append(make.baseline(f"known_{baseline}", baseline, cases))

@@ -6,17 +6,14 @@ import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from ..methods import BASELINES
-from .commands import CLICKS
+from .commands import CLICKS, EACH
 from .figures import curves
 from .jobs import Job
 from .sections import FIGURES, cell, examples, organs, other_methods
-from .summary import Report, compare, fold_means, patient_means, read_reports, table, write_markdown
-from .weights import EACH, EXAMINER, OURS, Examination
+from .summary import Report, compare, fold_means, patient_means, read_reports, share_of_clicks, table, write_markdown
+from .weights import EXAMINER, OURS, Examination
 
-GAMES = EACH[1:]  # the numbers of clicks at which the methods are compared
 KINDS = {"known": "Other methods, structures of the training", "unknown": "Other methods, a structure never trained on"}
 PROMISES = {
     "obeyed": "all that was wrong within 3 pixels of a click is right after it",
@@ -78,20 +75,20 @@ def _others(kind: str, played: Mapping[str, Sequence[Report]], output: Path) -> 
     if not rows:
         return ""
     found = {name: reports for name, reports in {"clickseg": ours, **others}.items() if reports}
-    lines = {name: {c: list(patient_means(reports, c).values()) for c in GAMES} for name, reports in found.items()}
+    lines = {name: {c: list(patient_means(reports, c).values()) for c in EACH} for name, reports in found.items()}
     curves(lines, "Dice over clicks", output / f"{kind}.png", "slice and structure")
     leads = [
         compare(patient_means(ours, clicks), patient_means(reports, clicks))
         for reports in others.values()
         if reports
-        for clicks in GAMES
+        for clicks in EACH
     ]
     least = min(leads, key=lambda pair: pair.low)
     fewest = min(leads, key=lambda pair: pair.won)
     return (
         f"## {KINDS[kind]}\n\n![Dice over clicks]({kind}.png)\n\n{rows}\n\n"
         "In brackets: 95 % interval of our lead by paired bootstrap over patients, and how many patients we won. Over "
-        f"all numbers of clicks from {GAMES[0]} to {GAMES[-1]} and all these methods the least end of an interval is "
+        f"all numbers of clicks from {EACH[0]} to {EACH[-1]} and all these methods the least end of an interval is "
         f"{least.low:+.3f}, and the fewest patients won are {fewest.won} of {fewest.patients}."
     )
 
@@ -100,17 +97,14 @@ def _promises(ours: Sequence[Report]) -> str:
     """Whether clicks help, and do what they were set for."""
     if not ours:
         return ""
-    means = [fold_means(ours, clicks, "dice")[0] for clicks in GAMES]
+    means = [fold_means(ours, clicks, "dice")[0] for clicks in EACH]
     falls = [
-        str(clicks) for clicks, (before, now) in zip(GAMES[1:], itertools.pairwise(means), strict=True) if now < before
+        str(clicks) for clicks, (before, now) in zip(EACH[1:], itertools.pairwise(means), strict=True) if now < before
     ]
-    rows = [
-        [name, f"{np.mean([fold_means(ours, clicks, figure)[0] for clicks in GAMES[1:]]):.3f}"]
-        for figure, name in PROMISES.items()
-    ]
+    rows = [[name, share_of_clicks(ours, EACH, figure)] for figure, name in PROMISES.items()]
     said = f"at click {', '.join(falls)}" if falls else "at no click"
-    return f"## What a click does\n\nThe mean Dice falls {said} from {GAMES[0]} to {GAMES[-1]}.\n\n" + table(
-        [f"share of the turns, mean over clicks {GAMES[1]} to {GAMES[-1]}", ""], rows
+    return f"## What a click does\n\nThe mean Dice falls {said} from {EACH[0]} to {EACH[-1]}.\n\n" + table(
+        [f"share of the turns, mean over clicks {EACH[1]} to {EACH[-1]}", ""], rows
     )
 
 

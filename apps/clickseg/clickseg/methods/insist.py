@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..clicks import INSIDE, PADDING
+from ..clicks.encode import gaussian_patch
 
 
 def insist(logits: Tensor, clicks: Tensor, margin: float, sigma: float) -> Tensor:
@@ -31,8 +32,9 @@ def insist(logits: Tensor, clicks: Tensor, margin: float, sigma: float) -> Tenso
     if not bool(ignoring.any()):
         return logits
     change, nearest = torch.zeros_like(logits[:, 0]), torch.zeros_like(logits[:, 0])
-    radius, pixels = math.ceil(4 * sigma), clicks[..., :2].tolist()
-    patch = _gaussian(radius, sigma).to(logits)
+    _, values = gaussian_patch(sigma, clicks)
+    side = math.isqrt(len(values))
+    radius, patch, pixels = side // 2, values.view(side, side).to(logits), clicks[..., :2].tolist()
     for item, number in (real & ignoring).nonzero().tolist():
         row, column = pixels[item][number]
         top, left = max(0, row - radius), max(0, column - radius)
@@ -43,9 +45,3 @@ def insist(logits: Tensor, clicks: Tensor, margin: float, sigma: float) -> Tenso
         change[box] = torch.where(nearer, (sign * missing)[item, number] * part, change[box])
         nearest[box] = torch.where(nearer, part, nearest[box])
     return logits + torch.stack([-change, change], dim=1) / 2
-
-
-def _gaussian(radius: int, sigma: float) -> Tensor:
-    """A square of 2 radius + 1 pixels with a Gaussian of height 1 in its middle."""
-    line = torch.arange(-radius, radius + 1)
-    return torch.exp(-0.5 * (line[:, None] ** 2 + line**2) / sigma**2)
