@@ -83,6 +83,7 @@ def run_to_its_end(environment, *commands, timeout=200):
     """The exit status of each, run at the same time, and the end of their messages.
 
     Who does not end is told to, and stops its workers: so are the others once one has failed, for whom they would wait.
+    A launcher that does not listen, because it waits for its like, is killed.
     """
     with contextlib.ExitStack() as stack:
         messages = [stack.enter_context(tempfile.TemporaryFile("w+")) for _ in commands]
@@ -97,7 +98,12 @@ def run_to_its_end(environment, *commands, timeout=200):
             time.sleep(0.1)
         for process in processes:
             process.terminate()
-        statuses = [process.wait(timeout=60) for process in processes]
+        for process in processes:
+            try:
+                process.wait(timeout=60)
+            except subprocess.TimeoutExpired:
+                process.kill()
+        statuses = [process.wait() for process in processes]
         for file in messages:
             file.seek(0)
         return statuses, "\n".join(file.read()[-3000:] for file in messages)
@@ -519,6 +525,34 @@ def test_two_nodes_have_the_loss_curve_of_one_with_the_same_batch(study, cases, 
     statuses, messages = run_to_its_end(environment, *nodes)
     assert statuses == [0, 0], messages
     assert curve(tmp_path / "two") == pytest.approx(train(cases, tmp_path / "one", recipe, epochs=1), rel=1e-4)
+
+
+JOIN_AND_LEAVE = """
+import torch
+from torch import distributed
+from clickseg.training.processes import join_processes, leave_processes
+
+join_processes()
+store, rank = distributed.distributed_c10d._get_default_store(), distributed.get_rank()
+leave_processes()
+for turn in range(100):
+    fresh = distributed.PrefixStore(str(turn), store)
+    distributed.init_process_group("gloo", store=fresh, rank=rank, world_size=2)
+    network = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(3, 3))
+    network(torch.ones(2, 3)).sum().backward()
+    leave_processes()
+    del network
+"""
+
+
+def test_processes_that_leave_their_group_end(environment, tmp_path):
+    """The network is freed after its group, as at the end of a training. Without a group that outlives it, processes
+    stopped for ever within the first 30 turns."""
+    script = tmp_path / "join_and_leave.py"
+    script.write_text(JOIN_AND_LEAVE)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
+    statuses, messages = run_to_its_end(environment, launch, timeout=100)
+    assert statuses == [0], messages
 
 
 # Bad input

@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from ..methods import Segmenter, UNet2dRecipe, save_weights
 from ..methods.weights import FORMAT, write_atomically
+from .processes import leave_processes
 
 LOG_COLUMNS = ("epoch", "step", "seconds", "loss", "learning_rate", "dice@1", "dice@5", "dice@15")
 
@@ -94,9 +95,7 @@ class ClickTrainer(SupervisedTrainer):
     def run(self) -> None:  # type: ignore[override]
         if self.state.epoch < self.state.max_epochs:
             super().run()
-        if dist.is_initialized():
-            dist.barrier()  # who leaves while the first process still writes can take the group's store along
-            dist.destroy_process_group()
+        leave_processes()
 
 
 @dataclass

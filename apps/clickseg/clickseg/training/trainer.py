@@ -22,6 +22,7 @@ from ..methods.tis import Tis
 from ..methods.weights import read_file, to_device
 from ..volumes import collate, open_volumes
 from .interact import Interact
+from .processes import join_processes
 from .run import ClickTrainer, Clock, Plan, Run
 
 
@@ -101,14 +102,6 @@ def open_trainer(
     recipe = recipe.with_labels(dataset.labels or dataset.found_labels())
     card = {"method": recipe.method, "cases": [case.id for case in dataset.cases]}
     return build_trainer(recipe.method, recipe, dataset.cases, Plan(epochs=max_epochs, card=card, **plan), click)
-
-
-def join_processes() -> tuple[int, int]:
-    """(rank, number of processes); joins the process group when torchrun has started this process."""
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    if processes > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-    return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
 
 
 def _open_samples(
