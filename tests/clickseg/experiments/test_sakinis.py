@@ -77,6 +77,20 @@ def test_rivals_are_trained_and_tested_on_the_same_patients_when_they_are_asked_
     assert automatic.max_clicks == 0
 
 
+def test_a_rival_whose_steps_cost_more_is_given_minutes(design, option, tmp_path):
+    budget = dataclasses.replace(design.budget, rival_minutes=4.5)
+    jobs = {job.name: job for job in plan_jobs(dataclasses.replace(design, rivals=True, budget=budget), tmp_path)}
+    assert option(jobs["train fold0_deepgrow"], "--minutes") == "4.5"
+    assert "--epochs" not in jobs["train fold0_deepgrow"].command
+    assert option(jobs["train fold0_k5"], "--epochs") == str(budget.epochs)
+
+
+@pytest.mark.parametrize("wrong", [{"epochs": 0}, {"epochs": None, "minutes": -1.0}, {"rival_minutes": 0.0}])
+def test_a_training_of_no_length_is_refused_before_anything_is_run(wrong):
+    with pytest.raises(ValueError, match="must be more than 0"):
+        Budget(**wrong)
+
+
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [

@@ -67,6 +67,8 @@ def test_a_rival_is_trained_as_long_as_both_stages_together(design, tmp_path):
     jobs = {job.name: job for job in plan_tis(replace(design, rivals=True), tmp_path / "out")}
     assert option(jobs["train deepedit"], "--epochs") == "2"
     assert option(jobs["train tis"], "--epochs") == option(jobs["train encoder"], "--epochs") == "1"
+    given = replace(design, rivals=True, budget=replace(design.budget, rival_minutes=30))
+    assert "for 30 minutes" in write_tis_report(given, [], tmp_path).read_text()
     assert option(jobs["test deepedit_seed1"], "--weights").endswith("models/deepedit/weights.pt")
     recipe = DeepeditRecipe.from_json(option(jobs["train deepedit"], "--recipe"))
     assert (recipe.patch, recipe.labels) == (RECIPE.patch, LABELS)

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .options import DOWNLOAD_HELP, WEIGHTS_HELP, parse_numbers
+from .options import DOWNLOAD_HELP, RIVAL_MINUTES_HELP, WEIGHTS_HELP, parse_numbers
 
 if TYPE_CHECKING:  # torch and monai take seconds to import: help and mistakes are answered without them
     from ..experiments import Budget, Job
@@ -106,6 +106,7 @@ def add_experiment(commands: Any) -> None:
         action="store_true",
         help="train the U-Net without clicks, and MONAI's DeepGrow, as long",
     )
+    sakinis.add_argument("--rival-minutes", type=float, help=RIVAL_MINUTES_HELP)
     sakinis.add_argument("--no-baselines", action="store_true", help="leave out the methods that need no training")
 
     weights = kinds.add_parser(
@@ -125,6 +126,7 @@ def add_experiment(commands: Any) -> None:
     tis.add_argument("--seeds", default="0,1,2,3,4", help="of the simulated user")
     tis.add_argument("--encoder", metavar="WEIGHTS", help="weights of tis whose encoder is taken as it is")
     tis.add_argument("--rivals", action="store_true", help="train MONAI's DeepEdit, as long as both stages together")
+    tis.add_argument("--rival-minutes", type=float, help=RIVAL_MINUTES_HELP)
     tis.add_argument("--no-arms", action="store_true", help="leave out the ablation (Table 2)")
 
     ablation = kinds.add_parser("ablation", help="what each choice of a recipe is worth")
@@ -249,7 +251,7 @@ def _budget(arguments: argparse.Namespace) -> Budget:
 
     minutes = arguments.minutes_per_run
     epochs = arguments.epochs_per_run if minutes is None else None
-    return _slices(arguments, Budget(epochs, minutes))
+    return _slices(arguments, Budget(epochs, minutes, rival_minutes=getattr(arguments, "rival_minutes", None)))
 
 
 def _slices(arguments: argparse.Namespace, budget: Budget) -> Budget:

@@ -18,7 +18,8 @@ EACH = tuple(range(1, CLICKS[-1] + 1))  # for what is said of every click: obedi
 @dataclass(frozen=True)
 class Budget:
     """epochs or minutes: of each training. limit: slices per label in each test, elsewhere: in those on another folder,
-    which may have one label only. workers: processes of each test.
+    which may have one label only. workers: processes of each test. rival_minutes: of each training of a rival, whose
+    steps may cost a multiple of ours; None: as long as ours.
     """
 
     epochs: int | None = 10
@@ -26,13 +27,20 @@ class Budget:
     limit: int | None = 28
     elsewhere: int | None = 100
     workers: int = 1
+    rival_minutes: float | None = None
 
     def __post_init__(self) -> None:
         if (self.epochs is None) == (self.minutes is None):
             raise ValueError("give either epochs or minutes per run")
+        for name in ("epochs", "minutes", "rival_minutes"):
+            length = getattr(self, name)
+            if length is not None and not length > 0:
+                raise ValueError(f"{name.replace('_', ' ')} of a training must be more than 0, got {length}")
 
-    def times(self, factor: int) -> Budget:
-        """A budget for trainings that are longer by a factor."""
+    def of_rivals(self, factor: int = 1) -> Budget:
+        """The budget for trainings of rivals; factor: how many of our trainings one of them stands beside."""
+        if self.rival_minutes is not None:
+            return replace(self, epochs=None, minutes=self.rival_minutes)
         if self.epochs is not None:
             return replace(self, epochs=self.epochs * factor)
         return replace(self, minutes=factor * (self.minutes or 0.0))

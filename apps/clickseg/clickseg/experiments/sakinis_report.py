@@ -109,8 +109,10 @@ def _baselines(reports: Path, design: Design) -> str:
         lines += [f"### {kind.capitalize()}", "", rows, ""] if rows else []
     if not lines:
         return ""
+    minutes = design.budget.rival_minutes
+    as_long = "as long as ours" if minutes is None else f"for {minutes:g} minutes each"
     intro = (
-        "Baselines need no training, rivals were trained as long as ours. In brackets: 95 % interval of our lead by "
+        f"Baselines need no training, rivals were trained {as_long}. In brackets: 95 % interval of our lead by "
         "paired bootstrap over patients, and how many patients we won."
     )
     return "\n".join(["## Other methods", "", intro, "", *lines]).rstrip()

@@ -84,7 +84,7 @@ def plan_tis(design: TisDesign, output: Path) -> list[Job]:
     for name, changes in design.variants.items():
         refiner = replace(recipe, stage="refiner", **changes)
         jobs.append(make.training(name.replace(" ", "_"), refiner, design.train, init=encoder))
-    longer = replace(make, budget=design.budget.times(2))
+    longer = replace(make, budget=design.budget.of_rivals(2))
     for name, rival in rivals_in(3).items() if design.rivals else ():
         theirs: Any = rival.recipe
         jobs.append(longer.training(name, theirs.beside(recipe), design.train))

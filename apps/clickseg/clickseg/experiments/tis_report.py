@@ -47,7 +47,9 @@ def _head(design: TisDesign) -> str:
 
 def _given(design: TisDesign) -> str:
     """What is not alike about the trainings of ours and of those who have no encoder of ours."""
-    deepedit = "; DeepEdit has learnt for twice as long, for it has no stages" if design.rivals else ""
+    minutes = design.budget.rival_minutes
+    as_long = "for twice as long, for it has no stages" if minutes is None else f"for {minutes:g} minutes"
+    deepedit = f"; DeepEdit has learnt {as_long}" if design.rivals else ""
     if design.encoder is None:
         return deepedit
     less = f"{deepedit}, yet not for as long as that encoder: compare what its clicks gain" if deepedit else ""
