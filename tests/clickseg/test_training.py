@@ -68,10 +68,15 @@ def uninterrupted(cases, tmp_path_factory):
     return output, train(cases, output)
 
 
-def command(*arguments, ranks=1):
-    """`python -m clickseg train ...` as a process of its own; for several ranks, torchrun."""
+def python(*arguments, ranks=1):
+    """Python as a process of its own; for several ranks, torchrun."""
     start = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)] if ranks > 1 else []
-    return [sys.executable, *start, "-m", "clickseg", "train", *map(str, arguments)]
+    return [sys.executable, *start, *map(str, arguments)]
+
+
+def command(*arguments, ranks=1):
+    """`python -m clickseg train ...`."""
+    return python("-m", "clickseg", "train", *arguments, ranks=ranks)
 
 
 @pytest.fixture(scope="module")
@@ -550,8 +555,7 @@ def test_processes_that_leave_their_group_end(environment, tmp_path):
     stopped for ever within the first 30 turns."""
     script = tmp_path / "join_and_leave.py"
     script.write_text(JOIN_AND_LEAVE)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
-    statuses, messages = run_to_its_end(environment, launch, timeout=100)
+    statuses, messages = run_to_its_end(environment, python(script, ranks=2), timeout=100)
     assert statuses == [0], messages
 
 

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .options import DOWNLOAD_HELP, RIVAL_MINUTES_HELP, WEIGHTS_HELP, parse_numbers
+from .options import DOWNLOAD_HELP, WEIGHTS_HELP, parse_numbers
 
 if TYPE_CHECKING:  # torch and monai take seconds to import: help and mistakes are answered without them
     from ..experiments import Budget, Job
@@ -101,12 +101,7 @@ def add_experiment(commands: Any) -> None:
     sakinis.add_argument("--known", metavar="DIR", help="another data set with structures that are trained on")
     sakinis.add_argument("--unknown", metavar="DIR", help="a data set with a structure that is not")
     sakinis.add_argument("--leave-out", help="organs to train once without, and test on: a,b")
-    sakinis.add_argument(
-        "--rivals",
-        action="store_true",
-        help="train the U-Net without clicks, and MONAI's DeepGrow, as long",
-    )
-    sakinis.add_argument("--rival-minutes", type=float, help=RIVAL_MINUTES_HELP)
+    _add_rivals(sakinis, "train the U-Net without clicks, and MONAI's DeepGrow, as long")
     sakinis.add_argument("--no-baselines", action="store_true", help="leave out the methods that need no training")
 
     weights = kinds.add_parser(
@@ -125,15 +120,20 @@ def add_experiment(commands: Any) -> None:
     tis.add_argument("--test", required=True, help="ids to test on: a,b,c or a file; the others are trained on")
     tis.add_argument("--seeds", default="0,1,2,3,4", help="of the simulated user")
     tis.add_argument("--encoder", metavar="WEIGHTS", help="weights of tis whose encoder is taken as it is")
-    tis.add_argument("--rivals", action="store_true", help="train MONAI's DeepEdit, as long as both stages together")
-    tis.add_argument("--rival-minutes", type=float, help=RIVAL_MINUTES_HELP)
+    _add_rivals(tis, "train MONAI's DeepEdit, as long as both stages together")
     tis.add_argument("--no-arms", action="store_true", help="leave out the ablation (Table 2)")
 
     ablation = kinds.add_parser("ablation", help="what each choice of a recipe is worth")
-    ablation.set_defaults(run=_ablation)
+    ablation.set_defaults(run=_ablation, rival_minutes=None)
     _add_experiment_options(ablation)
     ablation.add_argument("--test", required=True, help="ids to test on: a,b,c or a file; the others are trained on")
     ablation.add_argument("--vary", action="append", metavar="field=value", help="(default: the choices of the ADRs)")
+
+
+def _add_rivals(experiment: argparse.ArgumentParser, who: str) -> None:
+    experiment.add_argument("--rivals", action="store_true", help=who)
+    minutes = "of each training of a rival (default: as long as ours, in epochs or minutes)"
+    experiment.add_argument("--rival-minutes", type=float, help=minutes)
 
 
 def _add_experiment_options(experiment: argparse.ArgumentParser, trains: bool = True) -> None:
@@ -251,7 +251,7 @@ def _budget(arguments: argparse.Namespace) -> Budget:
 
     minutes = arguments.minutes_per_run
     epochs = arguments.epochs_per_run if minutes is None else None
-    return _slices(arguments, Budget(epochs, minutes, rival_minutes=getattr(arguments, "rival_minutes", None)))
+    return _slices(arguments, Budget(epochs, minutes, rival_minutes=arguments.rival_minutes))
 
 
 def _slices(arguments: argparse.Namespace, budget: Budget) -> Budget:

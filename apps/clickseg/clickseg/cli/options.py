@@ -8,8 +8,6 @@ from pathlib import Path
 
 DOWNLOAD_HELP = "fetch --data first: DIR/Task09_Spleen, or another task of the Medical Segmentation Decathlon"
 
-RIVAL_MINUTES_HELP = "of each training of a rival (default: as long as ours, in epochs or minutes)"
-
 WEIGHTS_HELP = "weights file, or name of a shipped model such as tis_abdomen (default: that of the method)"
 
 

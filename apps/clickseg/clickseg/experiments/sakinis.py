@@ -70,7 +70,7 @@ def plan_jobs(design: Design, output: Path) -> list[Job]:
     unknown_labels = labels_of(design.unknown) if design.unknown is not None else None
     folds = split_by_patient([case.id for case in folder.cases], design.folds, base.seed)
     make = Commands(output, design.data, design.budget)
-    as_long = replace(make, budget=design.budget.of_rivals())
+    for_rivals = replace(make, budget=design.budget.of_rivals())
     jobs: list[Job] = []
     for fold, test in enumerate(folds):
         train = [case for other in folds if other is not test for case in other]
@@ -86,7 +86,7 @@ def plan_jobs(design: Design, output: Path) -> list[Job]:
         for rival, method in rivals_in(2).items() if design.rivals else ():
             model = f"fold{fold}_{rival}"
             theirs: Any = method.recipe
-            jobs.append(as_long.training(model, theirs.beside(base), train))
+            jobs.append(for_rivals.training(model, theirs.beside(base), train))
             play = partial(make.test, model=model, method=rival)
             jobs.append(play(f"cv_{model}", cases=test))
             if design.unknown is not None and fold == 0:

@@ -84,10 +84,10 @@ def plan_tis(design: TisDesign, output: Path) -> list[Job]:
     for name, changes in design.variants.items():
         refiner = replace(recipe, stage="refiner", **changes)
         jobs.append(make.training(name.replace(" ", "_"), refiner, design.train, init=encoder))
-    longer = replace(make, budget=design.budget.of_rivals(2))
+    for_rivals = replace(make, budget=design.budget.of_rivals(2))
     for name, rival in rivals_in(3).items() if design.rivals else ():
         theirs: Any = rival.recipe
-        jobs.append(longer.training(name, theirs.beside(recipe), design.train))
+        jobs.append(for_rivals.training(name, theirs.beside(recipe), design.train))
     for seed in design.seeds:
         for player, (method, weights) in design.players.items():
             model = weights.replace(" ", "_")
