@@ -178,6 +178,7 @@ def test_an_image_is_answered_alone_as_in_company():
         ({"patch": (16, 16, 2)}, "patch must be three sides of 4 voxels at least"),
         ({"max_clicks": 0}, "max_clicks must be positive"),
         ({"margin": -1}, "margin must not be negative"),
+        ({"hard_copies": -1}, "hard_copies must not be negative"),
         ({"dice": -1}, "dice must not be negative"),
         ({"horizon": 5}, "horizon must be at least reach, 6, got 5"),
     ],

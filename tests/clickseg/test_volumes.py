@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from ignite.engine import Events
+from scipy import ndimage
 
 from clickseg.cli import main
 from clickseg.evaluation import Protocol, evaluate
@@ -16,7 +17,7 @@ from clickseg.methods import load_model
 from clickseg.methods.tis import Tis, TisRecipe
 from clickseg.phantom import LABELS
 from clickseg.training import Plan, build_trainer, click_schedule
-from clickseg.volumes import CodeDataset, PatchDataset, collate, read_case, store_volumes
+from clickseg.volumes import CodeDataset, PatchDataset, augment3d, collate, read_case, store_volumes
 
 RECIPE = TisRecipe(
     labels=LABELS, spacing=16.0, patch=(16, 16, 8), width=4, tokens=8, heads=2, layers=2, steps_per_epoch=4, copies=2,
@@ -123,6 +124,43 @@ def test_codes_that_do_not_fit_on_the_disk_are_made_when_they_are_drawn(cases, t
     assert len(list(tmp_path.glob("*.code.npy"))) == 2
     for number in range(8):
         assert torch.equal(bounded[number]["image"], whole[number]["image"])
+
+
+def test_hard_copies_are_made_beside_the_others_and_leave_those_as_they_were(cases, tmp_path):
+    recipe = dataclasses.replace(RECIPE, stage="refiner", copies=1)
+    store, network = store_volumes(cases, recipe, tmp_path, progress=False), Tis(recipe)
+    plain = CodeDataset(store, recipe, network, progress=False)
+    mixed = CodeDataset(store, dataclasses.replace(recipe, hard_copies=3), network, progress=False)
+    assert len(mixed.codes) == 4 * len(cases) == 4 * len(plain.codes)
+    assert len(list(tmp_path.glob("*-hard?-*.code.npy"))) == 3 * len(cases)
+    for before, after in zip(plain.codes, mixed.codes, strict=False):
+        assert np.array_equal(before()["code"], after()["code"])
+
+
+def test_a_strained_volume_is_changed_more_than_an_augmented_one(store):
+    volume = {name: torch.as_tensor(np.asarray(store[0][name], dtype=np.float32))[None] for name in ("image", "label")}
+    changes = {"augmented": [], "strained": []}
+    for seed in range(12):
+        for name, strained in (("augmented", False), ("strained", True)):
+            change = augment3d(RECIPE, volume["image"].shape[1:], strained)
+            change.set_random_state(seed=seed)
+            changed = change(dict(volume))
+            assert changed["image"].shape == changed["label"].shape == volume["image"].shape
+            assert set(changed["label"].unique().tolist()) <= set(volume["label"].unique().tolist())
+            changes[name].append(float((changed["image"] - volume["image"]).abs().mean()))
+    assert np.mean(changes["strained"]) > 1.5 * np.mean(changes["augmented"])
+
+
+def test_the_border_of_a_turned_structure_does_not_fray():
+    plane = (sum(torch.meshgrid(*[torch.arange(40)] * 3, indexing="ij")) < 59).float()[None]
+    change = augment3d(dataclasses.replace(RECIPE, labels={"half": 1}), plane.shape[1:])
+    turned = [change.set_random_state(seed=seed)({"image": plane, "label": plane})["label"] for seed in range(10)]
+    inner = [np.asarray(label[0, 4:-4, 4:-4, 4:-4]) > 0 for label in turned]
+    frayed = [
+        np.not_equal(ndimage.uniform_filter(half.astype(float), 3) > 0.5, half)[1:-1, 1:-1, 1:-1] for half in inner
+    ]
+    assert sum(not torch.equal(label, plane) for label in turned) > 4
+    assert max(map(np.mean, frayed)) < 1e-3, "the nearest voxel's label, were it taken, would give several times that"
 
 
 def test_a_crop_of_the_codes_holds_an_error_of_some_structure(store):

@@ -11,7 +11,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.transforms import Compose, RandAffined, RandGaussianNoised, RandScaleIntensityd, RandShiftIntensityd
+from monai.transforms import (
+    AsDiscreted,
+    Compose,
+    RandAdjustContrastd,
+    RandAffined,
+    RandBiasFieldd,
+    RandGaussianNoised,
+    RandScaleIntensityd,
+    RandShiftIntensityd,
+)
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 from tqdm import tqdm
@@ -46,26 +55,42 @@ def store_volumes(cases: Sequence[Case], recipe: TisRecipe, folder: Path, progre
     return CaseStore(cases, partial(read_case, recipe=recipe), numbers, folder, progress)
 
 
-def augment3d(recipe: TisRecipe, size: Sequence[int]) -> Compose:
-    """Random changes of a standardised volume and its label, both (1, X, Y, Z), onto `size`."""
+def augment3d(recipe: TisRecipe, size: Sequence[int], strained: bool = False) -> Compose:
+    """Random changes of a standardised volume and its label of class numbers, both (1, X, Y, Z), onto `size`.
+
+    Labels are interpolated class by class, as nnU-Net does it: the nearest voxel's would fray the borders of all
+    structures, and a refiner would learn that errors are fringes (docs/adr/0016). strained: changes beyond those that
+    an encoder has learnt to bear.
+    """
     if not recipe.augment:
         return Compose([])
-    return Compose(
-        [
-            RandAffined(
-                ("image", "label"),
-                prob=0.7,
-                rotate_range=(0.26,) * 3,
-                scale_range=(0.15,) * 3,
-                mode=("bilinear", "nearest"),
-                padding_mode=("border", "zeros"),
-                spatial_size=tuple(size),
-            ),
+    rotation, scale = (0.5, 0.3) if strained else (0.26, 0.15)
+    turned = [
+        AsDiscreted("label", to_onehot=1 + len(recipe.labels)),
+        RandAffined(
+            ("image", "label"),
+            prob=0.8 if strained else 0.7,
+            rotate_range=(rotation,) * 3,
+            scale_range=(scale,) * 3,
+            mode="bilinear",
+            padding_mode=("border", "zeros"),
+            spatial_size=tuple(size),
+        ),
+        AsDiscreted("label", argmax=True),
+    ]
+    if strained:
+        shades = [
+            RandBiasFieldd("image", prob=0.5, degree=3, coeff_range=(0.0, 0.3)),
+            RandAdjustContrastd("image", prob=0.3, gamma=(0.5, 1.5)),
+            RandGaussianNoised("image", prob=0.3, std=0.8),
+        ]
+    else:
+        shades = [
             RandScaleIntensityd("image", factors=0.2, prob=0.3),
             RandShiftIntensityd("image", offsets=0.3, prob=0.3),
             RandGaussianNoised("image", prob=0.2, std=0.2),
         ]
-    )
+    return Compose([*turned, *shades])
 
 
 class PatchDataset(Dataset):
@@ -118,8 +143,8 @@ class CodeDataset(Dataset):
     """Sample number n, for any n: what an encoder makes of an augmented copy of a volume, chosen by (seed, n) alone.
 
     {"image": the code (F + C, X, Y, Z) float32, "label": (1, X, Y, Z) int64, "seed": int}. The encoder's errors on the
-    volumes that it learnt from are rosier than on new ones, on augmented copies less so. As many codes as fit into
-    `most_bytes` lie on disk; what does not is encoded again each time that it is drawn.
+    volumes that it learnt from are rosier than on new ones, on augmented copies less so, on hard ones not at all. As
+    many codes as fit into `most_bytes` lie on disk; what does not is encoded again each time that it is drawn.
     """
 
     def __init__(
@@ -127,7 +152,7 @@ class CodeDataset(Dataset):
     ) -> None:
         self.recipe = recipe
         # What a code depends on beside the stored volume.
-        numbers_used = (recipe.patch, recipe.overlap, recipe.axes, recipe.augment, recipe.seed)
+        numbers_used = (recipe.patch, recipe.overlap, recipe.axes, recipe.augment, recipe.seed, "labels by class")
         state = hashlib.sha256(repr(numbers_used).encode())
         for tensor in segmenter.encoder.state_dict().values():
             state.update(tensor.cpu().numpy().tobytes())
@@ -135,19 +160,22 @@ class CodeDataset(Dataset):
         channels = recipe.width + 1 + len(recipe.labels)
         self.codes: list[Callable[[], Arrays]] = []
         taken = 0
-        numbers = [(case, copy) for copy in range(recipe.copies) for case in range(len(store))]
+        numbers = [(case, copy) for copy in range(recipe.copies + recipe.hard_copies) for case in range(len(store))]
         for case, copy in tqdm(numbers, desc="encoding copies", unit="volume", disable=not progress):
-            make = partial(self._encode, store[case], segmenter, [case, copy])
+            hard = copy >= recipe.copies
+            number = copy - recipe.copies if hard else copy
+            name = f"hard{number}" if hard else str(number)
+            make = partial(self._encode, store[case], segmenter, [case, number, *[1] * hard], hard)
             taken += store[case]["label"].size * (2 * channels + 1)
             if taken <= most_bytes:
-                stem = f"{store.cases[case].id}-{copy}-{key}"
+                stem = f"{store.cases[case].id}-{name}-{key}"
                 kept = kept_arrays(store.folder, stem, ("code", "label"), make)
                 make = partial(dict, kept)
             self.codes.append(make)
 
-    def _encode(self, volume: Arrays, segmenter: Tis, key: Sequence[int]) -> Arrays:
+    def _encode(self, volume: Arrays, segmenter: Tis, key: Sequence[int], hard: bool) -> Arrays:
         sample: Any = {name: torch.from_numpy(array.astype(np.float32))[None] for name, array in volume.items()}
-        change = augment3d(self.recipe, volume["image"].shape)
+        change = augment3d(self.recipe, volume["image"].shape, hard)
         change.set_random_state(seed=int(np.random.SeedSequence([self.recipe.seed, *key]).generate_state(1)[0]))
         sample = change(sample)
         device = next(segmenter.parameters()).device

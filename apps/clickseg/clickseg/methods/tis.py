@@ -71,6 +71,7 @@ class TisRecipe(Recipe):
     max_clicks: int = 10  # in a training of the refiner (4.1)
     disturbance: float = 10.0  # voxels (4.1)
     copies: int = 4  # augmented ones of each volume that the refiner learns from
+    hard_copies: int = 0  # and ones that are changed until the encoder misses parts of structures
     crop: tuple[int, int, int] | None = None  # voxels of a volume that a step of the refiner's training sees; None: all
     sampled_tokens: int = 20_000  # that a step of the training looks at, beside the clicked ones; 0 for all
     batch: int = 2
@@ -108,7 +109,7 @@ class TisRecipe(Recipe):
         for name in (*whole, "deviation", "learning_rate", "quick"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"recipe field {name} must be positive, got {getattr(self, name)!r}")
-        for name in ("margin", "disturbance", "weight_decay", "sampled_tokens", "dice"):
+        for name in ("margin", "disturbance", "weight_decay", "sampled_tokens", "dice", "hard_copies"):
             if getattr(self, name) < 0:
                 raise ValueError(f"recipe field {name} must not be negative, got {getattr(self, name)!r}")
         if self.horizon is not None and self.horizon < self.reach:
