@@ -151,7 +151,7 @@ class CodeDataset(Dataset):
         self, store: CaseStore, recipe: TisRecipe, segmenter: Tis, progress: bool = True, most_bytes: float = math.inf
     ) -> None:
         self.recipe = recipe
-        # What a code depends on beside the stored volume.
+        # What a code and its label depend on beside the stored volume; the words tell labels from frayed ones.
         numbers_used = (recipe.patch, recipe.overlap, recipe.axes, recipe.augment, recipe.seed, "labels by class")
         state = hashlib.sha256(repr(numbers_used).encode())
         for tensor in segmenter.encoder.state_dict().values():
@@ -160,23 +160,24 @@ class CodeDataset(Dataset):
         channels = recipe.width + 1 + len(recipe.labels)
         self.codes: list[Callable[[], Arrays]] = []
         taken = 0
-        numbers = [(case, copy) for copy in range(recipe.copies + recipe.hard_copies) for case in range(len(store))]
-        for case, copy in tqdm(numbers, desc="encoding copies", unit="volume", disable=not progress):
-            hard = copy >= recipe.copies
-            number = copy - recipe.copies if hard else copy
-            name = f"hard{number}" if hard else str(number)
-            make = partial(self._encode, store[case], segmenter, [case, number, *[1] * hard], hard)
+        copies = [
+            (copy, hard) for hard in (False, True) for copy in range(recipe.hard_copies if hard else recipe.copies)
+        ]
+        numbers = [(case, copy, hard) for copy, hard in copies for case in range(len(store))]
+        for case, copy, hard in tqdm(numbers, desc="encoding copies", unit="volume", disable=not progress):
+            make = partial(self._encode, store[case], segmenter, case, copy, hard)
             taken += store[case]["label"].size * (2 * channels + 1)
             if taken <= most_bytes:
-                stem = f"{store.cases[case].id}-{name}-{key}"
+                stem = f"{store.cases[case].id}-{'hard' * hard}{copy}-{key}"
                 kept = kept_arrays(store.folder, stem, ("code", "label"), make)
                 make = partial(dict, kept)
             self.codes.append(make)
 
-    def _encode(self, volume: Arrays, segmenter: Tis, key: Sequence[int], hard: bool) -> Arrays:
+    def _encode(self, volume: Arrays, segmenter: Tis, case: int, copy: int, hard: bool) -> Arrays:
         sample: Any = {name: torch.from_numpy(array.astype(np.float32))[None] for name, array in volume.items()}
         change = augment3d(self.recipe, volume["image"].shape, hard)
-        change.set_random_state(seed=int(np.random.SeedSequence([self.recipe.seed, *key]).generate_state(1)[0]))
+        words = [self.recipe.seed, case, copy, hard]
+        change.set_random_state(seed=int(np.random.SeedSequence(words).generate_state(1)[0]))
         sample = change(sample)
         device = next(segmenter.parameters()).device
         segmenter.eval()
