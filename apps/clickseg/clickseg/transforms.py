@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from monai.transforms import (
+    AsDiscreted,
     RandAffined,
     RandGaussianNoised,
     Randomizable,
@@ -113,6 +114,28 @@ class CropAroundLabeld(Randomizable, Transform):
         return result
 
 
+def turn(
+    classes: int, size: Sequence[int], prob: float, rotation: Sequence[float], scale: Sequence[float]
+) -> list[Transform]:
+    """Random turns and scales of `image` and `label`, class numbers below `classes`, both (1, *S), onto `size`.
+
+    rotation: the most radians round each axis. scale: the largest share by which each axis grows or shrinks; those left
+    out stay. Labels are interpolated class by class, as nnU-Net does it: the nearest voxel's would fray the borders of
+    all structures, and a network would learn that errors are fringes (docs/adr/0016).
+    """
+    affine = RandAffined(
+        ("image", "label"),
+        prob=prob,
+        rotate_range=rotation,
+        scale_range=scale,
+        mode="bilinear",
+        padding_mode=("border", "zeros"),
+        cache_grid=True,
+        spatial_size=tuple(size),
+    )
+    return [AsDiscreted("label", to_onehot=classes), affine, AsDiscreted("label", argmax=True)]
+
+
 def preprocess(recipe: UNet2dRecipe) -> list[Transform]:
     """Files -> slices on the model grid, in the image's own units (`encode` clips and standardises)."""
     return [SlicesOnModelGridd(recipe.spacing)]
@@ -133,16 +156,7 @@ def augment(recipe: UNet2dRecipe) -> list[Transform]:
     return [
         pick,
         crop,
-        RandAffined(
-            ("image", "label"),
-            prob=0.5,
-            rotate_range=0.26,
-            scale_range=0.2,
-            mode=("bilinear", "nearest"),
-            padding_mode=("border", "zeros"),
-            cache_grid=True,
-            spatial_size=(recipe.size, recipe.size),
-        ),
+        *turn(1 + max(1, len(pick.classes)), (recipe.size, recipe.size), prob=0.5, rotation=(0.26,), scale=(0.2,)),
         *superpixels,
         RandScaleIntensityd("image", factors=0.2, prob=0.3),
         RandShiftIntensityd("image", offsets=0.3 * units, prob=0.3),

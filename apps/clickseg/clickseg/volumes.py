@@ -12,10 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 from monai.transforms import (
-    AsDiscreted,
     Compose,
     RandAdjustContrastd,
-    RandAffined,
     RandBiasFieldd,
     RandGaussianNoised,
     RandScaleIntensityd,
@@ -30,6 +28,7 @@ from .geometry import UprightVolume, pad_far, resize, resize_labels, resized_sha
 from .images import class_numbers, read_labelled
 from .machine import half_precision
 from .methods.tis import Tis, TisRecipe, standardise
+from .transforms import turn
 
 # Of the encoder's samples: half hold a voxel of a structure, drawn evenly over the structures.
 FOREGROUND = 0.5
@@ -58,26 +57,14 @@ def store_volumes(cases: Sequence[Case], recipe: TisRecipe, folder: Path, progre
 def augment3d(recipe: TisRecipe, size: Sequence[int], strained: bool = False) -> Compose:
     """Random changes of a standardised volume and its label of class numbers, both (1, X, Y, Z), onto `size`.
 
-    Labels are interpolated class by class, as nnU-Net does it: the nearest voxel's would fray the borders of all
-    structures, and a refiner would learn that errors are fringes (docs/adr/0016). strained: changes beyond those that
-    an encoder has learnt to bear.
+    strained: changes beyond those that an encoder has learnt to bear.
     """
     if not recipe.augment:
         return Compose([])
     rotation, scale = (0.5, 0.3) if strained else (0.26, 0.15)
-    turned = [
-        AsDiscreted("label", to_onehot=1 + len(recipe.labels)),
-        RandAffined(
-            ("image", "label"),
-            prob=0.8 if strained else 0.7,
-            rotate_range=(rotation,) * 3,
-            scale_range=(scale,) * 3,
-            mode="bilinear",
-            padding_mode=("border", "zeros"),
-            spatial_size=tuple(size),
-        ),
-        AsDiscreted("label", argmax=True),
-    ]
+    turned = turn(
+        1 + len(recipe.labels), size, prob=0.8 if strained else 0.7, rotation=(rotation,) * 3, scale=(scale,) * 3
+    )
     if strained:
         shades = [
             RandBiasFieldd("image", prob=0.5, degree=3, coeff_range=(0.0, 0.3)),

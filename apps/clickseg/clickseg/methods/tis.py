@@ -17,7 +17,9 @@ from ..clicks import PADDING, LiuUser
 from ..geometry import axes_order, pad_far
 from ..networks import ClickTokens, Refiner, RefinerDesign, Tokens
 from ..networks.encoder3d import LEAST_SIDE, Encoder3d, described_unet, plain_unet, plan_strides
+from .islands import without_denied
 from .protocol import Method, Recipe, Segmenter
+from .regions import balls, dilate
 
 SURE = 50.0  # a logit
 DOUBT = 1e-3  # of a mask from outside: its logits are then as large as those of an encoder
@@ -223,6 +225,8 @@ class Tis(Segmenter):
         logits = self.automatic(code) if previous is None else as_logits(previous.to(code.device))
         if not bool((clicks[..., -1] != PADDING).any()):
             return logits
+        if not self.training:  # whose crops cut organs into parts
+            logits = torch.stack([without_denied(own, rows, -SURE) for own, rows in zip(logits, clicks, strict=True)])
         chosen = [self.refinable(own, rows) for own, rows in zip(logits, clicks, strict=True)]
         if self.training and self.recipe.sampled_tokens:
             shape = logits.shape[2:]
@@ -247,7 +251,7 @@ class Tis(Segmenter):
 
     def refinable(self, automatic: Tensor, clicks: Tensor) -> Tensor:
         """Flat numbers (T,) of the voxels that may change: (C, X, Y, Z) and (N, 4) of one image."""
-        mask = _dilate(automatic[1:].amax(0) > automatic[0], self.recipe.margin)
+        mask = dilate(automatic[1:].amax(0) > automatic[0], self.recipe.margin)
         positions = clicks[clicks[:, -1] != PADDING, :-1].tolist()
         if self.recipe.horizon is not None:
             mask &= balls(mask, positions, self.recipe.horizon)
@@ -285,39 +289,6 @@ class Tis(Segmenter):
         for item, own in enumerate(chosen):
             where[item] = torch.searchsorted(own, flat[item]).clamp_max(len(own) - 1)
         return tokens, ClickTokens(where, torch.where(clicks[..., -1] == PADDING, -1, clicks[..., -1]))
-
-
-def balls(like: Tensor, centres: Sequence[Sequence[int]], radius: int) -> Tensor:
-    """A mask (X, Y, Z) like another, with all voxels within `radius` voxels of a centre."""
-    found = torch.zeros_like(like, dtype=torch.bool)
-    for centre in centres:
-        box = tuple(slice(max(0, index - radius), index + radius + 1) for index in centre)
-        within = found[box]
-        middle = [index - part.start for index, part in zip(centre, box, strict=True)]
-        within |= squared_distance(within.shape, middle, like.device) <= radius**2
-    return found
-
-
-def squared_distance(
-    shape: Sequence[int], position: Sequence[int], device: torch.device, steps: Sequence[float] = (1.0, 1.0, 1.0)
-) -> Tensor:
-    """(X, Y, Z) squared distances of all voxels from one, in voxels, or in mm with the steps of a grid."""
-    x, y, z = (
-        ((torch.arange(count, device=device) - index) * step).square()
-        for count, index, step in zip(shape, position, steps, strict=True)
-    )
-    return x[:, None, None] + y[:, None] + z
-
-
-def _dilate(mask: Tensor, margin: int) -> Tensor:
-    """A mask (X, Y, Z) with all voxels within `margin` of it along each axis (far faster than a max-pool)."""
-    for axis in range(mask.ndim):
-        narrow, mask = mask, mask.clone()
-        for shift in range(1, min(margin + 1, mask.shape[axis])):
-            rest = mask.shape[axis] - shift
-            mask.narrow(axis, shift, rest).logical_or_(narrow.narrow(axis, 0, rest))
-            mask.narrow(axis, 0, rest).logical_or_(narrow.narrow(axis, shift, rest))
-    return mask
 
 
 def _flat_index(positions: Tensor, shape: Sequence[int]) -> Tensor:

@@ -6,7 +6,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..clicks import PADDING
-from .tis import Tis, balls, squared_distance
+from .regions import balls, squared_distance
+from .tis import Tis
 
 BALL = 2  # voxels: the radius of what a click paints
 

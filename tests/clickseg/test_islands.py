@@ -1,0 +1,88 @@
+"""Islands of a class that clicks deny as a whole."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clickseg.clicks import PADDING
+from clickseg.methods.islands import denied_islands, without_denied
+
+ORGAN, ISLAND, FAR = (6, 6, 6), (6, 6, 30), (6, 6, 50)
+SHAPE = (13, 13, 60)
+
+
+def found(*centres, radius=4, label=1):
+    """Balls of a class round these voxels."""
+    axes = torch.meshgrid(*map(torch.arange, SHAPE), indexing="ij")
+    volume = torch.zeros(SHAPE, dtype=torch.int64)
+    for centre in centres:
+        volume[sum((axis - index) ** 2 for axis, index in zip(axes, centre, strict=True)) <= radius**2] = label
+    return volume
+
+
+def clicked(*clicks):
+    return torch.tensor(clicks).reshape(-1, 4)
+
+
+def test_a_background_click_in_the_core_of_an_island_takes_all_of_it():
+    volume = found(ORGAN, ISLAND)
+    assert torch.equal(denied_islands(volume, clicked((*ISLAND, 0))), found(ISLAND) == 1)
+
+
+def test_an_island_larger_than_the_organ_goes_as_well():
+    volume = torch.maximum(found(ORGAN, radius=3), found(ISLAND, radius=6))
+    assert torch.equal(denied_islands(volume, clicked((*ISLAND, 0))), found(ISLAND, radius=6) == 1)
+
+
+def test_the_click_of_another_structure_denies_it_too():
+    volume = torch.maximum(found(ORGAN, ISLAND), found(FAR, label=2))
+    assert torch.equal(denied_islands(volume, clicked((*ISLAND, 2))), found(ISLAND) == 1)
+
+
+@pytest.mark.parametrize(
+    ("volume", "clicks", "why"),
+    [
+        (found(ORGAN), [(*ORGAN, 0)], "it is all that there is"),
+        (torch.maximum(found(ORGAN, radius=6), found(ISLAND, radius=1)), [(*ORGAN, 0)], "hardly anything else is left"),
+        (found(ORGAN, ISLAND), [(6, 6, 33, 0)], "the click is at its rim"),
+        (found(ORGAN, ISLAND), [(*ISLAND, 0), (5, 6, 30, 1)], "a click says that it belongs to the class"),
+        (found(ORGAN, (6, 6, 16)), [(*ORGAN, 0)], "an organ in pieces is one"),
+        (found(ORGAN, ISLAND), [(*ISLAND, 1)], "the click agrees"),
+        (found(ORGAN, ISLAND), [(0, 0, 20, 0)], "nothing is there"),
+        (found(ORGAN, ISLAND), [(*ISLAND, PADDING)], "that is no click"),
+        (found(ORGAN, ISLAND), [], "nobody has clicked"),
+    ],
+    ids=lambda value: value.replace(" ", "-") if isinstance(value, str) else "",
+)
+def test_an_island_stays_where(volume, clicks, why):
+    assert not denied_islands(volume, clicked(*clicks)).any(), why
+
+
+def test_of_two_islands_that_are_denied_one_after_the_other_the_organ_is_left():
+    volume = found(ORGAN, ISLAND, FAR)
+    assert torch.equal(denied_islands(volume, clicked((*ISLAND, 0), (*FAR, 0))), found(ISLAND, FAR) == 1)
+    everything = denied_islands(volume, clicked((*ISLAND, 0), (*FAR, 0), (*ORGAN, 0)))
+    assert torch.equal(everything, found(ISLAND, FAR) == 1)
+
+
+def test_what_is_denied_becomes_what_was_next_likely_and_all_else_stays():
+    logits = torch.zeros(3, *SHAPE)
+    logits[1] = torch.where(found(ORGAN, ISLAND) == 1, 2.0, -1.0)
+    logits[2, ..., 30:] = 1.0
+    after = without_denied(logits, clicked((*ISLAND, 0)), -50.0)
+    denied = found(ISLAND) == 1
+    assert torch.equal(after[:, ~denied], logits[:, ~denied])
+    assert after.argmax(0)[6, 6, 29] == 0
+    assert after.argmax(0)[6, 6, 31] == 2
+    assert (after[1, denied] == -50).all()
+
+
+@given(st.lists(st.tuples(*(st.integers(0, side - 1) for side in SHAPE), st.integers(0, 2)), max_size=6))
+def test_whatever_is_clicked_some_of_each_class_is_left_and_asserted_voxels_are(clicks):
+    volume = torch.maximum(found(ORGAN, ISLAND), found(FAR, label=2))
+    left = torch.where(denied_islands(volume, clicked(*clicks)), 0, volume)
+    assert set(left.unique().tolist()) == {0, 1, 2}
+    for *place, label in clicks:
+        if volume[tuple(place)] == label:
+            assert left[tuple(place)] == label

@@ -1,0 +1,35 @@
+"""Random changes that all trainings share."""
+
+import numpy as np
+import pytest
+import torch
+from monai.transforms import Compose
+from scipy import ndimage
+
+from clickseg.transforms import turn
+
+
+@pytest.mark.parametrize(("dimension", "frayed_at_most"), [(2, 5e-4), (3, 1e-3)])
+def test_the_border_of_a_turned_structure_does_not_fray(dimension, frayed_at_most):
+    """The nearest voxel's label gives .0011 in 2D and .006 in 3D."""
+    places = torch.meshgrid(*[torch.arange(40)] * dimension, indexing="ij")
+    half = (sum(places) < 20 * dimension - 1).float()[None]
+    change = Compose(turn(2, half.shape[1:], 0.7, (0.26,) * (2 * dimension - 3), (0.15,) * dimension))
+    turned = [change.set_random_state(seed=seed)({"image": half, "label": half})["label"] for seed in range(10)]
+    inner = [np.asarray(label[0][(slice(4, -4),) * dimension]) > 0 for label in turned]
+    frayed = [
+        np.not_equal(ndimage.uniform_filter(part.astype(float), 3) > 0.5, part)[(slice(1, -1),) * dimension]
+        for part in inner
+    ]
+    assert sum(not torch.equal(label, half) for label in turned) > 4
+    assert max(map(np.mean, frayed)) < frayed_at_most
+
+
+def test_a_turn_keeps_the_numbers_of_classes():
+    label = torch.zeros(1, 30, 30)
+    label[0, 5:25, 5:15], label[0, 5:25, 15:25] = 3, 1
+    change = Compose(turn(4, (30, 30), 1.0, (0.26,), (0.2,)))
+    for seed in range(5):
+        turned = change.set_random_state(seed=seed)({"image": label, "label": label})["label"]
+        assert turned.shape == label.shape
+        assert set(turned.unique().tolist()) == {0, 1, 3}, "between 3 and 1 there is no 2"
