@@ -11,9 +11,9 @@ from torch import Tensor
 from ..clicks import PADDING, most_probable
 from .regions import dilate
 
-BRIDGE = 3  # voxels: parts less than twice as far from each other are one, an organ that was found in pieces
+GAP = 6  # voxels: pieces that are nearer to each other may well be one organ, found in parts
 CORE = 0.5  # of the greatest depth of an island: a click at less corrects its border
-REMAINDER = 0.1  # of an island's voxels: if no other island has as many, it may well be the organ
+REMAINDER = 0.1  # of an island's voxels: pieces of fewer are crumbs, and if no other has as many, it may be the organ
 
 
 def without_denied(logits: Tensor, clicks: Tensor, least: float) -> Tensor:
@@ -33,36 +33,38 @@ def without_denied(logits: Tensor, clicks: Tensor, least: float) -> Tensor:
 def denied_islands(found: Tensor, clicks: Tensor) -> Tensor:
     """What clicks (N, 4) deny of a segmentation (X, Y, Z) of class numbers, in one volume: bool (X, Y, Z).
 
-    A click in the core of an island of another class denies the whole of it (one at its rim corrects a border), unless
-    a click of that class is in it, or hardly any other island of the class is left: a click in a hole of the only liver
-    is no click against the liver.
+    An island is what hangs together of a class, through faces, far from all else of it but crumbs. A click of another
+    class in its core denies the whole of it (one at its rim corrects a border), unless a click of that class is in it,
+    or nothing but crumbs is left of the class: a click in a hole of the only liver is no click against the liver.
     """
     rows = clicks[clicks[:, -1] != PADDING].tolist()
     denied = torch.zeros_like(found, dtype=torch.bool)
     hit = [(tuple(place), int(found[tuple(place)]), label) for *place, label in rows]
     for wanted in sorted({there for _, there, label in hit if there not in (0, label)}):
-        mask = found == wanted
-        islands, _ = ndimage.label(dilate(mask, BRIDGE).cpu().numpy())
-        islands *= mask.cpu().numpy()
-        asserted = {islands[place] for place, there, label in hit if there == wanted == label}
+        pieces, _ = ndimage.label((found == wanted).cpu().numpy())
+        asserted = {int(pieces[place]) for place, there, label in hit if there == wanted == label}
         gone: set[int] = set()
         for place, there, label in hit:
-            island = int(islands[place])
-            if there == wanted != label and island not in asserted | gone and _is_denied(islands, place, gone):
-                gone.add(island)
-        denied |= torch.from_numpy(np.isin(islands, list(gone))).to(found.device)
+            piece = int(pieces[place])
+            if there == wanted != label and piece not in asserted | gone and _is_denied(pieces, place, gone):
+                gone.add(piece)
+        denied |= torch.from_numpy(np.isin(pieces, list(gone))).to(found.device)
     return denied
 
 
-def _is_denied(islands: NDArray[np.int32], place: tuple[int, ...], gone: set[int]) -> bool:
-    """Whether a click says no to all of its island, the others in `gone` being denied before."""
-    sizes = np.bincount(islands.ravel())
-    sizes[[0, *gone]] = 0
-    own = int(islands[place])
-    size, sizes[own] = sizes[own], 0
-    if sizes.max() < REMAINDER * size:
+def _is_denied(pieces: NDArray[np.int32], place: tuple[int, ...], gone: set[int]) -> bool:
+    """Whether a click says no to the whole piece that it hits, those in `gone` being denied before."""
+    sizes, own = np.bincount(pieces.ravel()), int(pieces[place])
+    rivals = sizes >= REMAINDER * sizes[own]
+    rivals[[0, own, *gone]] = False
+    if not rivals.any():
         return False
-    box = ndimage.find_objects(islands, own)[own - 1]
-    depth = ndimage.distance_transform_edt(np.pad(islands[box] == own, 1))
-    at_click = depth[tuple(index - side.start + 1 for index, side in zip(place, box, strict=True))]
+    box = ndimage.find_objects(pieces, own)[own - 1]
+    wide = tuple(slice(max(side.start - GAP - 1, 0), side.stop + GAP + 1) for side in box)
+    piece = pieces[wide] == own
+    near = dilate(torch.from_numpy(piece), GAP).numpy()
+    if (rivals[pieces[wide]] & near).any():
+        return False
+    depth = ndimage.distance_transform_edt(np.pad(piece, 1))
+    at_click = depth[tuple(index - side.start + 1 for index, side in zip(place, wide, strict=True))]
     return bool(at_click >= CORE * depth.max())
