@@ -70,7 +70,7 @@ def test_what_is_denied_becomes_what_was_next_likely_and_all_else_stays():
     logits = torch.zeros(3, *SHAPE)
     logits[1] = torch.where(found(ORGAN, ISLAND) == 1, 2.0, -1.0)
     logits[2, ..., 30:] = 1.0
-    after = without_denied(logits, clicked((*ISLAND, 0)), -50.0)
+    after = without_denied(logits[None], clicked((*ISLAND, 0))[None], -50.0)[0]
     denied = found(ISLAND) == 1
     assert torch.equal(after[:, ~denied], logits[:, ~denied])
     assert after.argmax(0)[6, 6, 29] == 0

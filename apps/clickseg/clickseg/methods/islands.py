@@ -9,6 +9,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from ..clicks import PADDING, most_probable
+from ..clicks.users import euclidean_depth
 from .regions import dilate
 
 GAP = 6  # voxels: pieces that are nearer to each other may well be one organ, found in parts
@@ -17,16 +18,21 @@ REMAINDER = 0.1  # of an island's voxels: pieces of fewer are crumbs, and if no 
 
 
 def without_denied(logits: Tensor, clicks: Tensor, least: float) -> Tensor:
-    """Logits (C, X, Y, Z) of one volume in which voxels that clicks (N, 4) deny have their next likely class.
+    """Logits (B, C, X, Y, Z) in which voxels that clicks (B, N, 4) deny have their next likely class.
 
     least: the logit that their class is given.
     """
-    found = most_probable(logits[None])[0]
-    denied = denied_islands(found, clicks)
-    if not bool(denied.any()):
-        return logits
-    refuted = logits.clone()
-    refuted[found[denied].long(), *denied.nonzero(as_tuple=True)] = least
+    refuted = logits
+    for item, rows in enumerate(clicks):
+        x, y, z, labels = rows[rows[:, -1] != PADDING].unbind(1)
+        there = most_probable(logits[item, :, x, y, z][None])[0]
+        if not bool(((there != 0) & (there != labels)).any()):
+            continue  # spares a pass over the whole volume
+        found = most_probable(logits[item][None])[0]
+        denied = denied_islands(found, rows)
+        if bool(denied.any()):
+            refuted = logits.clone() if refuted is logits else refuted
+            refuted[item][found[denied].long(), *denied.nonzero(as_tuple=True)] = least
     return refuted
 
 
@@ -60,11 +66,11 @@ def _is_denied(pieces: NDArray[np.int32], place: tuple[int, ...], gone: set[int]
     if not rivals.any():
         return False
     box = ndimage.find_objects(pieces, own)[own - 1]
-    wide = tuple(slice(max(side.start - GAP - 1, 0), side.stop + GAP + 1) for side in box)
+    wide = tuple(slice(max(side.start - GAP, 0), side.stop + GAP) for side in box)
     piece = pieces[wide] == own
     near = dilate(torch.from_numpy(piece), GAP).numpy()
     if (rivals[pieces[wide]] & near).any():
         return False
-    depth = ndimage.distance_transform_edt(np.pad(piece, 1))
-    at_click = depth[tuple(index - side.start + 1 for index, side in zip(place, wide, strict=True))]
+    depth = euclidean_depth(piece)
+    at_click = depth[tuple(index - side.start for index, side in zip(place, wide, strict=True))]
     return bool(at_click >= CORE * depth.max())

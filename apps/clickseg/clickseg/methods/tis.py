@@ -226,7 +226,7 @@ class Tis(Segmenter):
         if not bool((clicks[..., -1] != PADDING).any()):
             return logits
         if not self.training:  # whose crops cut organs into parts
-            logits = torch.stack([without_denied(own, rows, -SURE) for own, rows in zip(logits, clicks, strict=True)])
+            logits = without_denied(logits, clicks, -SURE)
         chosen = [self.refinable(own, rows) for own, rows in zip(logits, clicks, strict=True)]
         if self.training and self.recipe.sampled_tokens:
             shape = logits.shape[2:]
