@@ -77,7 +77,7 @@ def test_the_first_commands_of_the_readme_work(repository, there):
     assert [command.split()[0] for command in commands] == ["phantom", "predict"]
     for command in commands:
         assert cli.main(shlex.split(command)) == 0
-    assert written(there, "mask.nii.gz").any()
+    assert dice(written(there, "mask.nii.gz")[:, :, 54] > 0, truth(there, "spleen", 54)) > 0.9
 
 
 def test_what_the_package_offers_is_there_and_nothing_else():

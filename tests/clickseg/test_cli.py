@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -13,9 +14,10 @@ import clickseg.phantom
 from clickseg import __version__, cli
 from clickseg.cli.clicks import STRUCTURE, named_clicks
 from clickseg.clicks import Click
+from clickseg.evaluation.tasks import USERS
 from clickseg.geometry import Grid
 from clickseg.images import read_volume
-from clickseg.methods import load_model
+from clickseg.methods import BASELINES, METHODS, RIVALS, TIS_BASELINES, load_model
 from clickseg.phantom import LABELS, write_phantoms
 from clickseg.sessions import SessionCache
 
@@ -65,6 +67,19 @@ def test_the_help_of_a_command_is_its_documentation(command, capsys):
     text = capsys.readouterr().out
     assert f"usage: clickseg {command}" in text
     assert [option for option in OPTIONS[command] if option.lower() not in text.lower()] == []
+
+
+def test_the_help_names_all_that_there_is_to_choose_from(capsys):
+    recipes = [path.stem for path in Path(clickseg.methods.__file__).parent.glob("recipes/*/*.json")]
+    choices = {
+        "evaluate": [*METHODS, *RIVALS, *BASELINES, *TIS_BASELINES, *USERS],
+        "train": [*METHODS, *RIVALS, *recipes],
+    }
+    for command, names in choices.items():
+        with pytest.raises(SystemExit):
+            run(command, "--help")
+        words = re.findall(r"\w+", capsys.readouterr().out)
+        assert [name for name in names if name not in words] == []
 
 
 def test_the_version_is_said(capsys):

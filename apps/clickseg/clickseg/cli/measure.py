@@ -10,17 +10,23 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .options import DOWNLOAD_HELP, WEIGHTS_HELP, parse_numbers
+from .options import DEVICE_HELP, DOWNLOAD_HELP, RECIPE_HELP, WEIGHTS_HELP, parse_numbers
 
 if TYPE_CHECKING:  # torch and monai take seconds to import: help and mistakes are answered without them
     from ..experiments import Budget, Job
+
+METHOD_HELP = (
+    "unet2d (default) or tis; a rival: automatic, deepgrow, deepedit; a baseline: disc, random_walker, grabcut, "
+    "graph_cut, tis_ball, tis_rule"
+)
+USER_HELP = "who clicks: sakinis (default), liu, deterministic, jittered, static or wrong"
 
 
 def add_evaluate(commands: Any) -> None:
     """Options of `clickseg evaluate`."""
     evaluate = commands.add_parser("evaluate", help="let a simulated user click on labelled studies and measure")
     evaluate.set_defaults(run=_evaluate)
-    evaluate.add_argument("--method", default="unet2d", help="a method, a rival or a baseline")
+    evaluate.add_argument("--method", default="unet2d", help=METHOD_HELP)
     evaluate.add_argument("--data", required=True, help="folder with imagesTr/ and labelsTr/")
     evaluate.add_argument("--download", action="store_true", help=DOWNLOAD_HELP)
     evaluate.add_argument("--cases", help="ids to evaluate: a,b,c or a file with one per line (default: all)")
@@ -29,14 +35,16 @@ def add_evaluate(commands: Any) -> None:
     )
     evaluate.add_argument("--weights", help=WEIGHTS_HELP)
     evaluate.add_argument(
-        "--clicks", default="1,2,5,10,15", help="when to measure (0: before the first; 1 to 20: for NoC)"
+        "--clicks",
+        default="1,2,5,10,15",
+        help="when to measure (default: %(default)s; 0: before the first; all from 1 to 20: for NoC)",
     )
-    evaluate.add_argument("--user", default="sakinis", help="who clicks")
+    evaluate.add_argument("--user", default="sakinis", help=USER_HELP)
     evaluate.add_argument("--seed", type=int, default=0)
     evaluate.add_argument("--limit", type=int, help="at most so many slices per label, drawn by the seed")
     evaluate.add_argument("--separately", action="store_true", help="3D: a game for each structure, not one for all")
     evaluate.add_argument("--workers", type=int, default=1, help="processes on a CPU")
-    evaluate.add_argument("--device", default="auto")
+    evaluate.add_argument("--device", default="auto", help=DEVICE_HELP)
     evaluate.add_argument("--output", required=True, help="folder for report.json, curves.png and overlays")
 
 
@@ -96,6 +104,7 @@ def add_experiment(commands: Any) -> None:
     sakinis = kinds.add_parser("sakinis", help="section IV of Sakinis et al. 2019, its figures beside ours")
     sakinis.set_defaults(run=_sakinis)
     _add_experiment_options(sakinis)
+    _add_limits(sakinis)
     sakinis.add_argument("--folds", type=int, default=3, help="of the cross-validation (the paper: 10)")
     sakinis.add_argument("--k", default="1,5,15", help="training interactions (the paper: 1,2,5,10,15)")
     sakinis.add_argument("--known", metavar="DIR", help="another data set with structures that are trained on")
@@ -109,6 +118,7 @@ def add_experiment(commands: Any) -> None:
     )
     weights.set_defaults(run=_weights)
     _add_experiment_options(weights, trains=False)
+    _add_limits(weights)
     weights.add_argument("--weights", help=WEIGHTS_HELP)
     weights.add_argument("--unknown", metavar="DIR", help="a data set with a structure that they were not trained on")
     weights.add_argument("--users", help="who clicks beside sakinis: a,b (default: all others; none: '')")
@@ -117,6 +127,7 @@ def add_experiment(commands: Any) -> None:
     tis = kinds.add_parser("tis", help="section 4 of Liu et al. 2022, its figures beside ours")
     tis.set_defaults(run=_tis)
     _add_experiment_options(tis)
+    tis.set_defaults(limit=None, limit_elsewhere=None)  # volumes are played whole
     tis.add_argument("--test", required=True, help="ids to test on: a,b,c or a file; the others are trained on")
     tis.add_argument("--seeds", default="0,1,2,3,4", help="of the simulated user")
     tis.add_argument("--encoder", metavar="WEIGHTS", help="weights of tis whose encoder is taken as it is")
@@ -126,6 +137,7 @@ def add_experiment(commands: Any) -> None:
     ablation = kinds.add_parser("ablation", help="what each choice of a recipe is worth")
     ablation.set_defaults(run=_ablation, rival_minutes=None)
     _add_experiment_options(ablation)
+    _add_limits(ablation)
     ablation.add_argument("--test", required=True, help="ids to test on: a,b,c or a file; the others are trained on")
     ablation.add_argument("--vary", action="append", metavar="field=value", help="(default: the choices of the ADRs)")
 
@@ -142,17 +154,24 @@ def _add_experiment_options(experiment: argparse.ArgumentParser, trains: bool = 
     experiment.add_argument("--output", required=True, help="folder for models, reports, logs and report.md")
     experiment.add_argument("--cases", help="ids to use: a,b,c or a file with one per line (default: all)")
     if trains:
-        experiment.add_argument("--recipe", help="paper, practical, or a JSON file with recipe fields")
+        experiment.add_argument("--recipe", help=RECIPE_HELP)
         experiment.add_argument("--epochs-per-run", type=int, default=10, help="of each training")
         experiment.add_argument("--minutes-per-run", type=float, help="of each training, instead of epochs")
-        experiment.add_argument("--data-parallel", action="store_true", help="each training on all the GPUs instead")
+        experiment.add_argument(
+            "--data-parallel",
+            action="store_true",
+            help="all GPUs work on one training after the other, instead of one training on each GPU",
+        )
     else:
         experiment.set_defaults(data_parallel=False)
-    experiment.add_argument("--limit", type=int, default=28, help="slices per label in each test; 0: all")
-    experiment.add_argument("--limit-elsewhere", type=int, default=100, help="the same, in tests on another data set")
     experiment.add_argument("--workers", type=int, default=1, help="processes of each test on a CPU")
     experiment.add_argument("--gpus", help="ids: one job runs on each at a time")
     experiment.add_argument("--resume", action="store_true", help="continue the experiment in --output")
+
+
+def _add_limits(experiment: argparse.ArgumentParser) -> None:
+    experiment.add_argument("--limit", type=int, default=28, help="slices per label in each test; 0: all")
+    experiment.add_argument("--limit-elsewhere", type=int, default=100, help="the same, in tests on another data set")
 
 
 def _sakinis(arguments: argparse.Namespace) -> int:
@@ -225,7 +244,7 @@ def _tis(arguments: argparse.Namespace) -> int:
         data=Path(arguments.data),
         train=tuple(name for name in ids if name not in test),
         test=test,
-        budget=dataclasses.replace(_budget(arguments), limit=None),
+        budget=_budget(arguments),
         recipe=arguments.recipe,
         seeds=parse_numbers(arguments.seeds, "--seeds"),
         arms=not arguments.no_arms,

@@ -8,6 +8,12 @@ from pathlib import Path
 
 DOWNLOAD_HELP = "fetch --data first: DIR/Task09_Spleen, or another task of the Medical Segmentation Decathlon"
 
+RECIPE_HELP = (
+    "one of the method's (unet2d: paper, practical; tis: abdomen, hippocampus), or a JSON file with its fields"
+)
+
+DEVICE_HELP = "auto, cpu, cuda or cuda:N"
+
 WEIGHTS_HELP = "weights file, or name of a shipped model such as tis_abdomen (default: that of the method)"
 
 

@@ -8,9 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from .options import DOWNLOAD_HELP
-
-RECIPE_HELP = "one of the method's (paper, practical), or a JSON file with its fields; default: that of --init, if any"
+from .options import DEVICE_HELP, DOWNLOAD_HELP, RECIPE_HELP
 
 
 def add_plan(commands: Any) -> None:
@@ -23,7 +21,9 @@ def add_plan(commands: Any) -> None:
     plan.add_argument("--patch-voxels", type=int, default=80_000, help="that a patch may have (a large GPU: 2000000)")
     plan.add_argument("--hold-out", type=int, metavar="N", help="keep N cases for testing: none of them is looked at")
     plan.add_argument("--seed", type=int, default=0, help="that draws them")
-    plan.add_argument("--output", required=True, help="recipe to write (.json); beside it train.txt and test.txt")
+    plan.add_argument(
+        "--output", required=True, help="recipe to write (.json); with --hold-out train.txt and test.txt beside it"
+    )
 
 
 def _plan(arguments: argparse.Namespace) -> None:
@@ -51,18 +51,20 @@ def add_train(commands: Any) -> None:
     """Options of `clickseg train`."""
     train = commands.add_parser("train", help="train a method on labelled studies")
     train.set_defaults(run=_train)
-    train.add_argument("--method", default="unet2d", help="or a rival: automatic, deepgrow, deepedit")
+    train.add_argument(
+        "--method", default="unet2d", help="unet2d (default) or tis, or a rival: automatic, deepgrow, deepedit"
+    )
     train.add_argument("--data", required=True, help="folder with imagesTr/ and labelsTr/")
     train.add_argument("--download", action="store_true", help=DOWNLOAD_HELP)
     train.add_argument("--output", required=True, help="folder for checkpoint, weights, log and curves")
     train.add_argument("--cases", help="ids to train on: a,b,c or a file with one per line (default: all)")
-    train.add_argument("--recipe", help=RECIPE_HELP)
+    train.add_argument("--recipe", help=f"{RECIPE_HELP} (default: that of --init, if any)")
     train.add_argument("--stage", help="of tis: encoder, then refiner with --init")
-    train.add_argument("--epochs", type=int)
-    train.add_argument("--minutes", type=float)
+    train.add_argument("--epochs", type=int, help="(default: 100, unless there are --minutes)")
+    train.add_argument("--minutes", type=float, help="how long to train; the learning rate follows the clock")
     train.add_argument("--init", help="weights to start from: a file, or the name of a shipped model")
     train.add_argument("--resume", action="store_true", help="continue from the checkpoint in --output")
-    train.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    train.add_argument("--device", default="auto", help=DEVICE_HELP)
     train.add_argument("--workers", type=int, default=0, help="data loader processes")
     train.add_argument("--cache", metavar="DIR", help="for cases made ready, to be shared (default: --output/cache)")
     train.add_argument(

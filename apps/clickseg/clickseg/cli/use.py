@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from .clicks import STRUCTURE, add_click, labels_in, named_clicks
-from .options import WEIGHTS_HELP, server_command, server_environment
+from .options import DEVICE_HELP, WEIGHTS_HELP, server_command, server_environment
+
+CONF_HELP = "models all, unet2d or tis; cache_gb N: memory for open images (default: 2)"
 
 
 def add_predict(commands: Any) -> None:
@@ -28,9 +30,9 @@ def add_predict(commands: Any) -> None:
         metavar="N",
         help="of unet2d: go on from the clicked slices to their neighbours, at most N on either side",
     )
-    predict.add_argument("--method", default="unet2d")
+    predict.add_argument("--method", default="unet2d", help="unet2d (default) or tis")
     predict.add_argument("--weights", help=WEIGHTS_HELP)
-    predict.add_argument("--device", default="cpu")
+    predict.add_argument("--device", default="cpu", help=f"{DEVICE_HELP} (default: cpu)")
     predict.add_argument("--output", required=True, help="mask, or label map, to write (.nii or .nii.gz)")
 
 
@@ -130,9 +132,9 @@ def add_serve(commands: Any) -> None:
     serve = commands.add_parser("serve", help="start the server: its own page, OHIF and 3D Slicer")
     serve.set_defaults(run=_serve)
     serve.add_argument("--studies", help="folder of images or DICOMweb URL (default: a phantom study)")
-    serve.add_argument("--host", default="127.0.0.1")
+    serve.add_argument("--host", default="127.0.0.1", help="0.0.0.0: other machines may come, too")
     serve.add_argument("--port", type=int, default=8000)
-    serve.add_argument("--conf", nargs=2, action="append", metavar=("NAME", "VALUE"), help="as for monailabel")
+    serve.add_argument("--conf", nargs=2, action="append", metavar=("NAME", "VALUE"), help=CONF_HELP)
 
 
 def _serve(arguments: argparse.Namespace) -> None:
