@@ -469,3 +469,20 @@ def test_a_folder_that_is_not_there_is_not_served(server, capsys):
     assert run("serve", "--studies", "nowhere/at/all") == 2
     assert "--studies: no folder nowhere/at/all" in capsys.readouterr().err
     assert server == []
+
+
+@pytest.mark.parametrize("command", ["evaluate", "train", "plan"])
+def test_a_place_that_cannot_be_written_is_said_before_the_work(phantom_study, tmp_path, capsys, command):
+    (tmp_path / "file").write_text("")
+    output = tmp_path / "file" / "r.json"
+    assert run(command, "--data", phantom_study, "--output", output) == 2
+    error = capsys.readouterr().err
+    assert error.strip().splitlines()[-1].startswith(f"clickseg {command}: ")
+    assert str(tmp_path / "file") in error
+
+
+def test_a_port_that_is_none_is_refused(capsys):
+    with pytest.raises(SystemExit) as left:
+        run("serve", "--port", "99999999")
+    assert left.value.code == 2
+    assert "--port" in capsys.readouterr().err

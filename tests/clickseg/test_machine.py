@@ -8,7 +8,7 @@ import torch
 
 from clickseg import Session, VolumeSession, machine
 from clickseg.clicks.users import innermost
-from clickseg.machine import half_precision, zeros
+from clickseg.machine import half_precision, pick_device, zeros
 from clickseg.metrics import dice
 from clickseg.phantom import LABELS, write_phantoms
 
@@ -61,3 +61,9 @@ def test_the_shipped_weights_give_nearly_the_same_mask_in_either_number_format(t
         masks.append(opened.predict_labels({"liver": [place]}, opened.recipe.labels) == opened.recipe.labels["liver"])
     assert masks[0].any()
     assert dice(*masks) > 0.98
+
+
+@pytest.mark.parametrize("name", ["abacus", "mps", "meta", 1, None, ["cpu"]])
+def test_a_device_that_is_none_of_ours_is_refused(name):
+    with pytest.raises(ValueError, match="use auto, cpu, cuda or cuda:N"):
+        pick_device(name)

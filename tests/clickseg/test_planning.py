@@ -95,3 +95,14 @@ def test_a_budget_below_the_smallest_patch_is_refused(study, tmp_path, capsys):
     command = ["plan", "--data", str(study), "--patch-voxels", "100", "--output", str(tmp_path / "r.json")]
     assert main(command) == 2
     assert "512 voxels at least" in capsys.readouterr().err
+
+
+def test_labels_without_a_single_voxel_are_refused(study, tmp_path, capsys):
+    for kind in ("imagesTr", "labelsTr"):
+        (tmp_path / kind).mkdir()
+        stored = nib.load(study / kind / "phantom_000.nii.gz")
+        values = np.asarray(stored.dataobj) * (kind == "imagesTr")
+        nib.save(nib.Nifti1Image(values, stored.affine), tmp_path / kind / "phantom_000.nii.gz")
+    (tmp_path / "dataset.json").write_text(json.dumps({"labels": {"1": "spleen"}, "modality": {"0": "CT"}}))
+    assert main(["plan", "--data", str(tmp_path), "--output", str(tmp_path / "r.json")]) == 2
+    assert "has one of the labels spleen" in capsys.readouterr().err

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from datetime import timedelta
 from types import SimpleNamespace
 
 import nibabel as nib
@@ -20,13 +21,14 @@ from torch import nn
 
 from clickseg import cli
 from clickseg.clicks import PADDING, SakinisUser, SimulateClickd
-from clickseg.datasets import GlobalOrder, StructureDataset, open_slices
+from clickseg.datasets import CaseFolder, GlobalOrder, StructureDataset, open_slices
 from clickseg.interaction import interact
 from clickseg.methods import UNet2dRecipe, load_model, save_weights
 from clickseg.methods.unet2d import ENTRY, UNet2d, dice_loss
 from clickseg.phantom import LABELS
 from clickseg.training import Clock, Interact, Plan, build_trainer, click_schedule
 from clickseg.training.interact import click_loss
+from clickseg.training.processes import join_processes
 
 TINY = UNet2dRecipe(
     labels=LABELS, width=4, size=32, spacing=16.0, batch=4, steps_per_epoch=3, max_clicks=3, learning_rate=1e-2
@@ -725,3 +727,41 @@ def test_such_a_network_can_start_from_weights_that_never_read_an_answer(cases, 
     assert learned[:, 3].any(), "and it learns to read it"
     with pytest.raises(ValueError, match="another feedback"):
         build_trainer("unet2d", TINY, cases, Plan(tmp_path / "back", epochs=1, init=trained / "weights.pt"))
+
+
+def test_a_training_that_loses_its_numbers_ends_and_keeps_the_weights_of_its_last_epoch(cases, tmp_path):
+    """As float16 overflows, or a learning rate that is too high ends."""
+    trainer = build_trainer("unet2d", TINY, cases, Plan(tmp_path / "run", epochs=3, progress=False))
+
+    def spoil(engine):
+        with torch.no_grad():
+            engine.network.network.head.weight.fill_(float("nan"))
+
+    trainer.add_event_handler(Events.EPOCH_STARTED(once=2), spoil)
+    with pytest.raises(ValueError, match=r"the loss is nan at step \d+: look for odd images"):
+        trainer.run()
+    for name in ("weights.pt", "checkpoint.pt"):
+        assert all(value.isfinite().all() for value in state_of(tmp_path / "run" / name).values())
+
+
+def test_who_waits_for_the_cases_to_be_prepared_waits_for_a_day(monkeypatch):
+    asked = {}
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(torch.distributed, "init_process_group", lambda backend, **options: asked.update(options))
+    join_processes()
+    assert asked["timeout"] >= timedelta(hours=20)
+
+
+@pytest.mark.parametrize(("window", "dtype"), [((0.0, 1.0), np.float32), ((-125.0, 275.0), np.int16)])
+def test_images_are_rounded_to_whole_numbers_only_where_that_does_no_harm(tmp_path, window, dtype):
+    values = np.random.default_rng(0).random((16, 16, 6)).astype(np.float32) * (window[1] - window[0]) + window[0]
+    for kind, array in (("imagesTr", values), ("labelsTr", (values > values.mean()).astype(np.uint8))):
+        (tmp_path / kind).mkdir()
+        nib.save(nib.Nifti1Image(array, np.eye(4)), tmp_path / kind / "mr.nii.gz")
+    recipe = dataclasses.replace(TINY, labels={"bright": 1}, spacing=1.0, window=window)
+    (case,) = CaseFolder.read(tmp_path).cases
+    stored = open_slices([case], recipe, tmp_path / "cache", progress=False)[0]["image"]
+    assert stored.dtype == dtype
+    seen = UNet2d(recipe).encode(torch.from_numpy(np.array(stored))) * recipe.deviation
+    right = UNet2d(recipe).encode(torch.from_numpy(values)) * recipe.deviation
+    assert np.abs(np.sort(seen.ravel()) - np.sort(right.ravel())).max() < (window[1] - window[0]) / 100

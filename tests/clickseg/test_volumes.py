@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
@@ -12,10 +13,10 @@ from ignite.engine import Events
 from clickseg.cli import main
 from clickseg.evaluation import Protocol, evaluate
 from clickseg.images import read_volume
-from clickseg.methods import load_model
+from clickseg.methods import METHODS, load_model
 from clickseg.methods.tis import Tis, TisRecipe
 from clickseg.phantom import LABELS
-from clickseg.training import Plan, build_trainer, click_schedule
+from clickseg.training import Interact, Plan, build_trainer, click_schedule
 from clickseg.volumes import CodeDataset, PatchDataset, augment3d, collate, read_case, store_volumes
 
 RECIPE = TisRecipe(
@@ -233,3 +234,31 @@ def test_both_stages_and_the_game_from_the_command_line(study, tmp_path, capsys)
     assert capsys.readouterr().err.endswith("the method unet2d is trained in one go, without stages\n")
     game = ["evaluate", "--method", "tis", "--data", str(study), "--weights", str(tmp_path / "r/weights.pt")]
     assert main([*game, "--user", "liu", "--clicks", "0,1", "--output", str(tmp_path / "report")]) == 0
+
+
+@pytest.mark.parametrize("present", [(True, False), (False, False)], ids=["one of two", "none"])
+def test_a_refiner_learns_from_studies_without_the_structure_too(cases, tmp_path, present):
+    """Where the automatic segmentation rightly finds nothing, there is nothing to click and nothing to learn."""
+    recipe = dataclasses.replace(RECIPE, stage="refiner", copies=1, batch=2)
+    torch.manual_seed(0)
+    network = Tis(recipe)
+    classes, width = 1 + len(LABELS), recipe.width
+    code = torch.randn(2, width + classes, 8, 8, 8)
+    code[:, width:] = 0
+    code[:, width] = 9.0
+    label = torch.zeros(2, 1, 8, 8, 8, dtype=torch.int64)
+    for item, there in enumerate(present):
+        label[item, :, 2:5, 2:5, 2:5] = int(there)
+    batch = {"image": code, "label": label, "seed": torch.tensor([1, 2])}
+    engine = SimpleNamespace(
+        state=SimpleNamespace(device=torch.device("cpu")),
+        network=network,
+        optimizer=METHODS["tis"].optimizer(recipe, network),
+        loss_function=METHODS["tis"].loss(recipe),
+    )
+    step = Interact.of(recipe)
+    for _ in range(3):
+        assert np.isfinite(step(engine, batch)["loss"])
+    learnt = [value for value in network.parameters() if value.requires_grad]
+    assert all(value.grad is not None and value.grad.isfinite().all() for value in learnt)
+    assert any(value.grad.abs().sum() > 0 for value in learnt) == any(present)

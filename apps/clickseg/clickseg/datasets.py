@@ -203,7 +203,7 @@ def kept_arrays(folder: Path, stem: str, names: Sequence[str], make: Callable[[]
 
 
 def open_slices(cases: Sequence[Case], recipe: UNet2dRecipe, folder: Path, progress: bool = True) -> CaseStore:
-    """Cases as slices on the model grid: image (Z, H, W) int16 and label (Z, H, W) uint8."""
+    """Cases as slices on the model grid: image (Z, H, W) and label (Z, H, W) uint8."""
 
     def prepare(case: Case) -> Arrays:
         ready: dict[str, Any] = {"image": case.image, "label": case.label}
@@ -211,7 +211,8 @@ def open_slices(cases: Sequence[Case], recipe: UNet2dRecipe, folder: Path, progr
             ready = transform(ready)
         return ready
 
-    return CaseStore(cases, prepare, recipe.spacing, folder, progress)
+    numbers = recipe.spacing if recipe.whole_numbers else (recipe.spacing, "float32")
+    return CaseStore(cases, prepare, numbers, folder, progress)
 
 
 def save_atomically(path: Path, array: NDArray[np.generic]) -> None:

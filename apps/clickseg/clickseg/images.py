@@ -33,8 +33,19 @@ def read_volume(path: Path | str) -> tuple[NDArray[np.generic], Grid]:
     """A 3D image as an array in the file's own axis order and number type where it can be kept, with its Grid.
 
     NIfTI through nibabel; DICOM folders, NRRD and the rest through ITK. Trailing axes of length one are dropped.
+    What is no number, such as the NaN that some programs write outside the field of view, becomes the smallest number.
     Raises ValueError if the file is missing, damaged, or not a 3D scalar image.
     """
+    array, grid = _read(path)
+    if array.dtype.kind == "f" and not (np.isfinite(array.min()) and np.isfinite(array.max())):
+        finite = np.isfinite(array)
+        if not finite.any():
+            raise ValueError(f"{Path(path).name} holds not one finite number")
+        array = np.where(finite, array, array[finite].min())
+    return array, grid
+
+
+def _read(path: Path | str) -> tuple[NDArray[np.generic], Grid]:
     path = Path(path)
     if not path.exists():
         raise ValueError(f"no image at {path}")
@@ -61,7 +72,7 @@ def read_label(path: Path | str, grid: Grid) -> NDArray[np.uint8]:
     Raises ValueError naming the file if it lies elsewhere or holds other values than the whole numbers from 0 to 255.
     """
     name = Path(path).name
-    values, own = read_volume(path)
+    values, own = _read(path)
     if own.shape != grid.shape:
         raise ValueError(f"label {name} has shape {own.shape}, but its image {grid.shape}")
     if not own.coincides(grid):
@@ -104,6 +115,8 @@ def _read_itk(path: Path) -> tuple[NDArray[np.generic], NDArray[np.float64]]:
             image = itk.imread(str(path))
     except RuntimeError as error:
         raise ValueError(f"{path.name} is not an image that ITK reads: {str(error).splitlines()[-1]}") from error
+    except TypeError as error:  # ITK's Python reads neither 64-bit nor signed 8-bit numbers, nor vectors
+        raise ValueError(f"{path.name} holds a type of voxels that cannot be read: save it with 16 bits") from error
     dimension = image.GetImageDimension()
     if dimension != 3:
         raise ValueError(f"{path.name} has {dimension} dimensions; a 3D image is needed")

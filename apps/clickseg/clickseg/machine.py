@@ -18,7 +18,9 @@ def pick_device(name: str = "auto") -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-    except RuntimeError as error:
+        if not isinstance(name, str) or device.type not in ("cpu", "cuda"):
+            raise TypeError(f"{name!r} is none of those that are tested")
+    except (RuntimeError, TypeError) as error:
         raise ValueError(f"unknown device {name!r}; use auto, cpu, cuda or cuda:N") from error
     if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
         raise ValueError(f"device {name!r} is not available: torch sees {torch.cuda.device_count()} CUDA devices")

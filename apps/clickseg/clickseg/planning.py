@@ -46,6 +46,8 @@ def plan_recipe(folder: Path | str, patch_voxels: int, ids: Sequence[str] | None
     intensity = {}
     if modality.upper() == "CT":
         voxels = np.concatenate(values)
+        if not len(voxels):
+            raise ValueError(f"no voxel of any image in {folder} has one of the labels {', '.join(labels)}")
         low, high = np.percentile(voxels, (0.5, 99.5))
         intensity = {
             "window": (round(float(low), 2), round(float(high), 2)),

@@ -39,27 +39,27 @@ __all__ = [
 class SlicesOnModelGridd(Transform):
     """Read `image` and `label` files and lay their axial slices on the model grid.
 
-    image: path -> (Z, H, W) int16 in the image's own units; label: path -> (Z, H, W) uint8.
+    image: path -> (Z, H, W) in the image's own units, int16 if `whole`, else float32; label: path -> (Z, H, W) uint8.
     Raises ValueError as `read_labelled`.
     """
 
-    def __init__(self, spacing: float) -> None:
-        self.spacing = spacing
+    def __init__(self, spacing: float, whole: bool = True) -> None:
+        self.spacing, self.whole = spacing, whole
 
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
         image, label, grid = read_labelled(data["image"], data["label"])
         slices = AxialSlices(grid)
         shape = resized_shape(slices.shape, slices.spacing, self.spacing)
         numbers = range(grid.shape[slices.axis])
-        images = np.stack([_resized(slices.view(image, k), shape) for k in numbers])
+        images = np.stack([_resized(slices.view(image, k), shape, self.whole) for k in numbers])
         labels = np.stack([_resized_label(slices.view(label, k), shape) for k in numbers])
         return {**data, "image": images, "label": labels}
 
 
-def _resized(plane: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+def _resized(plane: np.ndarray, shape: tuple[int, ...], whole: bool) -> np.ndarray:
     values = torch.from_numpy(np.ascontiguousarray(plane, dtype=np.float32))
     resized = resize(values[None, None], shape)[0, 0].numpy()
-    return np.clip(np.rint(resized), -32768, 32767).astype(np.int16)
+    return np.clip(np.rint(resized), -32768, 32767).astype(np.int16) if whole else resized
 
 
 def _resized_label(plane: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -138,7 +138,7 @@ def turn(
 
 def preprocess(recipe: UNet2dRecipe) -> list[Transform]:
     """Files -> slices on the model grid, in the image's own units (`encode` clips and standardises)."""
-    return [SlicesOnModelGridd(recipe.spacing)]
+    return [SlicesOnModelGridd(recipe.spacing, recipe.whole_numbers)]
 
 
 def augment(recipe: UNet2dRecipe) -> list[Transform]:

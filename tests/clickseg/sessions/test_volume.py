@@ -10,7 +10,7 @@ from clickseg.clicks import Click
 from clickseg.geometry import FineSlices, Grid, UprightVolume
 from clickseg.images import read_volume
 from clickseg.methods import METHODS, load_model, save_weights
-from clickseg.methods.tis import TisRecipe
+from clickseg.methods.tis import Tis, TisRecipe
 from clickseg.sessions import SessionCache, VolumeSession
 from clickseg.sessions import volume as volume_module
 
@@ -174,3 +174,24 @@ def test_a_turned_copy_of_a_volume_gets_the_turned_label_map(weights, axes, flip
     upright = UprightVolume(turned_grid)
     np.testing.assert_array_equal(upright.view(turned), UprightVolume(grid).view(volume))
     assert upright.locate(position) == UprightVolume(grid).locate((20, 24, 12))
+
+
+def test_a_large_volume_is_encoded_once_whatever_the_size_of_its_answers(image, weights, monkeypatch):
+    """As many answers are remembered as there is room for, and one in any case."""
+    encoded = []
+    encode = Tis.encode
+    monkeypatch.setattr(Tis, "encode", lambda self, volume: encoded.append(1) or encode(self, volume))
+    whole = SessionCache().open(image, weights)
+    right = [whole.predict_labels(clicks, LABELS) for clicks in ({}, SEVERAL, {})]
+    assert len(encoded) == 1
+    monkeypatch.setattr(VolumeSession, "remembered_bytes", 1)
+    cache = SessionCache(max_bytes=whole.bytes)
+    for expected, clicks in zip(right, ({}, SEVERAL, {}), strict=True):
+        assert np.array_equal(cache.open(image, weights).predict_labels(clicks, LABELS), expected)
+    assert len(encoded) == 2
+
+
+def test_an_image_that_is_too_large_to_be_kept_says_so_in_the_log(image, weights, caplog):
+    SessionCache(max_bytes=1000).open(image, weights)
+    assert "an image is opened anew for each click" in caplog.text
+    assert "--conf cache_gb" in caplog.text

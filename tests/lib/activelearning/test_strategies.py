@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from fastapi import HTTPException
 from monailabel.interfaces.datastore import DefaultLabelTag
 
 from lib.activelearning import STRATEGIES, ForegroundEntropy
@@ -79,3 +80,24 @@ def test_more_slices_are_looked_at_when_asked_for(scoring, datastore, monkeypatc
     )
     scoring({"slices": 3, "max_samples": 1}, datastore)
     assert looked == [3]
+
+
+def test_an_image_that_its_archive_does_not_give_out_does_not_stop_the_others(scoring, datastore, monkeypatch):
+    find = datastore.get_image_uri
+
+    def refuse(image):
+        if image == "a":
+            raise HTTPException(404, "the archive has no such series")
+        return find(image)
+
+    monkeypatch.setattr(datastore, "get_image_uri", refuse)
+    result = scoring({}, datastore)
+    assert result["a"] is None
+    assert result["b"] is not None
+    assert scoring.waiting(datastore) == []
+
+
+@pytest.mark.parametrize("seed", [-1, "abc", 0.5])
+def test_a_seed_that_is_none_is_refused(datastore, seed):
+    with pytest.raises(ValueError, match=r".+"):
+        STRATEGIES["random"]()({"seed": seed}, datastore)

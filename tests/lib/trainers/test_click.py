@@ -12,6 +12,7 @@ from clickseg.methods import METHODS, load_model, save_weights
 from clickseg.methods.tis import TisRecipe
 from lib.trainers import click
 from lib.trainers.click import ClickTrainTask, publish
+from lib.trainers.labels import labelled_images
 from lib.weights import Weights
 
 ONE_EPOCH = {"max_epochs": 1, "device": "cpu"}
@@ -191,3 +192,53 @@ def test_stats_tell_how_far_a_run_is(task, weights, tmp_path):
         "loss": 0.8,
         "output": str(tmp_path / "run"),
     }
+
+
+def test_images_kept_out_that_cannot_be_measured_do_not_cost_what_was_learnt(task, labelled, weights, tmp_path):
+    empty = tmp_path / "empty.nii.gz"
+    nib.save(nib.Nifti1Image(np.zeros((24, 20, 12), np.uint8), np.diag([3, 2, 5, 1])), empty)
+    (out,) = (item.id for item in click._split(labelled_images(labelled), 0.5)[1])
+    labelled.save_label(out, str(empty), DefaultLabelTag.FINAL, {})
+    before = weights.trained.read_bytes()
+    stats = task({**ONE_EPOCH, "val_split": 0.5}, labelled)
+    assert weights.trained.read_bytes() != before
+    assert "best_metric" not in stats
+    assert stats["total_time"] > 0
+
+
+def test_a_study_with_holes_trains_finite_weights(tis, labelled, tmp_path):
+    path = tmp_path / "studies/a.nii.gz"
+    values = np.asarray(nib.load(path).dataobj).astype(np.float32)
+    values[:, :, :3] = np.nan
+    nib.save(nib.Nifti1Image(values, np.diag([3, 2, 5, 1])), path)
+    tis(ONE_EPOCH, labelled)
+    assert all(value.isfinite().all() for value in load_model(tis.weights.current).segmenter.state_dict().values())
+
+
+@pytest.mark.parametrize("torn", ["", "{", "[1]", "null"])
+def test_a_file_of_stats_that_is_broken_is_as_good_as_none(task, torn):
+    task._stats_path.write_text(torn)
+    assert task.stats() == {}
+    assert task.info()["labels"] == ["spleen", "liver"]
+    assert task.log().epochs == []
+
+
+def test_a_torn_line_of_the_log_and_what_is_no_number_are_left_out(task, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/log.csv").write_text("epoch,step,loss\n1,2,nan\n2,4,0.5\n,\nx,0.")
+    task._write_stats({"total_epochs": 9, "output": str(tmp_path / "run")})
+    assert task.log().epochs == [{"epoch": 1, "step": 2}, {"epoch": 2, "step": 4, "loss": 0.5}]
+    json.dumps(task.stats(), allow_nan=False)
+
+
+def test_stats_that_do_not_fit_on_the_disk_leave_the_earlier_ones(task, monkeypatch):
+    task._write_stats({"total_epochs": 9})
+
+    def full(*given):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(click.os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        task._write_stats({"total_epochs": 10})
+    assert task.stats() == {"total_epochs": 9}
+    assert not list(task._stats_path.parent.glob(".*"))

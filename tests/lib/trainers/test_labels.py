@@ -122,3 +122,10 @@ def test_a_named_value_keeps_its_name_among_others_without():
 def test_values_that_are_no_labels_are_refused(present):
     with pytest.raises(ValueError, match=r"only 0 \.\.\. 255"):
         value_names(present, (), SERVED)
+
+
+def test_an_image_with_a_fourth_axis_of_one_can_be_trained_on(datastore, tmp_path):
+    image = datastore.get_image_uri("a")
+    nib.save(nib.Nifti1Image(np.zeros((4, 5, 6, 1), np.int16), np.diag([1, 2, 3, 1])), image)
+    label_of(datastore, tmp_path, "a", values_with(1))
+    assert [item.id for item in labelled_images(datastore)] == ["a"]

@@ -43,11 +43,12 @@ def _with_clicks_attached(argv: Sequence[str]) -> list[str]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit status.
 
-    0; 2 for bad input, and 1 for an experiment that failed, with a sentence on standard error.
+    0; 2 for bad input or a place that cannot be written, and 1 for an experiment that failed, with a sentence on
+    standard error.
     """
     arguments = _parser().parse_args(_with_clicks_attached(sys.argv[1:] if argv is None else argv))
     try:
         return arguments.run(arguments) or 0
-    except ValueError as error:
+    except (ValueError, OSError) as error:  # the latter for a folder that cannot be written, or a full disk
         print(f"clickseg {arguments.command}: {error}", file=sys.stderr)
         return 2

@@ -133,7 +133,7 @@ def add_serve(commands: Any) -> None:
     serve.set_defaults(run=_serve)
     serve.add_argument("--studies", help="folder of images or DICOMweb URL (default: a phantom study)")
     serve.add_argument("--host", default="127.0.0.1", help="0.0.0.0: other machines may come, too")
-    serve.add_argument("--port", type=int, default=8000)
+    serve.add_argument("--port", type=int, choices=range(1, 65536), metavar="PORT", default=8000)
     serve.add_argument("--conf", nargs=2, action="append", metavar=("NAME", "VALUE"), help=CONF_HELP)
 
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -165,4 +164,4 @@ def _position(name: str, point: Any) -> Position:
 def _is_index(value: Any) -> bool:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
-    return math.isfinite(value) and abs(value) < _LARGEST_INDEX and value == int(value)
+    return abs(value) < _LARGEST_INDEX and value == int(value)  # NaN and infinity are not below it

@@ -96,6 +96,13 @@ class Recipe:
         return cls.from_dict(values)
 
 
+def check_window(window: Any) -> None:
+    """ValueError for a recipe's window that is neither None nor (low, high)."""
+    numbers = isinstance(window, tuple) and all(isinstance(end, int | float) for end in window)
+    if window is not None and not (numbers and len(window) == 2 and window[0] < window[1]):
+        raise ValueError(f"recipe field window must be (low, high), got {window!r}")
+
+
 class Segmenter(nn.Module):
     """encode once per image, decode once per click. Logits are (B, C, *S), C >= 2, on the grid of the image.
 

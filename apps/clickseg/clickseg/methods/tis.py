@@ -18,7 +18,7 @@ from ..geometry import axes_order, pad_far
 from ..networks import ClickTokens, Refiner, RefinerDesign, Tokens
 from ..networks.encoder3d import LEAST_SIDE, Encoder3d, described_unet, plain_unet, plan_strides
 from .islands import without_denied
-from .protocol import Method, Recipe, Segmenter
+from .protocol import Method, Recipe, Segmenter, check_window
 from .regions import balls, dilate
 
 SURE = 50.0  # a logit
@@ -108,6 +108,7 @@ class TisRecipe(Recipe):
         if len(self.steps_mm) != 3 or not all(isinstance(step, int | float) and step > 0 for step in self.steps_mm):
             raise ValueError(f"recipe field spacing must be one or three numbers of mm above 0, got {self.spacing!r}")
         axes_order(self.axes)
+        check_window(self.window)
         for name in (*whole, "deviation", "learning_rate", "quick"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"recipe field {name} must be positive, got {getattr(self, name)!r}")
@@ -223,8 +224,14 @@ class Tis(Segmenter):
     def decode(self, code: Tensor, clicks: Tensor, previous: Tensor | None = None) -> Tensor:
         clicks = clicks.to(code.device)
         logits = self.automatic(code) if previous is None else as_logits(previous.to(code.device))
-        if not bool((clicks[..., -1] != PADDING).any()):
-            return logits
+        clicked = (clicks[..., -1] != PADDING).any(1)
+        if not clicked.any():
+            # In a training every parameter has a gradient, also where the automatic segmentation left nothing to click.
+            return logits + 0 * sum(value.sum() for value in self.refiner.parameters()) if self.training else logits
+        if not clicked.all():
+            start = None if previous is None else previous[clicked]
+            corrected = self.decode(code[clicked], clicks[clicked], start)
+            return logits.index_copy(0, clicked.nonzero()[:, 0], corrected.to(logits))
         if not self.training:  # whose crops cut organs into parts
             logits = without_denied(logits, clicks, -SURE)
         chosen = [self.refinable(own, rows) for own, rows in zip(logits, clicks, strict=True)]

@@ -14,7 +14,7 @@ from ..clicks.encode import Overlap
 from ..clicks.simulate import Metric, check_metric
 from ..networks import UNet
 from .insist import insist
-from .protocol import Method, Recipe, Segmenter
+from .protocol import Method, Recipe, Segmenter, check_window
 
 ENTRY = "network.down.0.0.weight"  # of the state: the weights that read the channels
 
@@ -90,8 +90,13 @@ class UNet2dRecipe(Recipe):
                 raise ValueError(f"recipe field {name} must be one of {allowed}, got {getattr(self, name)!r}")
         if self.size % UNet.divisor:
             raise ValueError(f"recipe field size must be a multiple of {UNet.divisor}, got {self.size}")
-        if self.window is not None and not (len(self.window) == 2 and self.window[0] < self.window[1]):
-            raise ValueError(f"recipe field window must be (low, high), got {self.window!r}")
+        check_window(self.window)
+
+    @property
+    def whole_numbers(self) -> bool:
+        """Whether stored images may be rounded to whole numbers: of CT in HU they may, of one scaled to 0..1 not."""
+        low, high = self.window or (0.0, 6 * self.deviation)
+        return min(self.deviation, (high - low) / 6) >= 10
 
     @property
     def interactions(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from .slices import Session
 from .volume import VolumeSession
 
 Value = TypeVar("Value")
+
+logger = logging.getLogger(__name__)
 
 
 class _SharedCache:
@@ -42,8 +45,12 @@ class _SharedCache:
                         return found
                 value = make()
                 with self._lock:
-                    if self._entries.getsizeof(value) <= self._entries.maxsize:
+                    size = self._entries.getsizeof(value)
+                    if size <= self._entries.maxsize:
                         self._entries[key] = value
+                    else:
+                        needed = f"{size / 2**30:.1f} GB, of {self._entries.maxsize / 2**30:.1f}"
+                        logger.warning("an image is opened anew for each click: it needs %s (--conf cache_gb)", needed)
                 return value
             finally:
                 with self._lock:

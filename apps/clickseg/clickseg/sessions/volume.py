@@ -47,7 +47,7 @@ class VolumeSession(OpenImage):
     """
 
     method, dimension = "tis", 3
-    remembered_answers = 8
+    remembered_bytes = 2**28  # of answers, the label maps of the whole volume; one is kept whatever its size
 
     def __init__(self, volume: NDArray[np.generic], grid: Grid, model: Model, device: torch.device | str) -> None:
         super().__init__(volume, grid, model, device)
@@ -56,10 +56,11 @@ class VolumeSession(OpenImage):
         model_shape = resized_shape(self.upright.shape, self.upright.spacing, model.recipe.spacing)
         self._segmenter = Rescaled(model.segmenter, self.upright.shape, model_shape)
         self._code: Tensor | None = None
-        self._answers: LRUCache[Hashable, NDArray[np.uint8]] = LRUCache(self.remembered_answers)
         voxels, model_voxels = int(np.prod(grid.shape)), int(np.prod(model_shape))
+        room = max(self.remembered_bytes, voxels)
+        self._answers: LRUCache[Hashable, NDArray[np.uint8]] = LRUCache(room, getsizeof=lambda answer: answer.nbytes)
         channels = 1 + cast(Any, model.recipe).width + len(model.recipe.labels)
-        self.bytes = volume.nbytes + 4 * channels * model_voxels + self.remembered_answers * voxels
+        self.bytes = volume.nbytes + 4 * channels * model_voxels + room
 
     @property
     def _names(self) -> list[str]:

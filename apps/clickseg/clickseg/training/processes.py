@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+from datetime import timedelta
 
 import torch
 from torch import distributed as dist
+
+# How long the others wait while the first process prepares the cases (torch's own 10 minutes on GPUs are too few).
+PATIENCE = timedelta(days=1)
 
 _left: list[dist.ProcessGroup | None] = []
 
@@ -14,7 +18,7 @@ def join_processes() -> tuple[int, int]:
     """(rank, number of processes); joins the process group when torchrun has started this process."""
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     if processes > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
     return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
 
 

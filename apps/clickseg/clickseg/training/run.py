@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -112,6 +113,7 @@ class Run:
     def attach(self, trainer: ClickTrainer, first: bool, progress: bool) -> None:
         self.progress = min(1.0, self.clock.progress(trainer.state.iteration))  # all processes ask the clock together
         trainer.add_event_handler(Events.ITERATION_STARTED, self.set_learning_rate)
+        trainer.add_event_handler(Events.ITERATION_COMPLETED, self.check_loss)
         # On every process: the metric averages over them, and would wait for those that have none.
         RunningAverage(output_transform=lambda output: output[CommonKeys.LOSS], alpha=0.98).attach(trainer, "loss")
         if not first:
@@ -148,6 +150,13 @@ class Run:
         factor = self.recipe.rate(step, self.progress)
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * factor
+
+    def check_loss(self, trainer: ClickTrainer) -> None:
+        """End a training that has lost its numbers, before they are written over those of the last epoch."""
+        loss = trainer.state.output[CommonKeys.LOSS]
+        if not math.isfinite(loss):
+            step = trainer.state.iteration
+            raise ValueError(f"the loss is {loss} at step {step}: look for odd images, or learn more slowly")
 
     def finish_epoch(self, trainer: ClickTrainer, board: TensorboardLogger) -> None:
         epoch, step = trainer.state.epoch, trainer.state.iteration

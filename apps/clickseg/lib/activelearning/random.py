@@ -21,4 +21,8 @@ class Random(Strategy):
         images = sorted(datastore.get_unlabeled_images())
         if not images:
             return None
-        return {"id": images[np.random.default_rng(request.get("seed")).integers(len(images))]}
+        try:
+            generator = np.random.default_rng(request.get("seed"))
+        except TypeError as error:
+            raise ValueError(f"seed must be a whole number from 0 up, not {request['seed']!r}") from error
+        return {"id": images[generator.integers(len(images))]}

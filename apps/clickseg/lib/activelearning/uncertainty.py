@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+from fastapi import HTTPException
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.scoring import ScoringMethod
 from monailabel.interfaces.tasks.strategy import Strategy
@@ -57,7 +58,7 @@ class ForegroundEntropy(ScoringMethod):
                 else:
                     found = click_entropies(model.segmenter, model.recipe.spacing, volume, grid, wanted)
                     score = sum(found.values()) / len(found)
-            except ValueError as error:
+            except (ValueError, HTTPException) as error:  # the latter where an archive does not give it out
                 logger.warning("image %s gets no score: %s", image, error)
             datastore.refresh()  # others write to the same file meanwhile
             datastore.update_image_info(image, {SCORE: score, SCORED_BY: identity})

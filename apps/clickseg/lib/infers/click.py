@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 from monailabel.utils.others.generic import device_list, name_to_device
 from numpy.typing import NDArray
@@ -120,9 +121,16 @@ class ClickInfer(InferTask):
         return self.cache.open(
             request["image"],
             self.weights.current,
-            device=pick_device(name_to_device(request.get("device"))),
+            device=_device(request.get("device")),
             identity=request.get("identity"),
         )
+
+
+def _device(asked: Any) -> torch.device:
+    """A client says one by its name or, as /info lists them, several, of which the first is meant."""
+    if asked and not (isinstance(asked, str) or (isinstance(asked, list) and isinstance(asked[0], str))):
+        raise ValueError(f"device must be a name such as cpu or cuda, not {asked!r}")
+    return pick_device(name_to_device(asked))
 
 
 @dataclass(frozen=True)

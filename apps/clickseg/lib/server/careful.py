@@ -112,7 +112,8 @@ class CarefulRequests:
         """As MONAILabelApp.next_sample; afterwards, images that a strategy would like to have scored are scored."""
         name = request.get("strategy") or "random"
         strategy = self._known(self._strategies, "strategy", name)
-        result = super().next_sample({**request, "strategy": name})
+        with refusing():
+            result = super().next_sample({**request, "strategy": name})
         if result.get("id"):
             threading.Thread(target=self._read_ahead, args=(result["id"],), daemon=True).start()
         scoring = getattr(strategy, "scoring", None)

@@ -20,7 +20,7 @@ from monailabel.interfaces.utils.app import app_instance
 from monailabel.utils.others.generic import remove_file
 
 from .archived import ArchivedLabels
-from .careful import START
+from .careful import START, UPLOAD
 from .page import PageFiles, page_router
 from .preview import preview_router
 from .refusals import refusing
@@ -56,8 +56,9 @@ def infer(
     What the stock route answers with a 500 although the request is to blame is a 400 with a sentence. `label` is a
     label map on the image's grid, with the values of the model's labels, that is to be corrected.
     """
-    if not (image or session_id or file):
-        raise HTTPException(400, "no image is named: give image=<id> or session_id=<id>")
+    if file or not (image or session_id):
+        sent = f"an image cannot be sent along: {UPLOAD}, and" if file else "no image is named:"
+        raise HTTPException(400, f"{sent} give image=<id> or session_id=<id>")
     content = _object(params)
     with _start_from(label):
         if output == "dicom_seg":

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import csv
 import dataclasses
+import io
 import json
 import logging
+import math
 import os
 import shutil
 import subprocess
@@ -16,7 +18,7 @@ import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -88,18 +90,14 @@ class ClickTrainTask(TrainTask):
 
     def stats(self) -> dict[str, Any]:
         """How far the last training is; OHIF shows epoch, total_epochs, total_time (set once it is over)."""
-        path = self._stats_path
-        if not path.exists():
-            return {}
-        stats = json.loads(path.read_text())
+        stats = self._read_stats()
         epochs = _read_log(stats)
         return {**stats, **(epochs[-1] if epochs else {})}
 
     def log(self) -> TrainingLog:
         """The epochs of the last training, also while it runs."""
-        path = self._stats_path
-        stats = json.loads(path.read_text()) if path.exists() else {"total_epochs": 0}
-        return TrainingLog(int(stats["total_epochs"]), _read_log(stats))
+        stats = self._read_stats()
+        return TrainingLog(int(stats.get("total_epochs", 0)), _read_log(stats))
 
     def __call__(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any]:
         """Train, publish, and return the stats. Raises ValueError for labels or wishes that do not work."""
@@ -129,13 +127,17 @@ class ClickTrainTask(TrainTask):
                 trainer = build_trainer(self.method, recipe, CaseFolder.read(data).cases, plan)
                 trainer.add_event_handler(Events.EPOCH_COMPLETED, _log_epoch)
                 trainer.run()
+            served = self._served_labels()
+            publish(output / "weights.pt", self.weights.trained)
+            logger.info("published %s", self.weights.trained)
+            shutil.rmtree(output / "cache", ignore_errors=True)
             found = {}
             if held_out:
-                write_data_folder(held_out, Path(folder) / "held_out", labels, self._served_labels())
-                found = _validate(Path(folder) / "held_out", output / "weights.pt", plan.device)
-        shutil.rmtree(output / "cache", ignore_errors=True)
-        publish(output / "weights.pt", self.weights.trained)
-        logger.info("published %s", self.weights.trained)
+                try:
+                    write_data_folder(held_out, Path(folder) / "held_out", labels, served)
+                    found = _validate(Path(folder) / "held_out", output / "weights.pt", plan.device)
+                except ValueError as error:  # what was learnt is there all the same
+                    logger.warning("no figures from the images kept out of training: %s", error)
         seconds = round(time.time() - start, 1)
         self._write_stats({"total_epochs": plan.epochs, "total_time": seconds, "output": str(output), **found})
         return self.stats()
@@ -145,8 +147,15 @@ class ClickTrainTask(TrainTask):
         return self.weights.trained.with_suffix(".stats.json")
 
     def _write_stats(self, stats: Mapping[str, Any]) -> None:
-        self._stats_path.parent.mkdir(parents=True, exist_ok=True)
-        self._stats_path.write_text(json.dumps(stats))
+        _write_whole(self._stats_path, io.BytesIO(json.dumps(stats).encode()))
+
+    def _read_stats(self) -> dict[str, Any]:
+        """Empty where there are none, or none that can be read: nobody should lose the server to a file of figures."""
+        with contextlib.suppress(OSError, ValueError):
+            stats = json.loads(self._stats_path.read_text())
+            if isinstance(stats, dict):
+                return stats
+        return {}
 
     def _output(self, name: str, resume: bool) -> Path:
         """The run's folder: a new one, or the newest of that name."""
@@ -181,15 +190,25 @@ class ClickTrainTask(TrainTask):
 
 
 def publish(source: Path, target: Path) -> None:
-    """Copy a weights file to where the server looks for it; readers see the old one or the new one, never a part."""
+    """Copy a weights file to where the server looks for it."""
+    with source.open("rb") as content:
+        _write_whole(target, content)
+
+
+def _write_whole(target: Path, content: BinaryIO) -> None:
+    """Readers see the old file or the new one, never a part; also when the disk is full."""
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    with os.fdopen(handle, "wb") as file, source.open("rb") as content:
-        shutil.copyfileobj(content, file)
-        file.flush()
-        os.fsync(file.fileno())
-    Path(temporary).chmod(0o644)
-    Path(temporary).replace(target)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            shutil.copyfileobj(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(target)
+    except OSError:
+        Path(temporary).unlink(missing_ok=True)
+        raise
 
 
 def _split(items: Sequence[LabelledImage], val_split: float) -> tuple[list[LabelledImage], list[LabelledImage]]:
@@ -250,9 +269,19 @@ def _log_epoch(trainer: ClickTrainer) -> None:
 
 
 def _read_log(stats: Mapping[str, Any]) -> list[dict[str, float]]:
-    """Of each epoch of the run that wrote these stats: epoch, loss, and what else has a value."""
+    """Of each epoch of the run that wrote these stats: epoch, loss, and what else has a value that is a number."""
     path = Path(stats.get("output", "")) / "log.csv"
     if not path.is_file():
         return []
     with path.open(newline="") as file:
-        return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
+        rows = [{name: _number(value) for name, value in row.items()} for row in csv.DictReader(file)]
+    kept = [{name: value for name, value in row.items() if value is not None} for row in rows]
+    return [row for row in kept if "epoch" in row]
+
+
+def _number(text: Any) -> float | None:
+    """None for what is no finite number: the rest of a line that was cut off, or a loss that JSON cannot hold."""
+    with contextlib.suppress(TypeError, ValueError):
+        number = float(text)
+        return number if math.isfinite(number) else None
+    return None

@@ -104,6 +104,7 @@ def _shape(path: Path) -> tuple[int, ...]:
     if not is_nifti(path):
         return read_volume(path)[1].shape
     try:
-        return nib.load(path).shape
+        shape = nib.load(path).shape
+        return (*shape[:3], *(size for size in shape[3:] if size > 1))  # as `read_volume` leaves out what is 1
     except (OSError, EOFError, ValueError, nib.filebasedimages.ImageFileError) as error:
         raise ValueError(f"{path.name} is not a readable NIfTI file: {error}") from error

@@ -1,0 +1,53 @@
+"""Images as other programs write them."""
+
+import itk
+import nibabel as nib
+import numpy as np
+import pytest
+
+from clickseg.images import read_label, read_volume
+
+
+def saved(path, values):
+    nib.save(nib.Nifti1Image(values, np.eye(4)), path)
+    return path
+
+
+def test_what_is_no_number_becomes_the_smallest_number(tmp_path):
+    values = np.linspace(-1000, 400, 60, dtype=np.float32).reshape(3, 4, 5)
+    given = values.copy()
+    given[0], given[1, 0, 0], given[2, 0, 0] = np.nan, np.inf, -np.inf
+    found, _ = read_volume(saved(tmp_path / "ct.nii.gz", given))
+    kept = np.isfinite(given)
+    assert np.array_equal(found[kept], values[kept])
+    assert (found[~kept] == values[kept].min()).all()
+    assert found.dtype == np.float32
+
+
+def test_an_image_without_a_single_number_is_refused_by_name(tmp_path):
+    with pytest.raises(ValueError, match=r"ct.nii.gz holds not one finite number"):
+        read_volume(saved(tmp_path / "ct.nii.gz", np.full((3, 4, 5), np.nan, np.float32)))
+
+
+def test_a_label_is_no_image_and_keeps_its_holes_for_the_check(tmp_path):
+    _, grid = read_volume(saved(tmp_path / "ct.nii.gz", np.zeros((3, 4, 5), np.int16)))
+    path = saved(tmp_path / "label.nii.gz", np.full((3, 4, 5), np.nan, np.float32))
+    with pytest.raises(ValueError, match=r"label.nii.gz has values outside 0..255"):
+        read_label(path, grid)
+
+
+@pytest.mark.parametrize("element", ["long long", "signed char", "int"])
+def test_a_kind_of_voxels_that_itk_does_not_read_is_refused_with_a_way_out(tmp_path, element):
+    path = tmp_path / "ct.nrrd"
+    size = {"long long": 8, "signed char": 1, "int": 4}[element]
+    head = f"NRRD0004\ntype: {element}\ndimension: 3\nsizes: 3 4 5\nendian: little\nencoding: raw\n\n"
+    path.write_bytes(head.encode() + bytes(60 * size))
+    try:
+        itk.imread(str(path))
+    except Exception:  # which ones it reads is a matter of its build
+        with pytest.raises(
+            ValueError, match=r"ct.nrrd holds a type of voxels that cannot be read: save it with 16 bits"
+        ):
+            read_volume(path)
+    else:
+        assert read_volume(path)[0].shape == (3, 4, 5)
