@@ -50,16 +50,30 @@ def test_a_superpixel_is_one_part_without_holes_and_neither_tiny_nor_most_of_the
 
 
 def test_borders_of_the_image_are_borders_of_superpixels():
-    disc = sample()["image"][0].numpy() > 200
-    masks = [drawn(seed)["label"][0].numpy() > 0 for seed in range(30)]
-    overlaps = [2 * (mask & disc).sum() / (mask.sum() + disc.sum()) for mask in masks]
+    overlaps = []
+    for seed in range(30):
+        result = drawn(seed)
+        mask, disc = result["label"][0].numpy() > 0, result["image"][0].numpy() > 200
+        overlaps.append(2 * (mask & disc).sum() / (mask.sum() + disc.sum()))
     assert max(overlaps) > 0.85
 
 
-def test_the_same_seed_draws_the_same_and_the_image_stays():
-    assert torch.equal(drawn(5)["label"], drawn(5)["label"])
-    assert torch.equal(drawn(5)["image"], sample()["image"])
-    assert torch.equal(drawn(5, prob=0.0)["label"], sample()["label"])
+def test_the_same_seed_draws_the_same():
+    for key in ("image", "label"):
+        assert torch.equal(drawn(5)[key], drawn(5)[key])
+        assert torch.equal(drawn(5, prob=0.0)[key], sample()[key])
+
+
+def test_superpixels_are_seen_from_all_eight_sides_and_samples_of_organs_are_not():
+    image = sample()["image"]
+    sides = [torch.rot90(side, quarters, (1, 2)) for side in (image, image.flip(2)) for quarters in range(4)]
+    seen = set()
+    for seed in range(80):
+        result = drawn(seed)
+        side = next(number for number, side in enumerate(sides) if torch.equal(side, result["image"]))
+        assert side == 0 or not torch.equal(result["label"], sample()["label"])
+        seen.add(side)
+    assert seen == set(range(8))
 
 
 def test_a_training_draws_as_many_as_its_recipe_says(tmp_path):
