@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +17,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset, Sampler
 from tqdm import tqdm
 
+from .files import whole_file
 from .images import file_identity, read_volume
 from .methods import UNet2dRecipe
 from .transforms import augment, preprocess
@@ -217,10 +216,8 @@ def open_slices(cases: Sequence[Case], recipe: UNet2dRecipe, folder: Path, progr
 
 def save_atomically(path: Path, array: NDArray[np.generic]) -> None:
     """An array file that is there whole or not at all."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    with os.fdopen(handle, "wb") as file:
+    with whole_file(path) as file:
         np.save(file, array)
-    Path(temporary).replace(path)
 
 
 class StructureDataset(Dataset):

@@ -8,6 +8,7 @@ import pytest
 import torch
 from monailabel.interfaces.datastore import DefaultLabelTag
 
+from clickseg import files
 from clickseg.methods import METHODS, load_model, save_weights
 from clickseg.methods.tis import TisRecipe
 from lib.trainers import click
@@ -237,7 +238,7 @@ def test_stats_that_do_not_fit_on_the_disk_leave_the_earlier_ones(task, monkeypa
     def full(*given):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(click.os, "fsync", full)
+    monkeypatch.setattr(files.os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
         task._write_stats({"total_epochs": 10})
     assert task.stats() == {"total_epochs": 9}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import Any
 
 import torch
 
+from ..files import whole_file
 from .protocol import Recipe, Segmenter
 from .registry import find_method
 
@@ -27,20 +26,9 @@ class Model:
 
 
 def write_atomically(path: Path | str, content: object) -> None:
-    """torch.save that readers see whole or not at all, even if this process is killed half-way."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    """torch.save that readers see whole or not at all."""
+    with whole_file(path) as file:
+        torch.save(content, file)
 
 
 def save_weights(path: Path | str, segmenter: Segmenter, recipe: Recipe, card: Mapping[str, Any] | None = None) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import csv
 import dataclasses
-import io
 import json
 import logging
 import math
@@ -18,7 +17,7 @@ import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,6 +28,7 @@ from monailabel.utils.others.generic import device_list, name_to_device, strtobo
 
 from clickseg.datasets import CaseFolder
 from clickseg.evaluation import Protocol, Validation
+from clickseg.files import whole_file
 from clickseg.methods import Recipe, find_method, load_model
 from clickseg.training import ClickTrainer, Plan, build_trainer
 from lib.weights import Weights
@@ -147,7 +147,8 @@ class ClickTrainTask(TrainTask):
         return self.weights.trained.with_suffix(".stats.json")
 
     def _write_stats(self, stats: Mapping[str, Any]) -> None:
-        _write_whole(self._stats_path, io.BytesIO(json.dumps(stats).encode()))
+        with whole_file(self._stats_path) as file:
+            file.write(json.dumps(stats).encode())
 
     def _read_stats(self) -> dict[str, Any]:
         """Empty where there are none, or none that can be read: nobody should lose the server to a file of figures."""
@@ -191,24 +192,8 @@ class ClickTrainTask(TrainTask):
 
 def publish(source: Path, target: Path) -> None:
     """Copy a weights file to where the server looks for it."""
-    with source.open("rb") as content:
-        _write_whole(target, content)
-
-
-def _write_whole(target: Path, content: BinaryIO) -> None:
-    """Readers see the old file or the new one, never a part; also when the disk is full."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            shutil.copyfileobj(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(target)
-    except OSError:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with source.open("rb") as content, whole_file(target) as file:
+        shutil.copyfileobj(content, file)
 
 
 def _split(items: Sequence[LabelledImage], val_split: float) -> tuple[list[LabelledImage], list[LabelledImage]]:
