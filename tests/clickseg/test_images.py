@@ -1,6 +1,5 @@
 """Images as other programs write them."""
 
-import itk
 import nibabel as nib
 import numpy as np
 import pytest
@@ -36,18 +35,10 @@ def test_a_label_is_no_image_and_keeps_its_holes_for_the_check(tmp_path):
         read_label(path, grid)
 
 
-@pytest.mark.parametrize("element", ["long long", "signed char", "int"])
-def test_a_kind_of_voxels_that_itk_does_not_read_is_refused_with_a_way_out(tmp_path, element):
+@pytest.mark.parametrize(("element", "size"), [("long long", 8), ("signed char", 1)])
+def test_a_kind_of_voxels_that_itk_does_not_read_is_refused_with_a_way_out(tmp_path, element, size):
     path = tmp_path / "ct.nrrd"
-    size = {"long long": 8, "signed char": 1, "int": 4}[element]
     head = f"NRRD0004\ntype: {element}\ndimension: 3\nsizes: 3 4 5\nendian: little\nencoding: raw\n\n"
     path.write_bytes(head.encode() + bytes(60 * size))
-    try:
-        itk.imread(str(path))
-    except Exception:  # which ones it reads is a matter of its build
-        with pytest.raises(
-            ValueError, match=r"ct.nrrd holds a type of voxels that cannot be read: save it with 16 bits"
-        ):
-            read_volume(path)
-    else:
-        assert read_volume(path)[0].shape == (3, 4, 5)
+    with pytest.raises(ValueError, match=r"ct.nrrd holds a type of voxels that cannot be read: save it with 16 bits"):
+        read_volume(path)

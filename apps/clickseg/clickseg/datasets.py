@@ -197,7 +197,8 @@ def kept_arrays(folder: Path, stem: str, names: Sequence[str], make: Callable[[]
     if not all(path.exists() for path in paths.values()):
         made = make()
         for name, path in paths.items():
-            save_atomically(path, made[name])
+            with whole_file(path) as file:
+                np.save(file, made[name])
     return {name: np.load(path, mmap_mode="r") for name, path in paths.items()}
 
 
@@ -212,12 +213,6 @@ def open_slices(cases: Sequence[Case], recipe: UNet2dRecipe, folder: Path, progr
 
     numbers = recipe.spacing if recipe.whole_numbers else (recipe.spacing, "float32")
     return CaseStore(cases, prepare, numbers, folder, progress)
-
-
-def save_atomically(path: Path, array: NDArray[np.generic]) -> None:
-    """An array file that is there whole or not at all."""
-    with whole_file(path) as file:
-        np.save(file, array)
 
 
 class StructureDataset(Dataset):

@@ -99,5 +99,5 @@ def test_an_image_that_its_archive_does_not_give_out_does_not_stop_the_others(sc
 
 @pytest.mark.parametrize("seed", [-1, "abc", 0.5])
 def test_a_seed_that_is_none_is_refused(datastore, seed):
-    with pytest.raises(ValueError, match=r".+"):
+    with pytest.raises(ValueError, match="seed must be a whole number from 0 up"):
         STRATEGIES["random"]()({"seed": seed}, datastore)

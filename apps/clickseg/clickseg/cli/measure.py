@@ -68,7 +68,6 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     if arguments.download:
         download_task(arguments.data)
     output = Path(arguments.output)
-    output.mkdir(parents=True, exist_ok=True)  # a place that cannot be written is said before the games
     done = evaluate(
         arguments.method,
         arguments.weights,

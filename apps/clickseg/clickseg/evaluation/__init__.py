@@ -102,6 +102,7 @@ def evaluate(
     tasks = find_tasks(folder.cases, labels, protocol, dimension)
     if workers > 1 and where.type != "cpu":
         raise ValueError("several workers are for the CPU; on a GPU leave it at 1")
+    Path(output).mkdir(parents=True, exist_ok=True)  # a place that cannot be written is said before the games
     if workers > 1:
         results = play_all_parallel(partial(open_player, method, weights), tasks, protocol, workers)
     else:

@@ -173,6 +173,5 @@ def _number(value: float) -> float | None:
 
 
 def write_report(report: Mapping[str, Any], folder: Path) -> None:
-    """Write `report.json` into a folder, which is made if it is not there."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write `report.json` into a folder."""
     (folder / "report.json").write_text(json.dumps(report, indent=1) + "\n")

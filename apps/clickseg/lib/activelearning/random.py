@@ -23,6 +23,6 @@ class Random(Strategy):
             return None
         try:
             generator = np.random.default_rng(request.get("seed"))
-        except TypeError as error:
+        except (TypeError, ValueError) as error:
             raise ValueError(f"seed must be a whole number from 0 up, not {request['seed']!r}") from error
         return {"id": images[generator.integers(len(images))]}

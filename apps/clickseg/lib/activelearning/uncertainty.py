@@ -10,12 +10,11 @@ from fastapi import HTTPException
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.scoring import ScoringMethod
 from monailabel.interfaces.tasks.strategy import Strategy
-from monailabel.utils.others.generic import name_to_device
 
 from clickseg.active import click_entropies, volume_entropy
 from clickseg.images import read_volume
-from clickseg.machine import pick_device
 from clickseg.methods import load_model
+from lib.devices import asked_device
 from lib.weights import Weights
 
 logger = logging.getLogger(__name__)
@@ -44,7 +43,7 @@ class ForegroundEntropy(ScoringMethod):
 
     def __call__(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any]:
         """{image: score}. request: `slices` (how many per image), `max_samples` (images), `device`."""
-        device = pick_device(name_to_device(request.get("device")))
+        device = asked_device(request.get("device"))
         identity = self.weights.identity
         model = load_model(self.weights.current, device)
         wanted = int(request.get("slices") or 5)

@@ -8,16 +8,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
-from monailabel.utils.others.generic import device_list, name_to_device
+from monailabel.utils.others.generic import device_list
 from numpy.typing import NDArray
 
 from clickseg.clicks import wire
 from clickseg.images import read_label
-from clickseg.machine import pick_device
 from clickseg.sessions import Session, SessionCache, VolumeSession
 from clickseg.stopwatch import stage, stopwatch
+from lib.devices import asked_device
 from lib.weights import Weights
 
 from .asked import AskedLabels, AskedStructure, Position
@@ -121,16 +120,9 @@ class ClickInfer(InferTask):
         return self.cache.open(
             request["image"],
             self.weights.current,
-            device=_device(request.get("device")),
+            device=asked_device(request.get("device")),
             identity=request.get("identity"),
         )
-
-
-def _device(asked: Any) -> torch.device:
-    """A client says one by its name or, as /info lists them, several, of which the first is meant."""
-    if asked and not (isinstance(asked, str) or (isinstance(asked, list) and isinstance(asked[0], str))):
-        raise ValueError(f"device must be a name such as cpu or cuda, not {asked!r}")
-    return pick_device(name_to_device(asked))
 
 
 @dataclass(frozen=True)

@@ -24,13 +24,14 @@ import torch
 from ignite.engine import Events
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.train import TrainTask
-from monailabel.utils.others.generic import device_list, name_to_device, strtobool
+from monailabel.utils.others.generic import device_list, strtobool
 
 from clickseg.datasets import CaseFolder
 from clickseg.evaluation import Protocol, Validation
 from clickseg.files import whole_file
 from clickseg.methods import Recipe, find_method, load_model
 from clickseg.training import ClickTrainer, Plan, build_trainer
+from lib.devices import asked_device
 from lib.weights import Weights
 
 from .labels import LabelledImage, labelled_images, write_data_folder
@@ -108,14 +109,15 @@ class ClickTrainTask(TrainTask):
         output = self._output(str(request["name"]), resume)
         with tempfile.TemporaryDirectory(prefix="clickseg-train-") as folder:
             data = Path(folder) / "train"
-            labels = write_data_folder(items, data, self._known_labels(), self._served_labels())
+            served = self._served_labels()
+            labels = write_data_folder(items, data, self._known_labels(), served)
             recipe = self._recipe(labels)
             plan = Plan(
                 output=output,
                 epochs=int(request["max_epochs"]),
                 resume=resume,
                 init=self._start(bool(strtobool(request["pretrained"]))),
-                device=name_to_device(request["device"]),
+                device=str(asked_device(request["device"])),
                 card={"method": self.method, "cases": [item.id for item in items]},
                 progress=False,
             )
@@ -127,7 +129,6 @@ class ClickTrainTask(TrainTask):
                 trainer = build_trainer(self.method, recipe, CaseFolder.read(data).cases, plan)
                 trainer.add_event_handler(Events.EPOCH_COMPLETED, _log_epoch)
                 trainer.run()
-            served = self._served_labels()
             publish(output / "weights.pt", self.weights.trained)
             logger.info("published %s", self.weights.trained)
             shutil.rmtree(output / "cache", ignore_errors=True)
