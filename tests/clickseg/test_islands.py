@@ -1,4 +1,4 @@
-"""Islands of a class that clicks deny as a whole."""
+"""Islands: what lies far from all else is no structure, and others go as a whole when a click denies them."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clickseg.clicks import PADDING
-from clickseg.methods.islands import denied_islands, without_denied
+from clickseg.methods.islands import denied_islands, without_denied, without_strays
 
 ORGAN, ISLAND, FAR = (6, 6, 6), (6, 6, 30), (6, 6, 50)
 SHAPE = (13, 13, 60)
@@ -86,3 +86,47 @@ def test_whatever_is_clicked_some_of_each_class_is_left_and_asserted_voxels_are(
     for *place, label in clicks:
         if volume[tuple(place)] == label:
             assert left[tuple(place)] == label
+
+
+def as_logits(volume, sure=3.0):
+    """(1, 3, *SHAPE): of the class of each voxel `sure`, of the others noise below it."""
+    noise = torch.rand(1, 3, *SHAPE, generator=torch.Generator().manual_seed(0))
+    return noise.scatter(1, volume[None, None], sure)
+
+
+def test_what_lies_apart_from_the_largest_part_of_all_structures_is_background():
+    volume = torch.maximum(found(ORGAN), found((6, 6, 15), radius=3, label=2))
+    stray = found(FAR, radius=3, label=2)
+    kept = without_strays(as_logits(torch.maximum(volume, stray)), gap=4).argmax(1)[0]
+    assert torch.equal(kept, volume), "organs side by side are one part, whatever their classes; the far ball is none"
+
+
+@pytest.mark.parametrize(("gap", "stays"), [(10, False), (12, True)])
+def test_pieces_within_the_gap_belong_together(gap, stays):
+    organ, piece = found(ORGAN), found((6, 6, 24), radius=2)  # 11 voxels are free between them
+    kept = without_strays(as_logits(torch.maximum(organ, piece)), gap).argmax(1)[0]
+    assert torch.equal(kept, torch.maximum(organ, piece) if stays else organ)
+
+
+def test_where_nothing_is_apart_logits_stay_as_they_are():
+    for volume in (found(ORGAN), torch.zeros(SHAPE, dtype=torch.int64)):
+        logits = as_logits(volume)
+        assert without_strays(logits, gap=4) is logits
+
+
+def test_of_what_is_apart_background_and_class_change_places_and_the_input_stays():
+    logits = as_logits(torch.maximum(found(ORGAN), found(FAR, radius=2, label=2)))
+    before, apart = logits.clone(), found(FAR, radius=2) == 1
+    after = without_strays(logits, gap=4)
+    assert torch.equal(logits, before)
+    assert torch.equal(after[0, :, apart], before[0][[2, 1, 0]][:, apart])
+    assert torch.equal(after[0, :, ~apart], before[0, :, ~apart])
+
+
+def test_each_image_of_a_batch_keeps_its_own_largest_part():
+    small, large = found(ORGAN, radius=2), found(FAR, radius=4)
+    both = as_logits(torch.maximum(small, large))
+    mirrored = torch.cat([both, both.flip(4)])
+    kept = without_strays(mirrored, gap=4).argmax(1)
+    assert torch.equal(kept[0], large)
+    assert torch.equal(kept[1], large.flip(2))

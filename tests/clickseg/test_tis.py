@@ -181,6 +181,7 @@ def test_an_image_is_answered_alone_as_in_company():
         ({"hard_copies": -1}, "hard_copies must not be negative"),
         ({"dice": -1}, "dice must not be negative"),
         ({"horizon": 5}, "horizon must be at least reach, 6, got 5"),
+        ({"gap": 0}, "gap must be positive, got 0"),
     ],
 )
 def test_a_recipe_that_makes_no_sense_is_refused(wrong, sentence):
@@ -204,3 +205,21 @@ def test_an_encoder_can_learn_from_the_overlap_of_small_structures_too():
     assert plain(nothing, truth) - plain(right, truth) < 0.1
     assert both(nothing, truth) - both(right, truth) > 0.9
     torch.testing.assert_close(refiner(nothing, truth), plain(nothing, truth))
+
+
+def test_with_a_gap_what_the_encoder_finds_far_from_the_rest_is_not_in_the_code():
+    image = images(16, 16, 48)
+    plain, near = segmenter(), segmenter(dataclasses.replace(RECIPE, gap=4))
+    guesses = torch.zeros(1, 3, 16, 16, 48)
+    guesses[:, 1, 4:10, 4:10, 4:10] = 2.0
+    guesses[:, 2, 6:9, 6:9, 40:43] = 1.0
+    for network in (plain, near):
+        features = torch.full((1, RECIPE.width, 16, 16, 48), 0.5)
+        network.encode_standardised = lambda image, features=features: torch.cat([features, guesses], dim=1)
+    everything, kept = plain.encode(image), near.encode(image)
+    assert torch.equal(everything[:, RECIPE.width :], guesses)
+    assert torch.equal(kept[:, : RECIPE.width], everything[:, : RECIPE.width])
+    assert plain.automatic(everything).argmax(1).unique().tolist() == [0, 1, 2]
+    assert torch.equal(near.automatic(kept).argmax(1) == 1, guesses[:, 1] > 0)
+    assert near.automatic(kept).argmax(1).unique().tolist() == [0, 1]
+    assert near.encode(kept) is kept, "a code is its own code"

@@ -1,4 +1,4 @@
-"""Islands that clicks deny: a click takes away the whole part of a class that it hits (docs/adr/0017)."""
+"""Islands: what is found far from all else is no structure (docs/adr/0018), and clicks deny others (0017)."""
 
 from __future__ import annotations
 
@@ -15,6 +15,31 @@ from .regions import dilate
 GAP = 6  # voxels: pieces that are nearer to each other may well be one organ, found in parts
 CORE = 0.5  # of the greatest depth of an island: a click at less corrects its border
 REMAINDER = 0.1  # of an island's voxels: pieces of fewer are crumbs, and if no other has as many, it may be the organ
+
+
+def without_strays(logits: Tensor, gap: int) -> Tensor:
+    """Logits (B, C, X, Y, Z) without what lies apart from the largest part of all that is found.
+
+    Pieces of whatever structures with no more than `gap` voxels between them, along each axis, are one part. In voxels
+    of the others the background and the class that was found change places. It is the first step of nnU-Net's
+    post-processing (Isensee 2021), but for the gap.
+    """
+    kept = logits
+    for item, found in enumerate(most_probable(logits) > 0):
+        parts, count = ndimage.label(dilate(found, gap // 2).cpu().numpy())
+        if count < 2:
+            continue
+        marked = parts * found.cpu().numpy()
+        sizes = np.bincount(marked.ravel())
+        sizes[0] = 0
+        stray = torch.from_numpy((marked > 0) & (marked != sizes.argmax())).to(logits.device)
+        kept = logits.clone() if kept is logits else kept
+        apart = kept[item][:, stray]
+        top, number = apart.max(0)
+        apart.scatter_(0, number[None], apart[:1].clone())
+        apart[0] = top
+        kept[item][:, stray] = apart
+    return kept
 
 
 def without_denied(logits: Tensor, clicks: Tensor, least: float) -> Tensor:

@@ -17,7 +17,7 @@ from ..clicks import PADDING, LiuUser
 from ..geometry import axes_order, pad_far
 from ..networks import ClickTokens, Refiner, RefinerDesign, Tokens
 from ..networks.encoder3d import LEAST_SIDE, Encoder3d, described_unet, plain_unet, plan_strides
-from .islands import without_denied
+from .islands import without_denied, without_strays
 from .protocol import Method, Recipe, Segmenter, check_window
 from .regions import balls, dilate
 
@@ -68,6 +68,7 @@ class TisRecipe(Recipe):
     margin: int = 3
     reach: int = 6
     horizon: int | None = None
+    gap: int | None = None  # voxels: what is found farther than that from the rest is no structure (docs/adr/0018)
 
     stage: Literal["encoder", "refiner"] = "encoder"  # which of the two a training trains
     max_clicks: int = 10  # in a training of the refiner (4.1)
@@ -109,7 +110,7 @@ class TisRecipe(Recipe):
             raise ValueError(f"recipe field spacing must be one or three numbers of mm above 0, got {self.spacing!r}")
         axes_order(self.axes)
         check_window(self.window)
-        for name in (*whole, "deviation", "learning_rate", "quick"):
+        for name in (*whole, "deviation", "learning_rate", "quick", *(["gap"] if self.gap is not None else [])):
             if not getattr(self, name) > 0:
                 raise ValueError(f"recipe field {name} must be positive, got {getattr(self, name)!r}")
         for name in ("margin", "disturbance", "weight_decay", "sampled_tokens", "dice", "hard_copies"):
@@ -196,7 +197,13 @@ class Tis(Segmenter):
 
     def encode(self, image: Tensor) -> Tensor:
         """A code is its own code, so that a training may keep them."""
-        return image if image.shape[1] > 1 else self.encode_standardised(standardise(image, self.recipe))
+        if image.shape[1] > 1:
+            return image
+        code = self.encode_standardised(standardise(image, self.recipe))
+        if self.recipe.gap is not None:
+            found = without_strays(self.automatic(code), self.recipe.gap)
+            code = torch.cat([code[:, : self.recipe.width], found.to(code)], dim=1)
+        return code
 
     def adopt(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Weights whose refiner is of another design give their encoder alone."""
