@@ -13,6 +13,11 @@ export function labelsOf(model) {
   return Object.keys(model.labels).filter((name) => name !== "background");
 }
 
+/** The names of those models of /info that take clicks: others answer once, as `answersFirst` models do, too. */
+export function clickable(models) {
+  return Object.keys(models).filter((name) => models[name].type !== "segmentation");
+}
+
 /** Whether a model goes on from slice to slice when asked to. */
 export function canPropagate(model) {
   return "propagate" in (model.config ?? {});
@@ -40,6 +45,16 @@ export function questions(state, model) {
 /** The question that decides where a click of `label` belongs. */
 export function questionOf(state, model, label) {
   return questions(state, model).find(({ values }) => [...values.values()].includes(label));
+}
+
+/**
+ * The labels that a preview of a slice decides, once a state's clicks are answered there. axis: that numbers slices.
+ * A model that works slice by slice decides those with a click inside in that slice: the others stay as they are.
+ */
+export function decidedIn(state, model, slice, axis) {
+  const bySlice = model.type === ONE || canPropagate(model);
+  const deciding = bySlice ? state.clicks.filter(({ inside, position }) => inside && position[axis] === slice) : state.clicks;
+  return new Set(deciding.map(({ label }) => label));
 }
 
 /** Labels by the time of their last click. */

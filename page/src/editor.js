@@ -1,7 +1,7 @@
 /** One open study: its clicks, their answers, and the label map that both make. Knows the server, not the screen. */
 
 import * as api from "./api.js";
-import { questionOf, questions } from "./clicks.js";
+import { decidedIn, labelsOf, questionOf, questions } from "./clicks.js";
 import { History } from "./history.js";
 import { collect, compose, count, paint } from "./masks.js";
 import { Newest } from "./newest.js";
@@ -17,6 +17,9 @@ export class Editor {
   #client = crypto.randomUUID?.() ?? String(Math.random());
   #closed = false;
   #previewed = null;
+  #answered; // the state that the map and the figures are of
+  #failures = 0;
+  #saving = null;
 
   /**
    * image: id. head: ArrayBuffer that begins with the image's NIfTI head. frame: Frame. axis: that numbers axial slices.
@@ -28,6 +31,7 @@ export class Editor {
     const state = { clicks: [], base: { map: base }, model, propagate: [], automatic: false };
     this.history = new History(state);
     this.saved = state.base;
+    this.#answered = state;
     this.map = base;
     this.counts = count(base);
     this.display = base.slice();
@@ -107,16 +111,53 @@ export class Editor {
     this.#refresh();
   }
 
-  /** Save the label map as the study's final label; the clicks have done their work. */
-  async save() {
+  /** Let another model go on: what is there stays, and the clicks that made it have done their work. */
+  async chooseModel(model) {
     await this.idle();
-    const { map, counts } = this;
+    const made = this.state.clicks.length > 0 || this.state.automatic;
+    this.change({ model, automatic: false, ...(made && { clicks: [], propagate: [], base: { map: this.map } }) });
+  }
+
+  /** All labels of the model, before the first click; those that the opened map holds stay as they are. */
+  async segmentAll() {
+    await this.idle();
+    const held = count(this.state.base.map);
+    if (!labelsOf(this.model).some((label) => held[this.labels.value(label)])) {
+      this.change({ automatic: true });
+      return;
+    }
+    const { state, map } = this;
+    const [question] = questions({ ...state, clicks: [], automatic: true }, this.model);
+    const here = count(map);
+    const parts = (await this.#ask(state.model, question, null))
+      .filter(({ value }) => !here[value])
+      .map(({ value, voxels }) => ({ value, voxels: voxels.filter((voxel) => !map[voxel]) }));
+    if (this.#closed || state !== this.state) return;
+    this.change({ clicks: [], propagate: [], base: { map: compose(map, parts) } });
+  }
+
+  /** Save the label map as the study's final label. What is done meanwhile stays, and is not saved yet. */
+  save() {
+    this.#saving ??= this.#save().finally(() => (this.#saving = null));
+    return this.#saving;
+  }
+
+  /** Until a save that runs has ended; throws what it throws. */
+  async settled() {
+    await this.#saving;
+  }
+
+  async #save() {
+    const failures = this.#failures;
+    await this.idle();
+    if (failures !== this.#failures) throw new Error("Not saved, since the last click had no answer.");
+    const { state, map, counts } = this;
     const info = this.labels.info(counts);
     if (!info.length) throw new Error("There is nothing to save yet: click on a structure first.");
     const file = await compress(writeLabels(this.head, this.frame.sourceOrder(map)));
     await api.save(this.image, file, info);
     this.saved = { map };
-    this.change({ clicks: [], propagate: [], automatic: false, base: this.saved });
+    if (state === this.state) this.change({ clicks: [], propagate: [], automatic: false, base: this.saved });
   }
 
   #refresh() {
@@ -140,13 +181,15 @@ export class Editor {
         parts.push(...(await this.#answer(state, question, key)));
       }
       if (this.#closed || state !== this.state) return;
+      this.#answered = state;
       this.map = compose(state.base.map, parts);
       this.counts = count(this.map);
       this.display.set(this.map);
       if (asked) this.on.latency("click", performance.now() - begin);
     } catch (error) {
-      if (this.#closed) return;
-      this.history.reject(state);
+      if (this.#closed || state !== this.state) return; // a newer one tells
+      this.#failures++;
+      this.history.restore(this.#answered);
       this.display.set(this.map);
       this.on.problem(error.message);
     }
@@ -160,20 +203,22 @@ export class Editor {
   }
 
   /** The parts that the server gives for a question: of each of its labels, the voxels. */
-  async #answer(state, { params, values }, key) {
+  async #answer(state, question, key) {
     const kept = this.#kept(state.base);
     if (!kept.has(key)) {
-      const blob = await api.infer(state.model, this.image, params, await this.#start(state.base, values));
-      const answer = readLabels(await decompress(blob));
-      if (String(answer.dims) !== String(this.frame.dims)) throw new Error("The server's mask has another size.");
-      const found = collect(answer.values, this.frame);
-      const parts = [...values].map(([value, label]) => {
-        return { value: this.labels.value(label), voxels: found.get(value) ?? new Uint32Array() };
-      });
-      kept.set(key, parts);
+      kept.set(key, await this.#ask(state.model, question, await this.#start(state.base, question.values)));
       if (kept.size > KEPT) kept.delete(kept.keys().next().value);
     }
     return kept.get(key);
+  }
+
+  async #ask(model, { params, values }, start) {
+    const answer = readLabels(await decompress(await api.infer(model, this.image, params, start)));
+    if (String(answer.dims) !== String(this.frame.dims)) throw new Error("The server's mask has another size.");
+    const found = collect(answer.values, this.frame);
+    return [...values].map(([value, label]) => {
+      return { value: this.labels.value(label), voxels: found.get(value) ?? new Uint32Array() };
+    });
   }
 
   /** The label map that is corrected, as a file with the values of the model; null if it holds none of its labels. */
@@ -195,17 +240,17 @@ export class Editor {
     const { state } = this;
     const wished = { ...state, clicks: [...state.clicks, click] };
     const question = questionOf(wished, this.model, click.label);
-    if (!question) return;
+    const slice = click.position[this.axis];
+    const deciding = decidedIn(wished, this.model, slice, this.axis);
+    if (!question || !deciding.size) return;
     const begin = performance.now();
     try {
-      const slice = click.position[this.axis];
       const { params } = question;
       const reply = await api.preview(state.model, this.image, params, slice, this.#client);
       if (!reply || this.#closed || !this.#previewed || state !== this.state) return;
       this.on.latency("preview", performance.now() - begin);
       this.display.set(this.map);
-      const clicked = new Set(wished.clicks.map(({ label }) => label));
-      const decided = [...question.values].filter(([, label]) => clicked.has(label));
+      const decided = [...question.values].filter(([, label]) => deciding.has(label));
       const values = new Map(decided.map(([value, label]) => [value, this.labels.value(label)]));
       paint(this.display, this.map, this.frame, reply, values);
       this.on.preview(this, click);

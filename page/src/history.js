@@ -33,8 +33,12 @@ export class History {
     this.state = this.#future.pop();
   }
 
-  /** Go back for good: a state that the server refuses. Does nothing if another one has come meanwhile. */
-  reject(state) {
-    if (this.state === state && this.canUndo) this.state = this.#past.pop();
+  /** Go back for good to a state that was here before: those that came since are forgotten, those undone stay. */
+  restore(state) {
+    if (this.#future.includes(state)) {
+      while (this.state !== state) this.redo();
+    }
+    while (this.state !== state && this.#past.includes(state)) this.state = this.#past.pop();
+    this.state = state;
   }
 }

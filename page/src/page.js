@@ -1,7 +1,7 @@
 /** The page: one viewer, one open study, and the controls around them. */
 
 import * as api from "./api.js";
-import { answersFirst, canPropagate, labelsOf } from "./clicks.js";
+import { answersFirst, canPropagate, clickable, labelsOf } from "./clicks.js";
 import { Editor } from "./editor.js";
 import { fillHelp, shortcut } from "./keyboard.js";
 import { Labels } from "./labels.js";
@@ -21,6 +21,7 @@ let active = null; // the label that clicks are for
 let windowsHere = {};
 let latencies = {};
 let drawn = []; // shown planes of the live preview
+let modelShown = null; // whose labels and buttons are on the screen
 
 // What is told
 
@@ -60,6 +61,7 @@ async function refreshStudies() {
 
 let opening = 0;
 async function open(image) {
+  await editor?.settled();
   if (editor?.unsaved && !window.confirm(`The label of ${editor.image} is not saved. Leave it?`)) return;
   const turn = ++opening;
   $("loading-text").textContent = `Opening ${image}`;
@@ -74,7 +76,7 @@ async function open(image) {
     const labels = new Labels(saved?.labels);
     const base = new Uint8Array(frame.size);
     if (map) map.values.forEach((value, at) => value && (base[frame.offset(sourceIndex(at, frame.dims))] = value));
-    const model = editor?.state.model ?? Object.keys(server.models)[0];
+    const model = editor?.state.model ?? clickable(server.models)[0];
     const on = { change, preview: showPreview, latency: showLatency, problem: (sentence) => say(sentence, true) };
     const known = { image, head: file.slice(0, 352), frame, axis, models: server.models };
     editor = new Editor({ ...known, labels, base, model, on });
@@ -84,7 +86,7 @@ async function open(image) {
     $("study-name").textContent = image;
     document.title = `${image} – clickseg`;
     location.hash = new URLSearchParams({ study: image });
-    chooseModel(model, false);
+    showModel(model);
     chooseWindows();
     change(editor, true);
     showStudies($("studies"), studies, image, (other) => attempt(() => open(other)));
@@ -99,6 +101,7 @@ function sourceIndex(at, [nx, ny]) {
 }
 
 async function next() {
+  await editor?.settled();
   const found = await api.next($("strategy").value);
   if (found === null) say("Every study has a label.");
   else if (found === editor?.image) say("This is the study to label next.");
@@ -107,8 +110,9 @@ async function next() {
 
 async function save() {
   if (!editor) return;
+  const { image } = editor;
   await editor.save();
-  say(`The label of ${editor.image} is saved.`);
+  say(`The label of ${image} is saved.`);
   await refreshStudies();
 }
 
@@ -123,7 +127,7 @@ function change(changed, answered = false) {
   $("propagate").disabled = !canPropagate(editor.model);
   $("propagate").setAttribute("aria-pressed", String(state.propagate.includes(active)));
   $("saved").textContent = editor.unsaved ? "Not saved yet" : studies.find((study) => study.image === editor.image)?.labelled ? "Saved" : "";
-  if ($("model").value !== state.model) chooseModel(state.model, false);
+  if (modelShown !== state.model) showModel(state.model);
   const figures = (name) => {
     const ml = counts[labels.value(name)] * editor.voxelMl;
     return ml ? `${ml < 10 ? ml.toFixed(1) : ml.toFixed(0)} ml` : "";
@@ -152,15 +156,14 @@ function chooseLabel(name) {
   change(editor);
 }
 
-/** keep: whether the change is one that can be undone. */
-function chooseModel(name, keep = true) {
+function showModel(name) {
   const model = server.models[name];
+  modelShown = name;
   $("model").value = name;
   $("model-text").textContent = model.description;
   $("automatic").hidden = !answersFirst(model);
   const known = labelsOf(model);
   for (const label of known ?? model.labels) editor.labels.value(label);
-  if (keep) editor.change({ model: name, automatic: false });
   const possible = known ?? editor.labels.names;
   chooseLabel(possible.includes(active) ? active : (possible[0] ?? null));
   training.follow(trainerOf(name));
@@ -233,7 +236,7 @@ const commands = {
   redo: () => editor.redo(),
   label: (event, number) => $("labels").querySelectorAll("button")[number - 1]?.click(),
   propagate: () => $("propagate").click(),
-  automatic: () => $("automatic").hidden || editor.change({ automatic: true }),
+  automatic: () => $("automatic").hidden || editor.segmentAll(),
   erase: () => active && editor.erase(active),
   save,
   next,
@@ -262,7 +265,7 @@ for (const name of ["undo", "redo", "erase", "automatic", "fit", "next", "help"]
 }
 $("accept").addEventListener("click", () => attempt(save));
 $("propagate").addEventListener("click", () => active && editor.togglePropagate(active));
-$("model").addEventListener("change", () => editor && chooseModel($("model").value));
+$("model").addEventListener("change", () => attempt(() => editor?.chooseModel($("model").value)));
 $("window").addEventListener("change", () => viewer.setWindow(...windowsHere[$("window").value]));
 $("layout").addEventListener("change", () => viewer.setLayout($("layout").value));
 $("opacity").addEventListener("input", () => viewer.setOpacity(Number($("opacity").value)));
@@ -299,7 +302,7 @@ const training = new TrainingPanel(
 async function start() {
   fillHelp($("shortcut-list"));
   [server] = await Promise.all([api.info(), refreshStudies()]);
-  const models = Object.keys(server.models);
+  const models = clickable(server.models);
   if (!models.length) throw new Error("The server has no model.");
   fillSelect($("model"), models, models[0]);
   fillSelect($("strategy"), Object.keys(server.strategies), "uncertainty");

@@ -35,14 +35,20 @@ test("undo and redo go back and forth over any number of states", () => {
   assert.equal(history.state, 2);
 });
 
-test("a state that the server refuses is forgotten, unless another one has come", () => {
+test("going back for good forgets what has come since, and keeps what was undone", () => {
   const history = new History("a");
-  history.push("b");
-  history.reject("a");
-  assert.equal(history.state, "b");
-  history.reject("b");
-  assert.equal(history.state, "a");
-  assert.equal(history.canRedo, false);
+  for (const next of ["b", "c"]) history.push(next);
+  history.restore("a");
+  assert.deepEqual([history.state, history.canUndo, history.canRedo], ["a", false, false]);
+  history.push("d");
+  history.undo();
+  history.restore("d");
+  assert.deepEqual([history.state, history.canUndo, history.canRedo], ["d", true, false]);
+  history.push("e");
+  history.undo();
+  history.push("f"); // "e" is nowhere any more
+  history.restore("e");
+  assert.deepEqual([history.state, history.canUndo], ["e", true]);
 });
 
 test("a model of one structure is asked once for each label, the last clicked one last", () => {

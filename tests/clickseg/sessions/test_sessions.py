@@ -13,6 +13,7 @@ from nibabel import orientations
 from scipy.spatial.transform import Rotation
 
 from clickseg.clicks import Click
+from clickseg.clicks.users import innermost
 from clickseg.geometry import Grid
 from clickseg.images import file_identity, read_volume
 from clickseg.methods import Segmenter
@@ -498,6 +499,90 @@ def test_a_frozen_label_of_a_slice_is_neither_lost_nor_won(started):
     assert not np.array_equal(free == LABELS["spleen"], start == LABELS["spleen"])
     with pytest.raises(ValueError, match="unknown label lung"):
         session.predict_labels(clicks, LABELS, frozen=["lung"])
+
+
+def two_boxes():
+    """A mask to start from: a large and a small box through all slices."""
+    start = np.zeros((50, 50, 14), np.uint8)
+    start[LARGE], start[SMALL] = 1, 1
+    return start
+
+
+@pytest.fixture
+def corrected(session_with):
+    """A session whose network says what is nearer to a click inside than to one outside, and `two_boxes`."""
+    return session_with(Nearest(), np.zeros((50, 50, 14), np.float32), np.diag([2.0, 2, 5, 1])), two_boxes()
+
+
+LARGE, SMALL = (slice(10, 30), slice(10, 20)), (slice(40, 44), slice(10, 14))
+
+
+def test_a_click_outside_corrects_the_given_mask_where_no_click_is_inside(corrected):
+    session, start = corrected
+    mask = session.predict([Click((28, 15, 7), 0)], start=start)
+    others = [k for k in range(start.shape[2]) if k != 7]
+    np.testing.assert_array_equal(mask[..., others], start[..., others])
+    assert not mask[28, 15, 7], "it is obeyed"
+    assert mask[15, 15, 7], "the rest of the structure is left"
+    assert not (mask[..., 7] > start[..., 7]).any(), "nothing grows"
+    np.testing.assert_array_equal(mask[SMALL], start[SMALL])
+
+
+def test_a_click_outside_in_an_island_takes_it_away_and_leaves_the_structure(corrected):
+    session, start = corrected
+    mask = session.predict([Click((41, 11, 7), 0)], start=start)
+    assert not mask[(*SMALL, 7)].any()
+    np.testing.assert_array_equal(mask[(*LARGE, 7)], start[(*LARGE, 7)])
+
+
+def test_a_click_outside_in_the_very_middle_of_a_given_mask_takes_that_piece_away(corrected):
+    session, start = corrected
+    middle = innermost(np.ascontiguousarray(session.slices.view(start, 7)) > 0)
+    click = next(
+        Click((x, y, 7), 0)
+        for x, y in np.argwhere(start[..., 7]).tolist()
+        if session.slices.locate((x, y, 7))[1] == middle
+    )
+    mask = session.predict([click], start=start)
+    assert not mask[(*LARGE, 7)].any()
+    np.testing.assert_array_equal(mask[SMALL], start[SMALL])
+
+
+def test_a_click_outside_beside_the_given_mask_changes_nothing(corrected):
+    session, start = corrected
+    np.testing.assert_array_equal(session.predict([Click((2, 2, 7), 0)], start=start), start)
+
+
+def test_a_click_on_the_background_corrects_the_label_that_it_lies_in_and_no_other_nor_a_frozen_one(corrected):
+    session, start = corrected
+    start = start * LABELS["liver"]
+    start[10:30, 30:40] = LABELS["spleen"]
+    clicks = {"background": [(28, 15, 7)]}
+    mask = session.predict_labels(clicks, LABELS, start=start)
+    assert mask[28, 15, 7] == 0
+    assert mask[15, 15, 7] == LABELS["liver"]
+    np.testing.assert_array_equal(mask == LABELS["spleen"], start == LABELS["spleen"])
+    frozen = session.predict_labels(clicks, LABELS, start=start, frozen=["liver"])
+    np.testing.assert_array_equal(frozen, start)
+
+
+def test_a_network_that_reads_its_last_answer_reads_the_given_mask(session_with):
+    read, start = [], two_boxes()
+
+    class Reading(Nearest):
+        feedback = True
+
+        def decode(self, code, clicks, previous=None):
+            read.append(previous)
+            return super().decode(code, clicks)
+
+    session = session_with(Reading(), np.zeros(start.shape, np.float32), np.diag([2.0, 2, 5, 1]))
+    session.predict([Click((28, 15, 7), 0), Click((12, 12, 7), 0)], start=start)
+    np.testing.assert_array_equal(read[0][0, 0], session.slices.view(start, 7))
+    assert len(read) == 2, "then its answer to the first click"
+    assert not torch.equal(read[1], read[0])
+    session.predict([Click((28, 15, 7), 0)], start=np.roll(start, 1, axis=1))
+    assert len(read) == 3, "another mask has other answers"
 
 
 def test_a_mask_to_start_from_must_fit(started):

@@ -95,6 +95,18 @@ def test_a_label_comes_on_the_grid_of_its_image_with_its_names(client, app, tmp_
     np.testing.assert_array_equal(np.asanyarray(nifti(gzip.decompress(response.content)).dataobj), values)
 
 
+def test_segments_of_one_name_are_one_label(client, app, tmp_path):
+    image = nib.load(app.datastore().get_image_uri("a"))
+    values = np.zeros(image.shape, np.uint8)
+    values[0, 0, :3] = 4, 5, 6
+    names = [{"name": "lesion", "idx": 4}, {"name": "liver", "idx": 5}, {"name": "lesion", "idx": 6}]
+    save(app, tmp_path, "a", nib.Nifti1Image(values, image.affine), label_info=names)
+    response = client.get("/clickseg/api/label", params={"image": "a"})
+    assert json.loads(response.headers["X-Clickseg-Labels"]) == {"lesion": 4, "liver": 5}
+    found = np.asanyarray(nifti(gzip.decompress(response.content)).dataobj)
+    assert found[0, 0, :3].tolist() == [4, 5, 4]
+
+
 def test_without_names_a_value_means_what_the_first_model_says(client, app, tmp_path):
     image = nib.load(app.datastore().get_image_uri("a"))
     values = np.zeros(image.shape, np.uint8)

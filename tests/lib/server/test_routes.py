@@ -1,9 +1,14 @@
 import inspect
+import json
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
+import pytest
 from fastapi import FastAPI
 from fastapi.responses import FileResponse
+from fastapi.testclient import TestClient
 
 from lib.server import routes
 
@@ -30,5 +35,46 @@ def test_outside_the_server_nothing_is_changed(monkeypatch):
     assert FileResponse.chunk_size == 64 * 1024
 
 
-def test_a_click_is_computed_in_the_thread_pool_so_that_others_are_answered_meanwhile():
-    assert not inspect.iscoroutinefunction(routes.infer)
+@pytest.mark.parametrize("route", [routes.infer, routes.save_label, routes.next_sample])
+def test_what_takes_long_runs_in_the_thread_pool_so_that_others_are_answered_meanwhile(route):
+    assert not inspect.iscoroutinefunction(route)
+
+
+@pytest.fixture
+def client():
+    server = FastAPI()
+    for router in (routes.datastore_router, routes.activelearning_router):
+        server.include_router(router)
+    return TestClient(server)
+
+
+def test_saves_come_one_after_the_other_and_nobody_else_waits(client, monkeypatch):
+    running, most, done = [], [], []
+
+    def save(background_tasks, image, params, tag, label, user):
+        running.append(image)
+        most.append(len(running))
+        time.sleep(0.05)
+        running.remove(image)
+        done.append((image, tag, json.loads(params), label.file.read()))
+        return {"image": image}
+
+    monkeypatch.setattr(routes.stock_datastore, "save_label", save)
+    monkeypatch.setattr(routes.stock_activelearning, "sample", lambda strategy, *_: {"id": strategy})
+
+    def put(image):
+        sent = {"params": '{"label_info": []}'}
+        return client.put("/datastore/label", params={"image": image}, data=sent, files={"label": ("a.nii.gz", b"x")})
+
+    with ThreadPoolExecutor() as pool:
+        replies = list(pool.map(put, "abcd"))
+    assert [reply.json() for reply in replies] == [{"image": name} for name in "abcd"]
+    assert max(most) == 1
+    assert sorted(done) == [(name, "final", {"label_info": []}, b"x") for name in "abcd"]
+    assert client.post("/activelearning/first", json={}).json() == {"id": "first"}
+
+
+def test_params_of_a_save_that_are_no_object_are_refused_in_words(client):
+    files = {"label": ("a.nii.gz", b"x")}
+    reply = client.put("/datastore/label", params={"image": "a"}, data={"params": "{"}, files=files)
+    assert (reply.status_code, reply.json()["detail"][:18]) == (400, "params is not JSON")

@@ -8,9 +8,11 @@ import numpy as np
 import torch
 from cachetools import LRUCache
 from numpy.typing import NDArray
+from scipy import ndimage
 from torch import Tensor
 
 from ..clicks import INSIDE, OUTSIDE, Click, stack_clicks
+from ..clicks.users import innermost
 from ..geometry import AxialSlices, Grid, resize, resized_shape
 from ..methods import Model
 from ..methods.rescaled import Rescaled
@@ -56,16 +58,20 @@ class Session(OpenImage):
         """Clicks of one structure (label 1 inside, 0 outside; source voxels) -> uint8 mask (X, Y, Z) of 0 and 1.
 
         Every slice with a click inside is predicted from its own clicks, and up to `reach` slices on either side of it
-        by `propagate`. All others are 0, or as in `start`, a mask (X, Y, Z) of 0 and 1. With `only`, the number of an
-        axial slice, no other is asked about. Raises ValueError for a click outside the image or with another label, or
-        a bad start.
+        by `propagate`. All others are 0, or as in `start`, a mask (X, Y, Z) of 0 and 1, which clicks outside correct
+        where they lie in it. With `only`, the number of an axial slice, no other is asked about. Raises ValueError for
+        a click outside the image or with another label, or a bad start.
         """
         for click in clicks:
             self.check(click.position)
             if click.label not in (INSIDE, OUTSIDE):
                 raise ValueError(f"click {click.position}: the label is 1 (inside) or 0 (outside), not {click.label}")
         mask = self.new_mask(start, [INSIDE])
-        for number, claim in self._answers_to(self._in_slice(only, clicks), reach).items():
+        asked = self._in_slice(only, clicks)
+        answers = self._answers_to(asked, reach)
+        if start is not None:
+            answers = self._corrections(asked, start, INSIDE) | answers
+        for number, claim in answers.items():
             plane = self.slices.view(mask, number)
             if start is not None:
                 plane[:] = 0
@@ -85,7 +91,8 @@ class Session(OpenImage):
 
         A label's clicks are inside for it; every other label's and the background's are outside. In a slice with a
         click inside it, a label is where the network says; where two labels claim a voxel the more probable one has
-        it. Everywhere else the answer is 0, or that of `start`.
+        it. Everywhere else the answer is 0, or that of `start`, which the background's clicks correct where they lie
+        in a label.
 
         Args:
             frozen: names of labels that stay, voxel by voxel, as they are in `start`.
@@ -102,15 +109,20 @@ class Session(OpenImage):
                 self.check(position)
         mask = self.new_mask(start, labels.values())
         kept_values = [labels[name] for name in frozen]
+        denying = [Click(tuple(position), OUTSIDE) for position in clicks.get("background", ())]
         best: dict[int, Probability] = {}
         for name, value in labels.items():
-            if name == "background" or name in frozen or not clicks.get(name):
+            if name == "background" or name in frozen:
                 continue
+            answers: dict[int, Claim] = {}
+            if start is not None and any(start[click.position] == value for click in denying):
+                answers = self._corrections(self._in_slice(only, denying), start, value)
             # Its own clicks last: a network that reads its answer before the last click then replays no others.
             others = [position for other, positions in clicks.items() if other != name for position in positions]
             signed = [Click(tuple(position), OUTSIDE) for position in others]
-            signed += [Click(tuple(position), INSIDE) for position in clicks[name]]
-            for number, claim in self._answers_to(self._in_slice(only, signed), reach).items():
+            signed += [Click(tuple(position), INSIDE) for position in clicks.get(name, ())]
+            answers |= self._answers_to(self._in_slice(only, signed), reach)
+            for number, claim in answers.items():
                 plane = self.slices.view(mask, number)
                 if number not in best:
                     best[number] = np.zeros(claim.shape, np.float32, order="F")
@@ -154,6 +166,28 @@ class Session(OpenImage):
                 answers.update((neighbour, Claim.of(inside)) for neighbour, inside in found)
         return answers
 
+    def _corrections(self, clicks: Sequence[Click], start: NDArray[np.uint8], value: int) -> dict[int, Claim]:
+        """Slice number -> what clicks outside leave of a label in `start`, of slices without a click inside.
+
+        The network corrects the label's mask there as if it were its own answer to a click in the middle of it. Pieces
+        that no such click lies in stay, and none grows.
+        """
+        corrected: dict[int, Claim] = {}
+        for number, group in self._by_slice(clicks).items():
+            plane = self.slices.view(start, number) == value
+            if any(click.label == INSIDE for click in group) or not any(plane[click.position] for click in group):
+                continue
+            pieces, _ = ndimage.label(plane, np.ones((3, 3)))
+            denied = np.isin(pieces, [pieces[click.position] for click in group if plane[click.position]])
+            middle = Click(innermost(plane), INSIDE)
+            answer = self._nothing + plane
+            for count in range(1, len(group) + 1):
+                answer = self._answer(number, [middle, *group[:count]], answer, plane.tobytes())
+            if any(click.position == middle.position for click in group):
+                answer = self._nothing  # its very middle is not inside, so that nothing of the piece is
+            corrected[number] = Claim.of(np.where(denied, answer, self._nothing + plane) * plane)
+        return corrected
+
     def _in_slice(self, number: int | None, clicks: Sequence[Click]) -> Sequence[Click]:
         """Those in an axial slice, or all; slices know nothing of each other."""
         return [click for click in clicks if number is None or click.position[self.axis] == number]
@@ -187,21 +221,26 @@ class Session(OpenImage):
             before = self._nothing
             first = next(index for index, click in enumerate(clicks) if click.label == INSIDE)
             for count in range(first + 1, len(clicks)):  # those that are remembered cost nothing
-                before = self._answer(number, clicks[:count], torch.from_numpy(before)[None, None])
-            previous = torch.from_numpy(before)[None, None]
+                before = self._answer(number, clicks[:count], before)
+            previous = before
         return self._answer(number, clicks, previous)
 
-    def _answer(self, number: int, clicks: Sequence[Click], previous: Tensor | None) -> Probability:
-        key = (number, tuple(clicks))
+    def _answer(
+        self, number: int, clicks: Sequence[Click], previous: Probability | None, start: bytes = b""
+    ) -> Probability:
+        """start: the mask that was corrected from the first click on, if any."""
+        key = (number, tuple(clicks), start)
         with self._lock:
             if key not in self._answers:
                 self._answers[key] = self._turns.take(lambda: self._compute(number, clicks, previous))
             return self._answers[key]
 
-    def _compute(self, number: int, clicks: Sequence[Click], previous: Tensor | None) -> Probability:
+    def _compute(self, number: int, clicks: Sequence[Click], previous: Probability | None) -> Probability:
         rows = stack_clicks([clicks], dimension=2).to(self._device)
-        previous = None if previous is None else previous.to(self._device)
-        logits = self._segmenter.decode_on_model(self._code(number), rows, previous)
+        before = None
+        if previous is not None and self._segmenter.feedback:
+            before = torch.from_numpy(previous)[None, None].to(self._device)
+        logits = self._segmenter.decode_on_model(self._code(number), rows, before)
         # The softmax of two is the sigmoid of their difference: one channel to enlarge instead of two.
         lead = resize(logits[:, INSIDE, None] - logits[:, OUTSIDE, None], self.slices.shape)
         return lead.sigmoid()[0, 0].cpu().numpy()

@@ -99,10 +99,14 @@ def label(image: str) -> Response:
         present = [int(value) for value in np.unique(values) if value]
         info = app.datastore().get_label_info(image, FINAL)
         names = value_names(present, info.get("label_info") or (), app.served_labels())
+    first: dict[str, int] = {}  # segments of one name are one label, as a training has it
+    table = np.arange(256, dtype=np.uint8)
+    for value, name in names.items():
+        table[value] = first.setdefault(name, value)
     return Response(
-        b"".join(nifti(values, grid, compress=True)),
+        b"".join(nifti(table[values], grid, compress=True)),
         media_type="application/gzip",
-        headers={"X-Clickseg-Labels": json.dumps({name: value for value, name in names.items()})},
+        headers={"X-Clickseg-Labels": json.dumps(first)},
     )
 
 

@@ -7,15 +7,20 @@ import json
 import shutil
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Annotated
 
-from fastapi import APIRouter, BackgroundTasks, Depends, Form, HTTPException, Response, UploadFile
+from fastapi import APIRouter, BackgroundTasks, Depends, File, Form, HTTPException, Response, UploadFile
 from fastapi.responses import FileResponse
 from monailabel.config import settings
+from monailabel.endpoints import activelearning as stock_activelearning
+from monailabel.endpoints import datastore as stock_datastore
 from monailabel.endpoints import infer as stock_infer
 from monailabel.endpoints import train as stock_train
-from monailabel.endpoints.user.auth import RBAC
+from monailabel.endpoints.user.auth import RBAC, User
+from monailabel.interfaces.datastore import DefaultLabelTag
 from monailabel.interfaces.utils.app import app_instance
 from monailabel.utils.others.generic import remove_file
 
@@ -27,13 +32,21 @@ from .refusals import refusing
 from .segmentations import write_segmentation
 
 infer_router = APIRouter(
-    prefix="/infer", tags=["Infer"], dependencies=[Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))]
+    prefix=f"{settings.MONAI_LABEL_API_STR}/infer",
+    tags=["Infer"],
+    dependencies=[Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))],
 )
 train_router = APIRouter(
     prefix=f"{settings.MONAI_LABEL_API_STR}/train",
     tags=["Train"],
     dependencies=[Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ADMIN))],
 )
+
+datastore_router = APIRouter(prefix=f"{settings.MONAI_LABEL_API_STR}/datastore", tags=["Datastore"])
+activelearning_router = APIRouter(prefix=f"{settings.MONAI_LABEL_API_STR}/activelearning", tags=["ActiveLearning"])
+
+# The stock routes below are served by the event loop, one at a time, and rely on it: so do ours, in the thread pool.
+SAVING, CHOOSING = threading.Lock(), threading.Lock()
 
 LABEL_FILES = (".nii.gz", ".nii", ".nrrd")
 
@@ -133,6 +146,34 @@ def train_model(model: str, params: dict | None = None, run_sync: bool = False, 
     return stock_train.run_model(model, params, run_sync, enqueue)
 
 
+@datastore_router.put("/label")
+def save_label(
+    background_tasks: BackgroundTasks,
+    image: str,
+    params: str = Form("{}"),
+    tag: str = DefaultLabelTag.FINAL.value,
+    *,
+    label: Annotated[UploadFile, File()],
+    user: Annotated[User, Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ANNOTATOR))],
+) -> dict:
+    """As the stock route, but in the thread pool: that one stores in the event loop, where an archive takes seconds."""
+    _object(params)
+    with SAVING:
+        return stock_datastore.save_label(background_tasks, image, params, tag, label, user.username)
+
+
+@activelearning_router.post("/{strategy}")
+def next_sample(
+    strategy: str,
+    params: dict | None = None,
+    *,
+    user: Annotated[User, Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))],
+) -> dict:
+    """As the stock route, but in the thread pool: an archive is searched series by series."""
+    with CHOOSING:
+        return stock_activelearning.sample(strategy, params, user.username)
+
+
 def add_routes() -> None:
     """Put our routes before the stock ones, which else would match first, and send files faster.
 
@@ -143,7 +184,8 @@ def add_routes() -> None:
         return
     routes = server.app.router.routes
     stock = len(routes)
-    for router in (infer_router, train_router, preview_router, page_router):
+    own = (infer_router, train_router, datastore_router, activelearning_router, preview_router, page_router)
+    for router in own:
         server.app.include_router(router)
     server.app.mount("/clickseg", PageFiles(), name="clickseg")
     routes[:] = [*routes[stock:], *routes[:stock]]

@@ -1,0 +1,218 @@
+/** One open study against a server that answers with the clicked voxels, and fails or waits when a test wants it. */
+
+import assert from "node:assert/strict";
+import { beforeEach, test } from "node:test";
+import { clickable, decidedIn } from "../src/clicks.js";
+import { Editor } from "../src/editor.js";
+import { Frame } from "../src/frame.js";
+import { Labels } from "../src/labels.js";
+import { compress, decompress, readLabels, writeLabels } from "../src/nifti.js";
+
+const SHAPE = [8, 1, 1];
+const MODELS = {
+  one: { type: "deepgrow", labels: [], config: { propagate: false } },
+  other: { type: "deepgrow", labels: [], config: { propagate: false } },
+  all: { type: "deepedit", labels: { background: 0, spleen: 1, liver: 2 }, config: {} },
+  all_auto: { type: "segmentation", labels: ["spleen", "liver"], config: {} },
+};
+const HEAD = new ArrayBuffer(352);
+const head = new DataView(HEAD);
+head.setInt32(0, 348, true);
+[3, ...SHAPE].forEach((count, axis) => head.setInt16(40 + 2 * axis, count, true));
+
+const server = {};
+let problems;
+beforeEach(() => {
+  Object.assign(server, { down: false, saved: [], asked: [], waiting: null, preview: null });
+  problems = [];
+});
+
+/** What the models find: the clicked voxels, minus those clicked as background; `all` finds both labels unasked. */
+function answer(model, params) {
+  const values = new Uint8Array(SHAPE[0]);
+  if (MODELS[model].type === "deepgrow") for (const [x] of params.foreground) values[x] = 1;
+  else values.set([1, 1, 0, 0, 2, 2], 0);
+  for (const [name, value] of Object.entries(MODELS[model].labels)) for (const [x] of params[name] ?? []) values[x] = value;
+  return compress(writeLabels(HEAD, values));
+}
+
+globalThis.fetch = async (path, { method, body } = {}) => {
+  const url = new URL(path.slice(2), "http://here");
+  if (server.waiting) await server.waiting;
+  if (server.down) throw new TypeError("no network");
+  if (url.pathname.startsWith("/infer/")) {
+    const asked = { model: url.pathname.split("/")[2], params: JSON.parse(body.get("params")), start: body.has("label") };
+    server.asked.push(asked);
+    return new Response(await answer(asked.model, asked.params));
+  }
+  if (url.pathname === "/clickseg/api/preview") return Response.json(server.preview);
+  assert.deepEqual([method, url.pathname], ["PUT", "/datastore/label"]);
+  server.saved.push(readLabels(await decompress(body.get("label"))).values.join(""));
+  return new Response("{}");
+};
+
+function opened({ model = "one", labels = {}, base = [] } = {}) {
+  const on = { change() {}, preview() {}, latency() {}, problem: (sentence) => problems.push(sentence) };
+  const map = new Uint8Array(SHAPE[0]);
+  map.set(base);
+  const frame = new Frame(SHAPE, [1, 2, 3]);
+  return new Editor({ image: "a", head: HEAD, frame, axis: 2, models: MODELS, labels: new Labels(labels), base: map, model, on });
+}
+
+const click = (label, x, inside = true) => ({ label, position: [x, 0, 0], inside });
+const shown = (editor) => editor.map.join("");
+
+/** The server keeps whoever asks waiting until the returned function is called. */
+function hold() {
+  let release;
+  server.waiting = new Promise((done) => (release = done));
+  return () => {
+    server.waiting = null;
+    release();
+  };
+}
+
+test("what is clicked while a save runs stays, and is not saved yet", async () => {
+  const editor = opened();
+  editor.add(click("liver", 0));
+  await editor.idle();
+  const release = hold();
+  const saving = editor.save();
+  await new Promise((done) => setTimeout(done, 20)); // the label is on its way
+  editor.add(click("liver", 1));
+  assert.equal(editor.save(), saving, "a save that runs is not begun again");
+  release();
+  await saving;
+  await editor.idle();
+  assert.deepEqual(server.saved, ["10000000"]);
+  assert.equal(shown(editor), "11000000");
+  assert.equal(editor.state.clicks.length, 2);
+  assert.equal(editor.unsaved, true);
+  await editor.save();
+  assert.deepEqual(server.saved, ["10000000", "11000000"]);
+  assert.equal(editor.unsaved, false);
+});
+
+test("whoever leaves waits for a save that runs, and hears that it failed", async () => {
+  const editor = opened();
+  await editor.settled();
+  editor.add(click("liver", 0));
+  await editor.idle();
+  server.down = true;
+  const saving = editor.save();
+  await assert.rejects(editor.settled(), /does not answer/);
+  await assert.rejects(saving, /does not answer/);
+  assert.equal(editor.unsaved, true);
+  await editor.settled();
+});
+
+test("with another model all that the last one made stays, and is still to be saved", async () => {
+  const editor = opened();
+  editor.add(click("tumour", 7));
+  await editor.chooseModel("all");
+  editor.add(click("liver", 4));
+  await editor.idle();
+  assert.equal(shown(editor)[7], "1", "a label that the new model does not know");
+  editor.undo();
+  editor.undo();
+  await editor.idle();
+  assert.equal(editor.state.model, "one");
+  assert.deepEqual([shown(editor), editor.state.clicks.length], ["10000000".split("").reverse().join(""), 1]);
+});
+
+test("organs that a model found by itself stay when another one goes on", async () => {
+  const editor = opened({ model: "all", labels: { spleen: 1, liver: 2 } });
+  await editor.segmentAll();
+  await editor.chooseModel("one");
+  await editor.idle();
+  assert.equal(shown(editor), "11002200");
+  assert.equal(editor.unsaved, true);
+});
+
+test("a model that is chosen before anything is clicked leaves nothing to be saved", async () => {
+  const editor = opened({ base: [1], labels: { liver: 1 } });
+  await editor.chooseModel("other");
+  assert.equal(editor.unsaved, false);
+});
+
+test("clicks that got no answer go together, and the mask is that of the clicks that are left", async () => {
+  const editor = opened();
+  editor.add(click("liver", 0));
+  await editor.idle();
+  server.down = true;
+  editor.add(click("liver", 1));
+  editor.add(click("liver", 2));
+  await editor.idle();
+  assert.deepEqual([shown(editor), editor.state.clicks.length], ["10000000", 1]);
+  assert.equal(problems.length, 1);
+  server.down = false;
+  await editor.save();
+  assert.deepEqual(server.saved, ["10000000"]);
+});
+
+test("a click whose answer fails is not passed over by a save", async () => {
+  const editor = opened();
+  editor.add(click("liver", 0));
+  await editor.idle();
+  server.down = true;
+  editor.add(click("liver", 1));
+  await assert.rejects(editor.save(), /Not saved, since the last click had no answer/);
+  assert.deepEqual(server.saved, []);
+});
+
+test("an undo whose answer fails is taken back", async () => {
+  const editor = opened();
+  editor.add(click("liver", 0)); // superseded, so that nobody has its answer
+  editor.add(click("liver", 1));
+  await editor.idle();
+  server.down = true;
+  editor.undo();
+  await editor.idle();
+  assert.deepEqual([shown(editor), editor.state.clicks.length], ["11000000", 2]);
+  server.down = false;
+  editor.undo();
+  await editor.idle();
+  assert.deepEqual([shown(editor), editor.state.clicks.length], ["10000000", 1]);
+});
+
+test("segment all adds what a saved label lacks, and changes nothing of what it has", async () => {
+  const editor = opened({ model: "all", labels: { spleen: 1, liver: 2, tumour: 3 }, base: [0, 0, 0, 0, 3, 0, 2] });
+  await editor.segmentAll();
+  await editor.idle();
+  assert.equal(shown(editor), "11003020");
+  assert.equal(server.asked[0].start, false, "asked from nothing, for with a start there is nothing to find");
+  assert.equal(editor.unsaved, true);
+  editor.undo();
+  await editor.idle();
+  assert.equal(shown(editor), "00003020");
+});
+
+test("segment all of an empty study is corrected by clicks without a start", async () => {
+  const editor = opened({ model: "all", labels: { spleen: 1, liver: 2 } });
+  await editor.segmentAll();
+  editor.add(click("liver", 3));
+  await editor.idle();
+  assert.equal(shown(editor), "11022200");
+  assert.deepEqual(server.asked.map(({ start }) => start), [false, false]);
+});
+
+test("models that take no clicks are not offered for clicking", () => {
+  assert.deepEqual(clickable(MODELS), ["one", "other", "all"]);
+});
+
+test("of a slice a preview decides labels with a click inside there, in 3D all that are clicked", () => {
+  const clicks = [{ ...click("liver", 1), position: [1, 0, 5] }, { ...click("spleen", 1, false), position: [1, 0, 6] }];
+  const decided = (model, slice) => [...decidedIn({ clicks }, MODELS[model], slice, 2)];
+  assert.deepEqual([decided("one", 5), decided("one", 6), decided("all", 6)], [["liver"], [], ["liver", "spleen"]]);
+});
+
+test("a click outside in a slice without one inside is not previewed, which would show the mask erased", async () => {
+  const editor = opened({ base: [1, 1, 1], labels: { liver: 1 } });
+  server.preview = { axis: 2, slice: 0, shape: [8, 1], values: [0], lengths: [8] };
+  editor.preview(click("liver", 1, false));
+  await editor.idle();
+  assert.equal(editor.display.join(""), "11100000");
+  editor.preview(click("liver", 1));
+  await editor.idle();
+  assert.equal(editor.display.join(""), "00000000", "with one inside it is the slice's answer");
+});
