@@ -3,8 +3,10 @@
 import nibabel as nib
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
 from clickseg.images import read_label, read_volume
+from clickseg.phantom.dicom import dicom_series
 
 
 def saved(path, values):
@@ -42,3 +44,32 @@ def test_a_kind_of_voxels_that_itk_does_not_read_is_refused_with_a_way_out(tmp_p
     path.write_bytes(head.encode() + bytes(60 * size))
     with pytest.raises(ValueError, match=r"ct.nrrd holds a type of voxels that cannot be read: save it with 16 bits"):
         read_volume(path)
+
+
+def series(folder, directions=None, missing=()):
+    """A DICOM folder of 12 slices of 5 mm, 2 x 2 mm in plane."""
+    folder.mkdir()
+    files = dicom_series(np.zeros((6, 5, 12), np.int16), (2.0, 2.0, 5.0), directions=directions)
+    for number, content in enumerate(files):
+        if number not in missing:
+            (folder / f"{number:02}.dcm").write_bytes(content)
+    return folder
+
+
+def test_a_series_whose_slices_lie_one_upon_the_other_is_read_however_it_is_turned(tmp_path):
+    assert read_volume(series(tmp_path / "upright"))[1].shape == (6, 5, 12)
+    turned = Rotation.from_euler("xyz", (10, -12, 15), degrees=True).as_matrix()
+    assert read_volume(series(tmp_path / "turned", turned))[1].shape == (6, 5, 12)
+    assert read_volume(series(tmp_path / "two", missing=range(1, 11)))[1].spacing[2] == pytest.approx(55)
+
+
+def test_a_series_with_missing_slices_is_refused_in_words(tmp_path):
+    with pytest.raises(ValueError, match=r"not evenly spaced, one lies .* mm from where it should"):
+        read_volume(series(tmp_path / "ct", missing=(4, 5)))
+
+
+def test_a_series_of_a_tilted_gantry_is_refused_in_words(tmp_path):
+    tilt = np.eye(3)
+    tilt[:, 2] = 0, np.sin(np.radians(15)), np.cos(np.radians(15))
+    with pytest.raises(ValueError, match=r"up to 14\.2 mm beside each other \(a tilted gantry\?\)"):
+        read_volume(series(tmp_path / "ct", tilt))

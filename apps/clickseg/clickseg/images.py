@@ -10,9 +10,13 @@ from typing import Any
 import itk
 import nibabel as nib
 import numpy as np
+import pydicom
 from numpy.typing import NDArray
+from pydicom.errors import InvalidDicomError
 
 from .geometry import LPS_TO_RAS, Grid
+
+PLACE = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")  # of a DICOM slice
 
 
 def is_nifti(path: Path | str) -> bool:
@@ -110,7 +114,9 @@ def _read_itk(path: Path) -> tuple[NDArray[np.generic], NDArray[np.float64]]:
             series = list(names.GetSeriesUIDs())
             if len(series) != 1:
                 raise ValueError(f"the folder holds {len(series)} DICOM series; one is needed")
-            image = itk.imread(list(names.GetFileNames(series[0])))
+            files = list(names.GetFileNames(series[0]))
+            check_slices(files)
+            image = itk.imread(files)
         else:
             image = itk.imread(str(path))
     except RuntimeError as error:
@@ -124,6 +130,42 @@ def _read_itk(path: Path) -> tuple[NDArray[np.generic], NDArray[np.float64]]:
     lps[:3, :3] = itk.array_from_matrix(image.GetDirection()) * np.array(image.GetSpacing())
     lps[:3, 3] = np.array(image.GetOrigin())
     return itk.array_from_image(image).T, LPS_TO_RAS @ lps
+
+
+def check_slices(files: Sequence[Path | str]) -> None:
+    """ValueError for DICOM slices that no even, rectangular grid holds: some are missing, or the gantry was tilted.
+
+    ITK reads them as if there were one, with a word in the log alone, so that whatever is marked would lie elsewhere in
+    the patient. A slice may be half a voxel off. Files that say nothing of their place are passed over.
+    """
+    places, frames = [], []
+    for file in files:
+        try:
+            data = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=[*PLACE])
+        except InvalidDicomError:
+            continue
+        if all(data.get(tag) for tag in PLACE):
+            places.append(np.array(data.ImagePositionPatient, float))
+            frames.append((np.array(data.ImageOrientationPatient, float), np.array(data.PixelSpacing, float)))
+    if len(places) < 3:
+        return
+    orientation, spacing = frames[0]
+    axes = np.stack([orientation[:3], orientation[3:], np.cross(orientation[:3], orientation[3:])])
+    where = np.array(places) @ axes.T  # mm along the rows, the columns and from slice to slice
+    where = where[where[:, 2].argsort()]
+    step = (where[-1, 2] - where[0, 2]) / (len(where) - 1)
+    expected = where[0] + np.arange(len(where))[:, None] * [0, 0, step]
+    off = np.abs(where - expected).max(0)
+    if (off[:2] > spacing[::-1] / 2).any():
+        raise ValueError(
+            f"the slices of this series lie up to {off[:2].max():.1f} mm beside each other (a tilted gantry?): "
+            "resample it to a rectangular grid first"
+        )
+    if off[2] > step / 2:
+        raise ValueError(
+            f"the slices of this series are not evenly spaced, one lies {off[2]:.1f} mm from where it should (some are "
+            "missing?): complete or resample it first"
+        )
 
 
 def write_mask(path: Path | str, mask: NDArray[np.uint8], grid: Grid) -> None:

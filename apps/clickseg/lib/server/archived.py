@@ -17,7 +17,7 @@ from monailabel.datastore.utils.dicom import dicom_web_download_series, dicom_we
 from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 from pydicom.dataset import Dataset
 
-from clickseg.images import read_label, read_volume, write_mask
+from clickseg.images import check_slices, read_label, read_volume, write_mask
 
 from .refusals import refusing
 from .segmentations import read_segmentation, write_segmentation
@@ -38,18 +38,26 @@ class ArchivedLabels(DICOMWebDatastore):
     # What a SEG refers to, and when it was made: (image series, date and time). It never changes.
     _made: ClassVar[dict[str, tuple[str, str]]] = {}
     _fetching: ClassVar[dict[str, Lock]] = {}  # of each series: two requests for it would write into one folder
+    _uneven: ClassVar[dict[str, str]] = {}  # why a series has no grid of its own, "" if it has
 
     def get_image_uri(self, image_id: str) -> str:
-        """The NIfTI copy of a series, fetched if need be. Raises HTTPException 404 where the archive has none.
+        """The NIfTI copy of a series, fetched if need be.
 
-        (Whether it is listed does not count: the list of series may be hours old.)
+        Raises HTTPException: 404 where the archive has none (whether it is listed does not count: the list of series
+        may be hours old), 400 for one whose slices lie on no grid.
         """
         if SERIES_UID.fullmatch(image_id):
             try:
                 with self._fetching.setdefault(image_id, Lock()):
-                    return super().get_image_uri(image_id)
+                    copy = super().get_image_uri(image_id)
+                    if image_id not in self._uneven:
+                        self._uneven[image_id] = _unevenness(Path(copy.removesuffix(".nii.gz")))
             except Exception as error:  # the DICOMweb client lets through whatever its server or parser says
                 logger.warning("series %s: %s", image_id, error)
+            else:
+                if self._uneven[image_id]:
+                    raise HTTPException(status_code=400, detail=self._uneven[image_id])
+                return copy
         raise HTTPException(status_code=404, detail=f"the DICOM server has no readable series {image_id!r}")
 
     def series_folder(self, image_id: str) -> Path:
@@ -142,6 +150,15 @@ def labels_in_the_archive(datastore: Datastore) -> Datastore:
     if isinstance(datastore, DICOMWebDatastore):
         datastore.__class__ = ArchivedLabels
     return datastore
+
+
+def _unevenness(series: Path) -> str:
+    """Why the slices of a series, a folder of files, lie on no grid; "" if they do."""
+    try:
+        check_slices([path for path in sorted(series.iterdir()) if path.is_file()] if series.is_dir() else [])
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def _origin(segmentation: Dataset) -> tuple[str, str]:
