@@ -2,7 +2,7 @@
 
 import pytest
 
-from clickseg.files import whole_file
+from clickseg.files import plain_name, whole_file
 
 
 def test_what_is_written_is_there_at_the_end_and_others_may_read_it(tmp_path):
@@ -28,3 +28,9 @@ def test_what_fails_half_way_leaves_the_old_file_and_nothing_else(tmp_path):
         fail()
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_name_of_a_structure_becomes_a_part_of_one_file_name():
+    assert plain_name("prostate/uterus (left)") == "prostate_uterus_left_"
+    assert plain_name("right kidney") == "right_kidney"
+    assert plain_name("Leber-ä_1") == "Leber-ä_1"

@@ -554,7 +554,7 @@ import torch
 from torch import distributed
 from clickseg.training.processes import join_processes, leave_processes
 
-join_processes()
+join_processes(torch.device("cpu"))
 store, rank = distributed.distributed_c10d._get_default_store(), distributed.get_rank()
 leave_processes()
 for turn in range(100):
@@ -763,7 +763,7 @@ def test_who_waits_for_the_cases_to_be_prepared_waits_for_a_day(monkeypatch):
     asked = {}
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setattr(torch.distributed, "init_process_group", lambda backend, **options: asked.update(options))
-    join_processes()
+    join_processes(torch.device("cpu"))
     assert asked["timeout"] >= timedelta(hours=20)
 
 
@@ -780,3 +780,25 @@ def test_images_are_rounded_to_whole_numbers_only_where_that_does_no_harm(tmp_pa
     seen = UNet2d(recipe).encode(torch.from_numpy(np.array(stored))) * recipe.deviation
     right = UNet2d(recipe).encode(torch.from_numpy(values)) * recipe.deviation
     assert np.abs(np.sort(seen.ravel()) - np.sort(right.ravel())).max() < (window[1] - window[0]) / 100
+
+
+def test_with_fewer_gpus_than_processes_the_training_is_refused_in_words(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(ValueError, match="3 processes or more on a machine with 2 GPUs: one each, or --device cpu"):
+        join_processes(torch.device("cuda"))
+
+
+@pytest.mark.parametrize(("device", "backend"), [("cpu", "gloo"), ("cuda", "nccl")])
+def test_the_group_is_of_the_device_that_is_trained_on_whatever_else_the_machine_has(monkeypatch, device, backend):
+    asked = []
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "set_device", asked.append)
+    monkeypatch.setattr(torch.distributed, "init_process_group", lambda backend, timeout: asked.append(backend))
+    _, _, own = join_processes(torch.device(device))
+    assert asked[-1] == backend
+    assert own == (torch.device("cuda", 1) if device == "cuda" else torch.device("cpu"))

@@ -412,6 +412,13 @@ def test_labels_are_filled_in_only_where_the_recipe_names_none():
     assert UNet2dRecipe(labels={"spleen": 1}).with_labels({"liver": 6}).labels == {"spleen": 1}
 
 
+def test_labels_that_the_data_numbers_otherwise_are_refused():
+    recipe = UNet2dRecipe(labels={"spleen": 1, "pancreas": 11})
+    assert recipe.with_labels({"spleen": 1, "tumour": 2}) is recipe
+    with pytest.raises(ValueError, match="pancreas has the value 10 in the data and 11 in the recipe"):
+        recipe.with_labels({"pancreas": 10, "right adrenal": 11})
+
+
 def test_the_training_user_measures_in_the_recipes_unit():
     recipe = UNet2dRecipe(click_metric="taxicab", first_click="anywhere")
     assert recipe.user(1.25) == SakinisUser(metric="taxicab", scale=1.25, first="anywhere")

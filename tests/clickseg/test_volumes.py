@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from types import SimpleNamespace
 
 import nibabel as nib
@@ -9,15 +10,25 @@ import numpy as np
 import pytest
 import torch
 from ignite.engine import Events
+from torch.nn import functional
 
 from clickseg.cli import main
+from clickseg.datasets import CaseFolder
 from clickseg.evaluation import Protocol, evaluate
 from clickseg.images import read_volume
 from clickseg.methods import METHODS, load_model
 from clickseg.methods.tis import Tis, TisRecipe
 from clickseg.phantom import LABELS
 from clickseg.training import Interact, Plan, build_trainer, click_schedule
-from clickseg.volumes import CodeDataset, PatchDataset, augment3d, collate, read_case, store_volumes
+from clickseg.volumes import (
+    CodeDataset,
+    PatchDataset,
+    augment3d,
+    collate,
+    collate_for,
+    read_case,
+    store_volumes,
+)
 
 RECIPE = TisRecipe(
     labels=LABELS, spacing=16.0, patch=(16, 16, 8), width=4, tokens=8, heads=2, layers=2, steps_per_epoch=4, copies=2,
@@ -181,6 +192,64 @@ def test_volumes_of_unlike_sizes_make_a_batch():
     assert batch["seed"].tolist() == [0, 1]
 
 
+def test_from_what_is_added_to_a_smaller_volume_nothing_is_learnt():
+    samples = [
+        {"image": torch.randn(4 + 3, side, 4, 4), "label": torch.zeros(1, side, 4, 4).long(), "seed": 1}
+        for side in (4, 8)
+    ]
+    batch = collate(samples, background=4)
+    logits, label = batch["image"][:1, 4:], batch["label"][:1, 0]
+    added = functional.cross_entropy(logits, label, reduction="none")[:, 4:]
+    assert torch.equal(batch["image"][0, :, :4], samples[0]["image"])
+    assert float(added.max()) < 1e-6
+    assert torch.equal(batch["image"][1], samples[1]["image"])
+    assert collate_for(dataclasses.replace(RECIPE, stage="refiner")).keywords == {"background": RECIPE.width}
+    assert collate_for(RECIPE).keywords == {"background": None}
+
+
+def test_codes_are_those_of_the_files_and_of_no_other_case_beside(cases, tmp_path):
+    """Labels are corrected, and data sets that share a cache have cases of one name."""
+    folders = [tmp_path / name for name in ("data", "other")]
+    for folder in folders:
+        for part, files in (("imagesTr", (cases[0].image,)), ("labelsTr", (cases[0].label,))):
+            (folder / part).mkdir(parents=True)
+            for file in files:
+                shutil.copy(file, folder / part / "case.nii.gz")
+    recipe = dataclasses.replace(RECIPE, copies=1, augment=False, stage="refiner")
+    network = Tis(recipe).eval()
+
+    def labelled(folder):
+        store = store_volumes(CaseFolder.read(folder).cases, recipe, tmp_path / "cache", progress=False)
+        return int((CodeDataset(store, recipe, network, progress=False)[0]["label"] > 0).sum())
+
+    before = labelled(folders[0])
+    corrected = nib.load(folders[1] / "labelsTr/case.nii.gz")
+    values = np.zeros(corrected.shape, np.uint8)
+    nib.save(nib.Nifti1Image(values, corrected.affine), folders[1] / "labelsTr/case.nii.gz")
+    assert before > 0
+    assert labelled(folders[1]) == 0
+    assert labelled(folders[0]) == before
+    shutil.copy(folders[1] / "labelsTr/case.nii.gz", folders[0] / "labelsTr/case.nii.gz")
+    assert labelled(folders[0]) == 0
+
+
+def test_a_copy_is_the_same_whichever_cases_are_trained_on_beside_it(cases, tmp_path):
+    recipe, network = dataclasses.replace(RECIPE, copies=1, stage="refiner"), Tis(RECIPE).eval()
+    alone, both = (
+        CodeDataset(store_volumes(chosen, recipe, tmp_path / name, progress=False), recipe, network, progress=False)
+        for name, chosen in (("alone", cases[1:2]), ("both", cases[:2]))
+    )
+    assert np.array_equal(alone.codes[0]()["label"], both.codes[1]()["label"])
+
+
+def test_workers_that_would_have_to_encode_on_a_gpu_are_refused_before_hours_of_encoding(cases, tmp_path):
+    recipe = dataclasses.replace(RECIPE, stage="refiner")
+    store, network = store_volumes(cases, recipe, tmp_path, progress=False), Tis(recipe)
+    on_gpu = SimpleNamespace(encoder=network.encoder, parameters=lambda: iter([SimpleNamespace(is_cuda=True)]))
+    with pytest.raises(ValueError, match=r"worker processes cannot do on a GPU: --workers 0, or more room"):
+        CodeDataset(store, recipe, on_gpu, progress=False, most_bytes=10, workers=2)
+
+
 def test_any_number_of_clicks_up_to_k_is_as_likely_as_another():
     schedule = click_schedule(5, "uniform", torch.rand(5, 20000, generator=torch.Generator().manual_seed(0)))
     counts = torch.bincount(schedule.sum(0), minlength=6)[1:]
@@ -233,7 +302,10 @@ def test_both_stages_and_the_game_from_the_command_line(study, tmp_path, capsys)
     assert main(["train", "--data", str(study), "--stage", "encoder", "--output", str(tmp_path / "n")]) == 2
     assert capsys.readouterr().err.endswith("the method unet2d is trained in one go, without stages\n")
     game = ["evaluate", "--method", "tis", "--data", str(study), "--weights", str(tmp_path / "r/weights.pt")]
-    assert main([*game, "--user", "liu", "--clicks", "0,1", "--output", str(tmp_path / "report")]) == 0
+    assert main([*game, "--clicks", "0,1", "--output", str(tmp_path / "report")]) == 0
+    assert json.loads((tmp_path / "report/report.json").read_text())["user"] == "liu", "in 3D, where nobody is named"
+    assert main([*game, "--user", "sakinis", "--clicks", "0,1", "--output", str(tmp_path / "report")]) == 2
+    assert "user sakinis clicks for one structure at a time" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("present", [(True, False), (False, False)], ids=["one of two", "none"])

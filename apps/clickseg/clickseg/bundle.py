@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from .clicks.wire import parse_structure, structure_name
 from .datasets import case_id
+from .files import plain_name
 from .images import write_mask
 from .machine import pick_device
 from .sessions import SessionCache
@@ -68,5 +68,5 @@ def predict_all(
 
 
 def _mask_name(request: Mapping[str, Any]) -> str:
-    image, structure = Path(request["image"]), re.sub(r"[^\w-]+", "_", structure_name(request))
+    image, structure = Path(request["image"]), plain_name(structure_name(request))
     return f"{case_id(image) or image.name}_{structure}.nii.gz"

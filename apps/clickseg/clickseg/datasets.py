@@ -176,12 +176,14 @@ class CaseStore:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         bar = tqdm(self.cases, desc="preparing cases", unit="case", disable=not progress)
+        self.stems: list[str] = []  # of the files of each case, which say what they were made of
         self._arrays = [self._open(case, prepare, depends_on) for case in bar]
 
     def _open(self, case: Case, prepare: Callable[[Case], Arrays], depends_on: object) -> Arrays:
         files = [file_identity(path) for path in (case.image, case.label)]
         key = hashlib.sha256(repr((files, depends_on)).encode()).hexdigest()[:16]
-        return kept_arrays(self.folder, f"{case.id}-{key}", ("image", "label"), lambda: prepare(case))
+        self.stems.append(f"{case.id}-{key}")
+        return kept_arrays(self.folder, self.stems[-1], ("image", "label"), lambda: prepare(case))
 
     def __getitem__(self, index: int) -> Arrays:
         """image and label of one case."""

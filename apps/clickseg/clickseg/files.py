@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
+
+
+def plain_name(text: str) -> str:
+    """A name, of a structure say, as a part of a file's: letters, digits and hyphens, underscores for all else."""
+    return re.sub(r"[^\w-]+", "_", text)
 
 
 @contextlib.contextmanager

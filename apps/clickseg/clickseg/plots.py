@@ -19,6 +19,7 @@ from .clicks import Click
 from .evaluation import Evaluation, Game, Protocol
 from .evaluation.game import by_case
 from .evaluation.volume_game import VolumeGame, VolumeTurn
+from .files import plain_name
 
 SHOWN = {2: (1, 2, 5, 10, 15), 3: (0, 1, 2, 5, 10)}  # clicks of the pictures, by the dimension of the network
 
@@ -156,7 +157,7 @@ def _plot_slices(done: Evaluation, folder: Path, number: int) -> None:
         game = Game(done.model.segmenter, done.model.recipe.spacing, task.case)
         turns = [(turn.masks[0], turn.clicks[0]) for turn in game.turns([task], protocol, done.device)]
         image, truth = game.stack([task])
-        path = folder / f"overlay_{task.case.id}_{task.name.replace(' ', '_')}_{task.slice}.png"
+        path = folder / f"overlay_{task.case.id}_{plain_name(task.name)}_{task.slice}.png"
         plot_turns(
             image[0, 0].numpy(), truth[0, 0].numpy(), turns, f"{task.case.id}, {task.name}, slice {task.slice}", path
         )

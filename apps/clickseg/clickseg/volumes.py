@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import zlib
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -27,7 +28,7 @@ from .datasets import Arrays, Case, CaseStore, kept_arrays
 from .geometry import UprightVolume, pad_far, resize, resize_labels, resized_shape
 from .images import class_numbers, read_labelled
 from .machine import half_precision
-from .methods.tis import Tis, TisRecipe, standardise
+from .methods.tis import SURE, Tis, TisRecipe, standardise
 from .transforms import turn
 
 # Of the encoder's samples: half hold a voxel of a structure, drawn evenly over the structures.
@@ -135,8 +136,15 @@ class CodeDataset(Dataset):
     """
 
     def __init__(
-        self, store: CaseStore, recipe: TisRecipe, segmenter: Tis, progress: bool = True, most_bytes: float = math.inf
+        self,
+        store: CaseStore,
+        recipe: TisRecipe,
+        segmenter: Tis,
+        progress: bool = True,
+        most_bytes: float = math.inf,
+        workers: int = 0,
     ) -> None:
+        """workers: processes that will draw samples. ValueError where these would have to encode on a GPU."""
         self.recipe = recipe
         # What a code and its label depend on beside the stored volume; the words tell labels from frayed ones.
         numbers_used = (recipe.patch, recipe.overlap, recipe.axes, recipe.augment, recipe.seed, "labels by class")
@@ -151,11 +159,19 @@ class CodeDataset(Dataset):
             (copy, hard) for hard in (False, True) for copy in range(recipe.hard_copies if hard else recipe.copies)
         ]
         numbers = [(case, copy, hard) for copy, hard in copies for case in range(len(store))]
+        sizes = [store[case]["label"].size * (2 * channels + 1) for case in range(len(store))]  # bytes
+        if workers and len(copies) * sum(sizes) > most_bytes and next(segmenter.parameters()).is_cuda:
+            raise ValueError(
+                f"the codes take {len(copies) * sum(sizes) / 1e9:.1f} GB, and what --cache-gb {most_bytes / 1e9:g} "
+                "leaves out is encoded while it trains, which worker processes cannot do on a GPU: --workers 0, or "
+                "more room"
+            )
         for case, copy, hard in tqdm(numbers, desc="encoding copies", unit="volume", disable=not progress):
-            make = partial(self._encode, store[case], segmenter, case, copy, hard)
-            taken += store[case]["label"].size * (2 * channels + 1)
+            own = zlib.crc32(store.cases[case].id.encode())  # whichever cases are trained on beside it
+            make = partial(self._encode, store[case], segmenter, own, copy, hard)
+            taken += sizes[case]
             if taken <= most_bytes:
-                stem = f"{store.cases[case].id}-{'hard' * hard}{copy}-{key}"
+                stem = f"{store.stems[case]}-{'hard' * hard}{copy}-{key}"
                 kept = kept_arrays(store.folder, stem, ("code", "label"), make)
                 make = partial(dict, kept)
             self.codes.append(make)
@@ -199,21 +215,42 @@ class CodeDataset(Dataset):
         return tuple(slice(start, start + side) for start, side in zip(corner, sides, strict=True))
 
 
-def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Samples of unlike sizes as one batch: zeros at the far ends, of codes the sure background, of labels too."""
+def collate_for(recipe: TisRecipe) -> Callable[[Sequence[dict[str, Any]]], dict[str, Any]]:
+    """What makes a batch of the samples of a recipe's stage."""
+    return partial(collate, background=recipe.width if recipe.stage == "refiner" else None)
+
+
+def collate(samples: Sequence[dict[str, Any]], background: int | None = None) -> dict[str, Any]:
+    """Samples of unlike sizes as one batch: zeros at the far ends, and of codes the sure background.
+
+    background: the channel of codes that holds its logit, so that there is nothing to be learnt from what is added.
+    """
     sizes = [max(sample["label"].shape[axis] for sample in samples) for axis in (1, 2, 3)]
+    images = torch.stack([pad_far(sample["image"], sizes) for sample in samples])
+    if background is not None:
+        for image, sample in zip(images, samples, strict=True):
+            x, y, z = sample["label"].shape[1:]
+            added = torch.ones_like(image[background], dtype=torch.bool)
+            added[:x, :y, :z] = False
+            image[background][added] = SURE
     return {
-        "image": torch.stack([pad_far(sample["image"], sizes) for sample in samples]),
+        "image": images,
         "label": torch.stack([pad_far(sample["label"], sizes) for sample in samples]),
         "seed": torch.tensor([sample["seed"] for sample in samples]),
     }
 
 
 def open_volumes(
-    cases: Sequence[Case], recipe: TisRecipe, segmenter: Tis, folder: Path, progress: bool, most_bytes: float = math.inf
+    cases: Sequence[Case],
+    recipe: TisRecipe,
+    segmenter: Tis,
+    folder: Path,
+    progress: bool,
+    most_bytes: float = math.inf,
+    workers: int = 0,
 ) -> PatchDataset | CodeDataset:
-    """The samples of the stage that a recipe asks for. most_bytes: on disk, of codes."""
+    """The samples of the stage that a recipe asks for. most_bytes: on disk, of codes. workers: as of CodeDataset."""
     store = store_volumes(cases, recipe, folder, progress)
     if recipe.stage == "encoder":
         return PatchDataset(store, recipe)
-    return CodeDataset(store, recipe, segmenter, progress, most_bytes)
+    return CodeDataset(store, recipe, segmenter, progress, most_bytes, workers)

@@ -77,6 +77,21 @@ def test_played_separately_each_structure_gets_its_clicks_and_only_its_own_error
         assert (result.overlap, result.total) == (found, found + voxels)
 
 
+@pytest.mark.parametrize("user", ["sakinis", "static", "wrong"])
+def test_users_of_one_structure_play_separately_and_not_against_all_at_once(opened, user):
+    game, tasks = opened
+    protocol = dataclasses.replace(PROTOCOL, user=user)
+    with pytest.raises(ValueError, match=f"user {user} clicks for one structure at a time"):
+        protocol.check_dimension(3)
+    protocol.check_dimension(2)
+    apart = dataclasses.replace(protocol, separately=True)
+    apart.check_dimension(3)
+    (missed,) = [task for task in tasks if game.number(task) == MISSED]
+    last = list(game.turns([missed], apart, "cpu", MISSED))[-1]
+    for click in last.clicks:
+        assert click.label == (game.truth[click.position] == MISSED) or user == "wrong"
+
+
 def test_a_click_beside_the_only_structure_that_counts_is_one_of_what_is_truly_there(opened):
     game, _ = opened
     truth = torch.from_numpy(game.truth).long()

@@ -19,7 +19,7 @@ METHOD_HELP = (
     "unet2d (default) or tis; a rival: automatic, deepgrow, deepedit; a baseline: disc, random_walker, grabcut, "
     "graph_cut, tis_ball, tis_rule"
 )
-USER_HELP = "who clicks: sakinis (default), liu, deterministic, jittered, static or wrong"
+USER_HELP = "who clicks: sakinis, liu, deterministic, jittered, static or wrong"
 
 
 def add_evaluate(commands: Any) -> None:
@@ -39,7 +39,7 @@ def add_evaluate(commands: Any) -> None:
         default="1,2,5,10,15",
         help="when to measure (default: %(default)s; 0: before the first; all from 1 to 20: for NoC)",
     )
-    evaluate.add_argument("--user", default="sakinis", help=USER_HELP)
+    evaluate.add_argument("--user", help=f"{USER_HELP} (default: sakinis, and liu in 3D)")
     evaluate.add_argument("--seed", type=int, default=0)
     evaluate.add_argument("--limit", type=int, help="at most so many slices per label, drawn by the seed")
     evaluate.add_argument("--separately", action="store_true", help="3D: a game for each structure, not one for all")
@@ -51,14 +51,16 @@ def add_evaluate(commands: Any) -> None:
 def _evaluate(arguments: argparse.Namespace) -> None:
     from ..datasets import download_task, read_ids
     from ..evaluation import Protocol, evaluate
+    from ..evaluation.tasks import default_user
     from ..machine import keep_freed_memory
+    from ..methods import dimension_of
     from ..plots import plot_curves, plot_examples
 
     keep_freed_memory()
     names, values = _named_values(arguments.labels)
     protocol = Protocol(
         clicks=parse_numbers(arguments.clicks, "--clicks"),
-        user=arguments.user,
+        user=arguments.user or default_user(dimension_of(arguments.method)),
         seed=arguments.seed,
         limit=arguments.limit,
         labels=names,

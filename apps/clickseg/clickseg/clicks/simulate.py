@@ -190,9 +190,15 @@ def bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, ...] | None:
     return tuple(box)
 
 
+def check_one_structure(label: Tensor) -> None:
+    """ValueError for a label map of several classes, of users that know inside and outside alone."""
+    if label.dtype != torch.bool:
+        raise ValueError(f"this user clicks for one structure at a time: label must be bool, got {label.dtype}")
+
+
 @dataclass(frozen=True)
 class SakinisUser:
-    """The paper's random clicker (III-B).
+    """The paper's random clicker (III-B). Raises ValueError for a label that is not bool.
 
     first: its first click is drawn from the interior (III-B) or evenly from all of the structure (III-C).
     """
@@ -204,6 +210,7 @@ class SakinisUser:
     def __call__(
         self, logits: Tensor | None, label: Tensor, clicks: Tensor, generators: Sequence[torch.Generator]
     ) -> Tensor:
+        check_one_structure(label)
         if logits is not None:
             return simulate_click(most_probable(logits).bool(), label, generators, metric=self.metric, scale=self.scale)
         if self.first == "interior":

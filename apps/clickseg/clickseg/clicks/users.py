@@ -19,7 +19,15 @@ from scipy import ndimage
 from torch import Tensor
 
 from .click import PADDING
-from .simulate import Metric, SimulatedUser, bounding_box, check_metric, most_probable, simulate_click
+from .simulate import (
+    Metric,
+    SimulatedUser,
+    bounding_box,
+    check_metric,
+    check_one_structure,
+    most_probable,
+    simulate_click,
+)
 
 Mask = NDArray[np.bool_]
 Voxels = NDArray[np.int64]
@@ -184,7 +192,7 @@ class StaticUser:
     def __call__(
         self, logits: Tensor | None, label: Tensor, clicks: Tensor, generators: Sequence[torch.Generator]
     ) -> Tensor:
-        _check_one_structure(label)
+        check_one_structure(label)
         rows = simulate_click(torch.zeros_like(label), label, generators, metric=self.metric, scale=self.scale)
         for row, truth, first, generator in zip(rows, label, _without_click(clicks), generators, strict=True):
             if not first and row[-1] != PADDING and _draw(generator) < 0.5:
@@ -213,7 +221,7 @@ class WrongUser:
     def __call__(
         self, logits: Tensor | None, label: Tensor, clicks: Tensor, generators: Sequence[torch.Generator]
     ) -> Tensor:
-        _check_one_structure(label)
+        check_one_structure(label)
         rows = self.user(logits, label, clicks, generators)
         slips = torch.tensor([_draw(generator) < self.rate for generator in generators], device=rows.device)
         swapped = slips & ~_without_click(clicks).to(rows.device) & (rows[:, -1] != PADDING)
@@ -306,11 +314,6 @@ def _draw(generator: torch.Generator) -> float:
 def _without_click(clicks: Tensor) -> Tensor:
     """(B,) bool: the images that have no click yet. A row of padding is none."""
     return (clicks[..., -1] == PADDING).all(1)
-
-
-def _check_one_structure(label: Tensor) -> None:
-    if label.dtype != torch.bool:
-        raise ValueError(f"this user clicks for one structure at a time: label must be bool, got {label.dtype}")
 
 
 def _check_spacing(spacing: Spacing) -> None:

@@ -95,9 +95,11 @@ def evaluate(
     model = open_player(method, weights, where)
     folder = CaseFolder.read(data, cases)
     dimension = model.segmenter.dimension
+    protocol.check_dimension(dimension)
     if dimension == 3 and protocol.values:
         raise ValueError(f"3D weights have the labels {', '.join(model.recipe.labels)}: name them without values")
-    known = model.recipe.labels if dimension == 3 else folder.labels or model.recipe.labels
+    ours = model.recipe.labels
+    known = model.recipe.with_labels(folder.labels).labels if dimension == 3 else folder.labels or ours
     labels = {**known, **protocol.values} or folder.found_labels()
     tasks = find_tasks(folder.cases, labels, protocol, dimension)
     if workers > 1 and where.type != "cpu":
@@ -121,6 +123,7 @@ class Validation:
     """
 
     def __init__(self, dataset: CaseFolder, spacing: float, protocol: Protocol, dimension: int = 2) -> None:
+        protocol.check_dimension(dimension)
         self.spacing = spacing
         self.protocol = protocol
         labels = dataset.labels or dataset.found_labels()

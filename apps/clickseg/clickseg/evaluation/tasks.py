@@ -34,6 +34,14 @@ USERS: dict[str, Callable[[float], SimulatedUser]] = {
 }
 
 
+ONE_STRUCTURE = ("sakinis", "static", "wrong")  # users that know inside and outside, and no classes
+
+
+def default_user(dimension: int) -> str:
+    """The user of the paper whose methods have that dimension."""
+    return "liu" if dimension == 3 else "sakinis"
+
+
 @dataclass(frozen=True)
 class Protocol:
     """What is asked of every case.
@@ -52,6 +60,15 @@ class Protocol:
     values: Mapping[str, int] = field(default_factory=dict)
     batch: int = 8
     separately: bool = False
+
+    def check_dimension(self, dimension: int) -> None:
+        """ValueError for a user who cannot play against methods of that dimension."""
+        if dimension == 3 and not self.separately and self.user in ONE_STRUCTURE:
+            fit = ", ".join(user for user in USERS if user not in ONE_STRUCTURE)
+            raise ValueError(
+                f"user {self.user} clicks for one structure at a time, and this method answers with all at once: take "
+                f"one of {fit}, or a game for each structure (separately)"
+            )
 
     def __post_init__(self) -> None:
         if self.user not in USERS:

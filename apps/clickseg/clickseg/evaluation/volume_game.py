@@ -82,7 +82,7 @@ class VolumeGame:
         segmenter: Segmenter = self.segmenter
         if wanted is not None:
             answer = self.fine_labels(device).after
-            segmenter, truth = OneClass(answer, wanted, truth[0, 0].long()), (truth == wanted).to(truth)
+            segmenter, truth = OneClass(answer, wanted, truth[0, 0].long()), truth == wanted
         with torch.inference_mode(), half_precision(device):
             code = self.encode(device)
             if 0 in protocol.clicks:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..datasets import CaseFolder
+from ..files import plain_name
 from ..methods import BASELINES, rivals_in
 from .commands import Budget, Commands, base_recipe, labels_of
 from .jobs import Job
@@ -96,7 +97,7 @@ def plan_jobs(design: Design, output: Path) -> list[Job]:
     for baseline in BASELINES if design.baselines and design.unknown is not None else ():
         jobs.append(make.baseline(f"unknown_{baseline}", baseline, data=design.unknown))
     for organ in design.leave_out:
-        model = f"without_{organ.replace(' ', '_')}"
+        model = f"without_{plain_name(organ)}"
         train = [case for fold in folds[1:] for case in fold]
         seen = {name: value for name, value in labels.items() if name != organ}
         jobs.append(make.training(model, replace(base, max_clicks=design.best_k, labels=seen), train))

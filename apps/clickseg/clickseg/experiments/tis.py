@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..datasets import CaseFolder
+from ..files import plain_name
 from ..methods import TIS_BASELINES, rivals_in
 from ..methods.tis import TisRecipe
 from .commands import Budget, Commands
@@ -68,7 +69,7 @@ class TisDesign:
 
 def report_name(player: str, seed: int | str) -> str:
     """Where the report of a player lies; "*" for those of all seeds."""
-    return f"{player.replace(' ', '_')}_seed{seed}"
+    return f"{plain_name(player)}_seed{seed}"
 
 
 def plan_tis(design: TisDesign, output: Path) -> list[Job]:
@@ -83,13 +84,13 @@ def plan_tis(design: TisDesign, output: Path) -> list[Job]:
         jobs.append(make.training(encoder, replace(recipe, stage="encoder"), design.train))
     for name, changes in design.variants.items():
         refiner = replace(recipe, stage="refiner", **changes)
-        jobs.append(make.training(name.replace(" ", "_"), refiner, design.train, init=encoder))
+        jobs.append(make.training(plain_name(name), refiner, design.train, init=encoder))
     for_rivals = replace(make, budget=design.budget.of_rivals(2))
     for name, rival in rivals_in(3).items() if design.rivals else ():
         theirs: Any = rival.recipe
         jobs.append(for_rivals.training(name, theirs.beside(recipe), design.train))
     for seed in design.seeds:
         for player, (method, weights) in design.players.items():
-            model = weights.replace(" ", "_")
+            model = plain_name(weights)
             jobs.append(make.test(report_name(player, seed), model, design.test, method=method, seed=seed))
     return jobs

@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..methods import BASELINES
+from ..metrics import auc
 from .commands import CLICKS, EACH
 from .figures import curves
 from .jobs import Job
 from .sections import FIGURES, cell, examples, organs, other_methods
 from .summary import Report, compare, fold_means, patient_means, read_reports, share_of_clicks, table, write_markdown
-from .weights import EXAMINER, OURS, Examination
+from .weights import ASKED, EXAMINER, OURS, Examination
 
 KINDS = {"known": "Other methods, structures of the training", "unknown": "Other methods, a structure never trained on"}
 PROMISES = {
@@ -118,7 +119,8 @@ def _users(users: Mapping[str, Sequence[Report]]) -> str:
                 "-" if effort[f"noc{p}"] is None else f"{effort[f'noc{p}']:.1f} ({effort[f'failed{p}']:.0%})"
                 for p in (85, 90)
             ]
-            rows.append([f"`{user}`", ARMS.get(user, "the paper's"), *cells, cell(effort["auc_dice"]), *nocs])
+            area = auc([mean[str(number)]["dice"] for number in ASKED], ASKED)  # one user is asked for more clicks
+            rows.append([f"`{user}`", ARMS.get(user, "the paper's"), *cells, cell(area), *nocs])
     if not rows:
         return ""
     header = ["user", "clicks at", "no clicks", *map(str, CLICKS), "area", "NoC@85", "NoC@90"]

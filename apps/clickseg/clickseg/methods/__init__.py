@@ -2,7 +2,7 @@
 
 from .baselines import BASELINES
 from .protocol import Method, Recipe, Segmenter
-from .registry import METHODS, RIVALS, find_method, rivals_in
+from .registry import METHODS, RIVALS, dimension_of, find_method, rivals_in
 from .tis_baselines import TIS_BASELINES
 from .unet2d import UNet2dRecipe
 from .weights import Model, load_model, load_segmenter, save_weights, shipped_weights, weights_file
@@ -17,6 +17,7 @@ __all__ = [
     "Recipe",
     "Segmenter",
     "UNet2dRecipe",
+    "dimension_of",
     "find_method",
     "load_model",
     "load_segmenter",

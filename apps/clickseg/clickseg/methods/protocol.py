@@ -58,7 +58,16 @@ class Recipe:
         return {"method": self.method, **dataclasses.asdict(self)}
 
     def with_labels(self, labels: Mapping[str, int]) -> Self:
-        """This recipe, for these labels where it names none itself."""
+        """This recipe, for these labels, the data's, where it names none itself.
+
+        Raises ValueError where both name a structure and mean other values: it would learn, or be judged by, another.
+        """
+        for name in self.labels:
+            if labels.get(name, self.labels[name]) != self.labels[name]:
+                raise ValueError(
+                    f"{name} has the value {labels[name]} in the data and {self.labels[name]} in the recipe: number "
+                    "the data's labels as the recipe does, or take a recipe for these labels"
+                )
         return self if self.labels else dataclasses.replace(self, labels=dict(labels))
 
     @classmethod

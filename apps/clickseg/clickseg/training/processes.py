@@ -14,12 +14,22 @@ PATIENCE = timedelta(days=1)
 _left: list[dist.ProcessGroup | None] = []
 
 
-def join_processes() -> tuple[int, int]:
-    """(rank, number of processes); joins the process group when torchrun has started this process."""
+def join_processes(device: torch.device) -> tuple[int, int, torch.device]:
+    """(rank, number of processes, the device of this one); joins the group when torchrun has started this process.
+
+    device: what the training was asked to run on; of several processes with CUDA each has a GPU of its own. Raises
+    ValueError where there are fewer GPUs than processes.
+    """
     processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if processes > 1 and device.type == "cuda":
+        own, gpus = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+        if own >= gpus:
+            raise ValueError(f"{own + 1} processes or more on a machine with {gpus} GPUs: one each, or --device cpu")
+        device = torch.device("cuda", own)
+        torch.cuda.set_device(device)
     if processes > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
-    return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+    return (dist.get_rank(), dist.get_world_size(), device) if dist.is_initialized() else (0, 1, device)
 
 
 def leave_processes() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,9 +17,9 @@ from ..clicks import SimulateClickd
 from ..datasets import Case, CaseFolder, GlobalOrder, StructureDataset, open_slices
 from ..machine import pick_device
 from ..methods import Recipe, Segmenter, UNet2dRecipe, find_method
-from ..methods.tis import Tis
+from ..methods.tis import Tis, TisRecipe
 from ..methods.weights import read_file, to_device
-from ..volumes import collate, open_volumes
+from ..volumes import collate_for, open_volumes
 from .interact import Interact
 from .processes import join_processes
 from .run import ClickTrainer, Clock, Plan, Run
@@ -41,11 +40,7 @@ def build_trainer(
     Raises:
         ValueError: a label that does not fit its image, no labels at all, a checkpoint of another recipe.
     """
-    rank, processes = join_processes()
-    device = pick_device(plan.device)
-    if device.type == "cuda" and processes > 1:
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
-        torch.cuda.set_device(device)
+    rank, processes, device = join_processes(pick_device(plan.device))
     torch.manual_seed(recipe.seed)
     made = find_method(method)
     segmenter = made.build(recipe)
@@ -71,7 +66,7 @@ def build_trainer(
         dataset,
         batch_sampler=GlobalOrder(recipe.batch, first_step, rank, processes),
         num_workers=plan.workers,
-        collate_fn=collate if recipe.dimension == 3 else None,
+        collate_fn=collate_for(cast(TisRecipe, recipe)) if recipe.dimension == 3 else None,
     )
     network: nn.Module = segmenter
     if processes > 1:
@@ -115,7 +110,8 @@ def _open_samples(
     if recipe.dimension == 2:
         samples = StructureDataset(open_slices(cases, recipe, folder, progress), recipe)
     else:
-        samples = open_volumes(cases, recipe, cast(Tis, segmenter), folder, progress, plan.cache_gb * 1e9)
+        room = plan.cache_gb * 1e9
+        samples = open_volumes(cases, recipe, cast(Tis, segmenter), folder, progress, room, plan.workers)
     if dist.is_initialized() and rank == 0:
         dist.barrier()
     return samples

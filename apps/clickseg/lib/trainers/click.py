@@ -28,6 +28,7 @@ from monailabel.utils.others.generic import device_list, strtobool
 
 from clickseg.datasets import CaseFolder
 from clickseg.evaluation import Protocol, Validation
+from clickseg.evaluation.tasks import default_user
 from clickseg.files import whole_file
 from clickseg.methods import Recipe, find_method, load_model
 from clickseg.training import ClickTrainer, Plan, build_trainer
@@ -210,8 +211,9 @@ def _split(items: Sequence[LabelledImage], val_split: float) -> tuple[list[Label
 def _validate(data: Path, weights: Path, device: str) -> dict[str, float]:
     """Dice of simulated clicks on images that training did not see; OHIF shows best_metric, of five clicks."""
     model = load_model(weights, device)
-    protocol = Protocol(clicks=(1, 5), limit=SLICES)
-    validation = Validation(CaseFolder.read(data), model.recipe.spacing, protocol, model.segmenter.dimension)
+    dimension = model.segmenter.dimension
+    protocol = Protocol(clicks=(1, 5), user=default_user(dimension), limit=SLICES)
+    validation = Validation(CaseFolder.read(data), model.recipe.spacing, protocol, dimension)
     found = validation(model.segmenter)
     logger.info("on the images kept out of training: %s", found)
     return {**found, "best_metric": found["dice@5"]} if found else {}
