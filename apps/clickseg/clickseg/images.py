@@ -64,6 +64,23 @@ def _read(path: Path | str) -> tuple[NDArray[np.generic], Grid]:
     return array, Grid(shape=(x, y, z), affine=affine)
 
 
+def read_grid(path: Path | str) -> Grid:
+    """The Grid of an image; of NIfTI without its voxels. Raises ValueError as `read_volume`."""
+    if not is_nifti(path):
+        return read_volume(path)[1]
+    path = Path(path)
+    try:
+        image: Any = nib.load(path)
+    except (OSError, EOFError, ValueError, zlib.error, nib.filebasedimages.ImageFileError) as error:
+        raise ValueError(f"{path.name} is not a readable NIfTI file (damaged or cut short?): {error}") from error
+    shape = image.shape
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
+    if len(shape) != 3:
+        raise ValueError(f"{path.name} has shape {shape}; a 3D image (one value per voxel) is needed")
+    return Grid(shape=shape, affine=image.affine)
+
+
 def read_labelled(image: Path | str, label: Path | str) -> tuple[NDArray[np.generic], NDArray[np.uint8], Grid]:
     """An image, its label map and the Grid that they share. Raises ValueError as `read_volume` and `read_label`."""
     array, grid = read_volume(image)

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from monailabel.datastore.local import LocalDatastore
 
 from clickseg.sessions import SessionCache
 from lib.server import page
 from lib.server.careful import CarefulRequests
-from lib.server.datastore import only_plain_names
+from lib.server.datastore import careful
 from lib.trainers.click import ClickTrainTask
 
 AFFINE = np.array([[0, 0, -2.0, 30], [3.0, 0, 0, -40], [0, 5.0, 0, 12], [0, 0, 0, 1]])  # slices along the second axis
@@ -33,7 +34,7 @@ class App(CarefulRequests):
 
 @pytest.fixture
 def app(datastore, weights):
-    return App(only_plain_names(datastore), weights)
+    return App(careful(datastore), weights)
 
 
 @pytest.fixture
@@ -118,7 +119,8 @@ def test_without_names_a_value_means_what_the_first_model_says(client, app, tmp_
 
 def test_a_label_that_does_not_fit_its_image_is_refused_in_words_and_a_missing_one_is_no_error(client, app, tmp_path):
     assert client.get("/clickseg/api/label", params={"image": "a"}).status_code == 204
-    save(app, tmp_path, "a", nib.Nifti1Image(np.ones((3, 3, 3), np.uint8), np.eye(4)))
+    nib.save(nib.Nifti1Image(np.ones((3, 3, 3), np.uint8), np.eye(4)), tmp_path / "label.nii.gz")
+    LocalDatastore.save_label(app.datastore(), "a", str(tmp_path / "label.nii.gz"), "final", {})  # past all checks
     response = client.get("/clickseg/api/label", params={"image": "a"})
     assert response.status_code == 400
     assert "has shape (3, 3, 3)" in response.json()["detail"]

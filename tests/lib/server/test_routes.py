@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, HTTPException
 from fastapi.responses import FileResponse
 from fastapi.testclient import TestClient
 
@@ -78,3 +78,34 @@ def test_params_of_a_save_that_are_no_object_are_refused_in_words(client):
     files = {"label": ("a.nii.gz", b"x")}
     reply = client.put("/datastore/label", params={"image": "a"}, data={"params": "{"}, files=files)
     assert (reply.status_code, reply.json()["detail"][:18]) == (400, "params is not JSON")
+
+
+@pytest.mark.parametrize("fit", [["unet2d"], []])
+def test_all_models_are_trained_for_which_the_labels_are_fit(monkeypatch, fit):
+    class App:
+        def info(self):
+            return {"trainers": {"unet2d": {}, "tis": {}}}
+
+        def check_training(self, model):
+            if model not in fit:
+                raise HTTPException(400, f"{model} learns its labels together")
+
+    asked = []
+    monkeypatch.setattr(routes, "app_instance", App)
+
+    def run(model, params, *_, **more):
+        asked.append((model, params))
+        return "task"
+
+    monkeypatch.setattr(routes.stock_train, "run_model", run)
+    server = FastAPI()
+    server.include_router(routes.train_router)
+    reply = TestClient(server).post("/train/", json={"max_epochs": 2, "unet2d": {"name": "mine"}})
+    assert [model for model, _ in asked] == fit
+    if fit:
+        assert asked[0][1]["max_epochs"] == 2
+        assert asked[0][1]["name"] == "mine"
+        assert reply.json()["unet2d"] == {"result": "task", "detail": None}
+        assert reply.json()["tis"] == {"result": None, "detail": "tis learns its labels together"}
+    else:
+        assert reply.status_code == 400

@@ -13,7 +13,7 @@ from clickseg.methods import METHODS, load_model, save_weights
 from clickseg.methods.tis import TisRecipe
 from lib.trainers import click
 from lib.trainers.click import ClickTrainTask, publish
-from lib.trainers.labels import labelled_images
+from lib.trainers.labels import LabelledImage, labelled_images, whole_studies
 from lib.weights import Weights
 
 ONE_EPOCH = {"max_epochs": 1, "device": "cpu"}
@@ -53,6 +53,18 @@ def test_nothing_is_left_of_a_run_but_its_results(task, labelled, weights):
     (run,) = (weights.trained.parent / "runs/unet2d/trial").iterdir()
     assert {"checkpoint.pt", "weights.pt", "log.csv"} <= {path.name for path in run.iterdir()}
     assert not (run / "cache").exists()
+    assert not list((weights.trained.parent / "runs/unet2d").glob(".*")), "nor of what was made for it"
+
+
+def test_nothing_is_left_of_runs_that_failed_or_were_killed(task, labelled, weights, monkeypatch):
+    runs = weights.trained.parent / "runs/unet2d"
+    killed = runs / ".scratch/cache/codes.npy"
+    killed.parent.mkdir(parents=True)
+    killed.write_bytes(b"x")
+    monkeypatch.setattr(click, "publish", lambda *paths: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        task(ONE_EPOCH, labelled)
+    assert not killed.parent.parent.exists()
 
 
 def test_a_second_run_of_the_same_name_does_not_disturb_the_first(task, labelled, weights):
@@ -158,6 +170,24 @@ def test_a_3d_method_says_which_labels_it_cannot_learn(tis, labelled):
         labelled.update_label_info(name, DefaultLabelTag.FINAL, {"label_info": names})
     with pytest.raises(ValueError, match="tis_spleen knows spleen and cannot learn tumour as well"):
         tis(ONE_EPOCH, labelled)
+
+
+def test_a_3d_method_learns_from_studies_with_nearly_all_of_its_labels_only(tis, labelled, datastore, tmp_path):
+    """What nobody has marked would be learnt as background."""
+    names = [{"name": "spleen", "idx": 1}]
+    for name in ("a", "b"):
+        labelled.update_label_info(name, DefaultLabelTag.FINAL, {"label_info": names})
+    items = labelled_images(labelled)
+    organs = ["spleen", "liver", "stomach", "aorta", "pancreas", "duodenum"]
+    assert whole_studies(items, "tis", {"spleen": 1}, {}) == items
+    with pytest.raises(ValueError, match="tis learns its 6 labels together, and no study has more than 1 of them"):
+        whole_studies(items, "tis", {name: value for value, name in enumerate(organs, 1)}, {})
+    image = nib.load(items[0].label)
+    values = np.zeros(image.shape, np.uint8)
+    values[0, 0, :5] = 1, 2, 3, 4, 5  # no duodenum
+    nib.save(nib.Nifti1Image(values, image.affine), tmp_path / "five.nii.gz")
+    five = LabelledImage("five", items[0].image, tmp_path / "five.nii.gz", [{"name": name} for name in organs[:5]])
+    assert whole_studies([*items, five], "tis", {name: value for value, name in enumerate(organs, 1)}, {}) == [five]
 
 
 def test_readers_never_see_half_a_weights_file(tmp_path):

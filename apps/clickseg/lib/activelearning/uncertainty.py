@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Mapping
 from typing import Any
 
 from fastapi import HTTPException
 from monailabel.interfaces.datastore import Datastore
+from monailabel.interfaces.exception import ImageNotFoundException
 from monailabel.interfaces.tasks.scoring import ScoringMethod
 from monailabel.interfaces.tasks.strategy import Strategy
 
@@ -59,8 +61,8 @@ class ForegroundEntropy(ScoringMethod):
                     score = sum(found.values()) / len(found)
             except (ValueError, HTTPException) as error:  # the latter where an archive does not give it out
                 logger.warning("image %s gets no score: %s", image, error)
-            datastore.refresh()  # others write to the same file meanwhile
-            datastore.update_image_info(image, {SCORE: score, SCORED_BY: identity})
+            with contextlib.suppress(ImageNotFoundException):  # a series that was never fetched is not listed here
+                datastore.update_image_info(image, {SCORE: score, SCORED_BY: identity})
             result[image] = score
         return result
 

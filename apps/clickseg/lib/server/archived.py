@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
+import shutil
 import tempfile
+import time
 from pathlib import Path
-from threading import Lock
 from typing import Any, ClassVar
 
 from fastapi import HTTPException
+from filelock import FileLock
 from monailabel.datastore.dicom import DICOMWebDatastore
 from monailabel.datastore.local import LocalDatastore
-from monailabel.datastore.utils.convert import binary_to_image
+from monailabel.datastore.utils.convert import binary_to_image, dicom_to_nifti
 from monailabel.datastore.utils.dicom import dicom_web_download_series, dicom_web_upload_dcm
 from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 from pydicom.dataset import Dataset
@@ -26,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 SERIES_UID = re.compile(r"\d+(\.\d+)*")
 FINAL = DefaultLabelTag.FINAL
+PATIENCE = 600.0  # seconds until a series that could not be fetched is proposed again
+FRESH = 3.0  # seconds for which the list of segmentations is believed
 
 
 class ArchivedLabels(DICOMWebDatastore):
@@ -37,8 +42,9 @@ class ArchivedLabels(DICOMWebDatastore):
 
     # What a SEG refers to, and when it was made: (image series, date and time). It never changes.
     _made: ClassVar[dict[str, tuple[str, str]]] = {}
-    _fetching: ClassVar[dict[str, Lock]] = {}  # of each series: two requests for it would write into one folder
     _uneven: ClassVar[dict[str, str]] = {}  # why a series has no grid of its own, "" if it has
+    _failed: ClassVar[dict[str, float]] = {}  # when a series was last asked for in vain
+    _found: tuple[float, dict[str, str]] = (-math.inf, {})  # the last answer of `_segmentations`, and when
 
     def get_image_uri(self, image_id: str) -> str:
         """The NIfTI copy of a series, fetched if need be.
@@ -46,19 +52,53 @@ class ArchivedLabels(DICOMWebDatastore):
         Raises HTTPException: 404 where the archive has none (whether it is listed does not count: the list of series
         may be hours old), 400 for one whose slices lie on no grid.
         """
-        if SERIES_UID.fullmatch(image_id):
+        if not SERIES_UID.fullmatch(image_id):
+            raise HTTPException(status_code=404, detail=f"the DICOM server has no series {image_id!r}")
+        try:
+            copy = self._fetched(image_id)
+        except Exception as error:  # the DICOMweb client lets through whatever its server or parser says
+            logger.warning("series %s: %s", image_id, error)
+            self._failed[image_id] = time.monotonic()
+            if self._uneven.get(image_id):
+                raise HTTPException(status_code=400, detail=self._uneven[image_id]) from error
+            raise HTTPException(404, f"the DICOM server has no readable series {image_id!r}") from error
+        self._failed.pop(image_id, None)
+        return copy
+
+    def _fetched(self, image_id: str) -> str:
+        """A series' NIfTI copy, with its DICOM files in the folder beside it, which is there whole or not at all."""
+        images = Path(self._datastore.image_path()).resolve()
+        folder, copy = images / image_id, images / f"{image_id}.nii.gz"
+        with FileLock(images / f".{image_id}.lock"):  # scoring, another process, fetches, too
+            if not (folder.is_dir() and copy.is_file()):
+                self._fetch_series(image_id, folder)
+            elif image_id not in self._uneven:
+                self._uneven[image_id] = _unevenness(folder)
+        if self._uneven[image_id]:
+            raise ValueError(self._uneven[image_id])
+        return str(copy)
+
+    def _fetch_series(self, image_id: str, folder: Path) -> None:
+        if self._uneven.get(image_id):
+            return
+        with tempfile.TemporaryDirectory(prefix=f".{image_id}.", dir=folder.parent) as scratch:
+            series = Path(scratch) / "series"
+            dicom_web_download_series(None, image_id, str(series), self._client, self._fetch_by_frame)
+            said = self._client.search_for_series(search_filters={"SeriesInstanceUID": image_id})[0]
+            expected = Dataset.from_json(said).get("NumberOfSeriesRelatedInstances")
+            count = len(list(series.iterdir()))
+            if expected and count != int(expected):
+                raise ValueError(f"{count} of {expected} files came: it may still be arriving")
+            self._uneven[image_id] = _unevenness(series)
+            if self._uneven[image_id]:
+                return
+            converted = dicom_to_nifti(str(series))
             try:
-                with self._fetching.setdefault(image_id, Lock()):
-                    copy = super().get_image_uri(image_id)
-                    if image_id not in self._uneven:
-                        self._uneven[image_id] = _unevenness(Path(copy.removesuffix(".nii.gz")))
-            except Exception as error:  # the DICOMweb client lets through whatever its server or parser says
-                logger.warning("series %s: %s", image_id, error)
-            else:
-                if self._uneven[image_id]:
-                    raise HTTPException(status_code=400, detail=self._uneven[image_id])
-                return copy
-        raise HTTPException(status_code=404, detail=f"the DICOM server has no readable series {image_id!r}")
+                self.add_image(image_id, converted, self._dicom_info(image_id))
+            finally:
+                Path(converted).unlink(missing_ok=True)
+            shutil.rmtree(folder, ignore_errors=True)
+            series.replace(folder)
 
     def series_folder(self, image_id: str) -> Path:
         """The DICOM files of a series that `get_image_uri` has fetched."""
@@ -85,6 +125,7 @@ class ArchivedLabels(DICOMWebDatastore):
                 stored = dicom_web_upload_dcm(file, self._client)
             finally:
                 Path(file).unlink(missing_ok=True)
+            self._found = (-math.inf, {})
             return LocalDatastore.save_label(
                 self, image_id, str(path), FINAL, {**label_info, "SeriesInstanceUID": stored}
             )
@@ -104,6 +145,12 @@ class ArchivedLabels(DICOMWebDatastore):
         known = {*self.list_images(), *self._datastore.objects}
         return [series for series in self._segmentations() if series in known]
 
+    def get_unlabeled_images(self, label_tag: str | None = None, labels: list[str] | None = None) -> list[str]:
+        """As the stock method, without series that the archive has just failed to give out."""
+        late = time.monotonic() - PATIENCE
+        images = super().get_unlabeled_images(label_tag, labels)
+        return [image for image in images if self._failed.get(image, -math.inf) < late]
+
     def _download_labeled_data(self) -> None:
         """Let the local copies be those of the archive. Called before labels are trained on."""
         archived, labelled = self._segmentations(), self.get_labeled_images()
@@ -111,20 +158,35 @@ class ArchivedLabels(DICOMWebDatastore):
             Path(LocalDatastore.get_label_uri(self, image_id, FINAL)).unlink(missing_ok=True)
             self.refresh()
         for image_id in labelled:
-            self._fetch(image_id, archived[image_id])
+            try:
+                self._fetch(image_id, archived[image_id])
+            except (ValueError, HTTPException) as error:  # one that cannot be read keeps nobody from training
+                logger.warning("the label of series %s is left out: %s", image_id, error)
 
     def _segmentations(self) -> dict[str, str]:
-        """Image series -> the newest SEG series of it; of two of the same second, that which was saved here."""
+        """Image series -> the newest SEG series of it; of two of the same second, that which was saved here.
+
+        What the archive said is believed for some seconds: clients ask for this with every list of studies.
+        """
+        asked, known = self._found
+        if time.monotonic() - asked < FRESH:
+            return known
         found: dict[str, list[tuple[str, bool, str]]] = {}
         for item in self._client.search_for_series(search_filters={"Modality": "SEG"}):
             series = Dataset.from_json(item)
             uid = str(series.SeriesInstanceUID)
             if uid not in self._made:
-                (metadata, *_) = self._client.retrieve_series_metadata(str(series.StudyInstanceUID), uid)
+                try:
+                    (metadata, *_) = self._client.retrieve_series_metadata(str(series.StudyInstanceUID), uid)
+                except Exception as error:  # as above; the others can be read all the same
+                    logger.warning("segmentation %s is left out: %s", uid, error)
+                    continue
                 self._made[uid] = _origin(Dataset.from_json(metadata))
             image_id, made = self._made[uid]
             found.setdefault(image_id, []).append((made, uid == self._copied(image_id), uid))
-        return {image_id: max(items)[-1] for image_id, items in found.items() if image_id}
+        newest = {image_id: max(items)[-1] for image_id, items in found.items() if image_id}
+        self._found = (time.monotonic(), newest)
+        return newest
 
     def _copied(self, image_id: str) -> str | None:
         """The SEG series that the local copy of a label was made of."""

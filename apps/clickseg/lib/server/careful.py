@@ -22,7 +22,7 @@ from lib.infers.click import Slice
 from lib.trainers.click import TrainingLog
 
 from .archived import labels_in_the_archive
-from .datastore import only_plain_names
+from .datastore import careful
 from .refusals import refusing
 
 logger = logging.getLogger(__name__)
@@ -37,8 +37,8 @@ class CarefulRequests:
     """Mixin before MONAILabelApp, whose own `infer` opens any file on the server's disk that a client names."""
 
     def init_datastore(self) -> Datastore:
-        """As MONAILabelApp.init_datastore; it refuses names that are paths, and archives labels of DICOM series."""
-        return only_plain_names(labels_in_the_archive(super().init_datastore()))
+        """As MONAILabelApp.init_datastore; it refuses what would spoil it, and archives labels of DICOM series."""
+        return careful(labels_in_the_archive(super().init_datastore()))
 
     def info(self) -> dict[str, Any]:
         """As MONAILabelApp.info, with the background as the last label.
@@ -109,19 +109,32 @@ class CarefulRequests:
         return self._known(self._trainers, "model to train", model).log()
 
     def next_sample(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """As MONAILabelApp.next_sample; afterwards, images that a strategy would like to have scored are scored."""
+        """As MONAILabelApp.next_sample; images that a strategy would like to have scored are scored meanwhile.
+
+        One that an archive does not give out is passed over: the datastore does not propose it again for a while.
+        """
         name = request.get("strategy") or "random"
         strategy = self._known(self._strategies, "strategy", name)
-        with refusing():
-            result = super().next_sample({**request, "strategy": name})
-        if result.get("id"):
-            threading.Thread(target=self._read_ahead, args=(result["id"],), daemon=True).start()
         scoring = getattr(strategy, "scoring", None)
         if self._server_mode and scoring in self._scoring_methods:
             running, _ = AsyncTask.status("scoring", check_if_running=True)
             if not running and self._scoring_methods[scoring].waiting(self.datastore()):
                 self.async_scoring(scoring)
+        result = self._choose({**request, "strategy": name})
+        if result.get("id"):
+            threading.Thread(target=self._read_ahead, args=(result["id"],), daemon=True).start()
         return result
+
+    def _choose(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        left: set[str] | None = None
+        while True:
+            try:
+                with refusing():
+                    return super().next_sample(request)
+            except HTTPException:
+                before, left = left, set(self.datastore().get_unlabeled_images())
+                if left == before:  # nothing more was passed over
+                    raise
 
     def _read_ahead(self, image: str) -> None:
         """Whoever asked for this image will click on it: the first click need not wait for the disk."""

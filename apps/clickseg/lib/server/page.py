@@ -91,10 +91,10 @@ def label(image: str) -> Response:
     """The final label as .nii.gz on the image's voxel grid; the header X-Clickseg-Labels says {name: value}."""
     app = app_instance()
     _, grid = app.volume(image)
-    path = app.datastore().get_label_uri(image, FINAL)
-    if not path:
-        return Response(status_code=204)
     with refusing():
+        path = app.datastore().get_label_uri(image, FINAL)
+        if not path:
+            return Response(status_code=204)
         values = read_label(path, grid)
         present = [int(value) for value in np.unique(values) if value]
         info = app.datastore().get_label_info(image, FINAL)

@@ -74,9 +74,14 @@ def infer(
         raise HTTPException(400, f"{sent} give image=<id> or session_id=<id>")
     content = _object(params)
     with _start_from(label):
+        request = {"model": model, "image": image, **content}
         if output == "dicom_seg":
             return _segmentation(background_tasks, {**content, "model": model, "image": image})
-        return stock_infer.run_inference(background_tasks, model, image, session_id, params, file, None, output)
+        # The stock route's own function asks for all of /info first, and so an archive for all its segmentations.
+        app = app_instance()
+        if session_id and (session := app.sessions().get_session(session_id)):
+            request |= {"image": session.image, "session": session.to_json()}
+        return stock_infer.send_response(app.datastore(), app.infer(request), output, background_tasks)
 
 
 def _segmentation(background_tasks: BackgroundTasks, request: dict) -> FileResponse:
@@ -133,10 +138,22 @@ def _object(params: str) -> dict:
 
 @train_router.post("/")
 def train_all(params: dict | None = None, run_sync: bool = False) -> dict:
-    """Train every model that can be trained, unless their labels are not fit for it."""
+    """Train every model for which the saved labels are fit, one after the other (OHIF's *Update Model*).
+
+    {model: {"result": the task, "detail": None, or why it is not trained}}. Refused if none can be.
+    """
+    result, refused = {}, None
     for model in app_instance().info()["trainers"]:
-        app_instance().check_training(model)
-    return stock_train.run(params, run_sync)
+        try:
+            app_instance().check_training(model)
+        except HTTPException as error:
+            result[model], refused = {"result": None, "detail": error.detail}, error
+            continue
+        wished = {**(params or {}), **((params or {}).get(model) or {})}
+        result[model] = {"result": stock_train.run_model(model, wished, run_sync, enqueue=True), "detail": None}
+    if refused and not any(task["result"] for task in result.values()):
+        raise refused
+    return result
 
 
 @train_router.post("/{model}")

@@ -12,9 +12,8 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -35,7 +34,7 @@ from clickseg.training import ClickTrainer, Plan, build_trainer
 from lib.devices import asked_device
 from lib.weights import Weights
 
-from .labels import LabelledImage, labelled_images, write_data_folder
+from .labels import LabelledImage, labelled_images, whole_studies, write_data_folder
 
 logger = logging.getLogger(__name__)
 
@@ -87,8 +86,14 @@ class ClickTrainTask(TrainTask):
 
     def check(self, datastore: Datastore) -> None:
         """Raise ValueError, saying what is wrong, if there is nothing fit to train on."""
-        self._known_labels()
-        labelled_images(datastore)
+        self._fit(datastore)
+
+    def _fit(self, datastore: Datastore) -> list[LabelledImage]:
+        """The labelled images that this model can learn from; ValueError if there are none."""
+        known, items = self._known_labels(), labelled_images(datastore)
+        if known and "labels" in self.weights.recipe.fixed:
+            return whole_studies(items, self.name, known, self._served_labels())
+        return items
 
     def stats(self) -> dict[str, Any]:
         """How far the last training is; OHIF shows epoch, total_epochs, total_time (set once it is over)."""
@@ -106,10 +111,10 @@ class ClickTrainTask(TrainTask):
         start = time.time()
         request = {**self.config(), **request}
         resume = bool(strtobool(request["resume"]))
-        items, held_out = _split(labelled_images(datastore), float(request["val_split"]))
+        items, held_out = _split(self._fit(datastore), float(request["val_split"]))
         output = self._output(str(request["name"]), resume)
-        with tempfile.TemporaryDirectory(prefix="clickseg-train-") as folder:
-            data = Path(folder) / "train"
+        with self._scratch(keep=resume) as (folder, cache):
+            data = folder / "train"
             served = self._served_labels()
             labels = write_data_folder(items, data, self._known_labels(), served)
             recipe = self._recipe(labels)
@@ -117,6 +122,7 @@ class ClickTrainTask(TrainTask):
                 output=output,
                 epochs=int(request["max_epochs"]),
                 resume=resume,
+                cache=cache,
                 init=self._start(bool(strtobool(request["pretrained"]))),
                 device=str(asked_device(request["device"])),
                 card={"method": self.method, "cases": [item.id for item in items]},
@@ -132,17 +138,33 @@ class ClickTrainTask(TrainTask):
                 trainer.run()
             publish(output / "weights.pt", self.weights.trained)
             logger.info("published %s", self.weights.trained)
-            shutil.rmtree(output / "cache", ignore_errors=True)
             found = {}
             if held_out:
                 try:
-                    write_data_folder(held_out, Path(folder) / "held_out", labels, served)
-                    found = _validate(Path(folder) / "held_out", output / "weights.pt", plan.device)
+                    write_data_folder(held_out, folder / "held_out", labels, served)
+                    found = _validate(folder / "held_out", output / "weights.pt", plan.device)
                 except ValueError as error:  # what was learnt is there all the same
                     logger.warning("no figures from the images kept out of training: %s", error)
         seconds = round(time.time() - start, 1)
         self._write_stats({"total_epochs": plan.epochs, "total_time": seconds, "output": str(output), **found})
         return self.stats()
+
+    @contextlib.contextmanager
+    def _scratch(self, keep: bool) -> Iterator[tuple[Path, Path]]:
+        """Folders for the data of one training, and for what is made of it; gone at its end, however it ends.
+
+        A training that is stopped is killed: what it left goes when the next one begins, unless that `keep`s it to
+        resume.
+        """
+        scratch = self.weights.trained.parent / "runs" / self.name / ".scratch"
+        shutil.rmtree(scratch / "data", ignore_errors=True)
+        if not keep:
+            shutil.rmtree(scratch, ignore_errors=True)
+        (scratch / "data").mkdir(parents=True)
+        try:
+            yield scratch / "data", scratch / "cache"
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
 
     @property
     def _stats_path(self) -> Path:
@@ -179,14 +201,7 @@ class ClickTrainTask(TrainTask):
     def _recipe(self, labels: Mapping[str, int]) -> Recipe:
         if not self.weights.current.exists():
             return dataclasses.replace(find_method(self.method).recipe(), labels=dict(labels))
-        recipe = self.weights.recipe
-        new = sorted(set(labels) - set(recipe.labels))
-        if new and "labels" in recipe.fixed:
-            raise ValueError(
-                f"{self.name} knows {', '.join(recipe.labels)} and cannot learn {', '.join(new)} as well: "
-                "train a model of its own for that (clickseg train), or leave those labels out"
-            )
-        return dataclasses.replace(recipe, labels=dict(labels))
+        return dataclasses.replace(self.weights.recipe, labels=dict(labels))
 
     def _start(self, pretrained: bool) -> Path | None:
         return self.weights.current if pretrained and self.weights.current.exists() else None
@@ -245,6 +260,7 @@ def _train_in_processes(processes: int, method: str, recipe: Recipe, data: Path,
     command += ["--recipe", str(data / "recipe.json"), "--epochs", str(plan.epochs), "--device", plan.device]
     command += ["--init", str(plan.init)] if plan.init else []
     command += ["--resume"] if plan.resume else []
+    command += ["--cache", str(plan.cache)] if plan.cache else []
     path = os.pathsep.join([str(APP_DIR), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, check=False)
     if done.returncode != 0:

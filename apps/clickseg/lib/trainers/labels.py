@@ -15,6 +15,8 @@ from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 from clickseg.datasets import case_id
 from clickseg.images import is_nifti, read_volume, write_mask
 
+ABSENT = 0.2
+
 
 @dataclass(frozen=True)
 class LabelledImage:
@@ -73,6 +75,36 @@ def write_data_folder(
     return labels
 
 
+def whole_studies(
+    items: Sequence[LabelledImage], model: str, wanted: Mapping[str, int], served: Mapping[str, int]
+) -> list[LabelledImage]:
+    """Those that may teach a model which knows all of its labels (`wanted`) at once: nearly all of them are there.
+
+    In the others what nobody has marked would be learnt as background. A share ABSENT of the labels may be missing, for
+    not everybody has a gallbladder. Raises ValueError, saying how many there are at most, if none is left, and for a
+    label that is none of `wanted`.
+    """
+    most, whole = 0, []
+    for item in items:
+        values, _ = read_volume(item.label)
+        named = set(value_names([int(value) for value in np.unique(values) if value], item.names, served).values())
+        strange = sorted(named - set(wanted))
+        if strange:
+            raise ValueError(
+                f"{model} knows {', '.join(wanted)} and cannot learn {', '.join(strange)} as well (study {item.id}): "
+                "train a model of its own for that (clickseg train), or leave those labels out"
+            )
+        most = max(most, len(named))
+        if len(wanted) - len(named) <= ABSENT * len(wanted):
+            whole.append(item)
+    if not whole:
+        raise ValueError(
+            f"{model} learns its {len(wanted)} labels together, and no study has more than {most} of them: what is "
+            "not labelled there would be learnt as background. Label (nearly) all of them in one study at least"
+        )
+    return whole
+
+
 def value_names(
     present: Sequence[int], names: Sequence[Mapping[str, Any]], served: Mapping[str, int]
 ) -> dict[int, str]:
@@ -82,11 +114,20 @@ def value_names(
     numbers a segment by its place in its list, but exports the values 1, 2, ... without the segments (background,
     scribbles) that it leaves out: when a value is no `idx` at all, or the numbers begin with 1 and leave some out, the
     names are counted through, too, if there are enough of them. Values without a name become "label 7".
+
+    Raises ValueError for names in another form, and for values that are none of 0 ... 255.
     """
+    if not isinstance(names, Sequence) or not all(isinstance(item, Mapping) for item in names):
+        raise ValueError(f'label_info must be a list of {{"name": ..., "idx": value}}, got {str(names)[:80]}')
     if any(not 0 < value < 256 for value in present):
         raise ValueError(f"a label map holds values {min(present)} ... {max(present)}; only 0 ... 255 are labels")
     named = [item for item in names if item.get("name")]
-    said = {int(item.get("idx") or item.get("id") or place): str(item["name"]) for place, item in enumerate(named, 1)}
+    try:
+        said = {
+            int(item.get("idx") or item.get("id") or place): str(item["name"]) for place, item in enumerate(named, 1)
+        }
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"label_info must number its names by whole numbers, got {str(names)[:80]}") from error
     left_out = 1 in said and len(said) < max(said)
     if max(present, default=0) <= len(said) and (left_out or not set(present) <= set(said)):
         said = dict(enumerate((said[index] for index in sorted(said)), start=1))

@@ -1,0 +1,135 @@
+"""Series of a DICOM archive, fetched once and whole; the archive's client is played."""
+
+import io
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from fastapi import HTTPException
+from monailabel.datastore.local import LocalDatastore
+
+from clickseg.images import read_volume
+from clickseg.phantom.dicom import dicom_series
+from lib.server import archived
+from lib.server.archived import ArchivedLabels
+from lib.server.datastore import careful
+
+STUDY, SERIES = "1.2.3", "1.2.3.4"
+
+
+class Client:
+    """An archive of one series, which may hold back files, or fail."""
+
+    def __init__(self):
+        volume = np.arange(6 * 5 * 12, dtype=np.int16).reshape(6, 5, 12)
+        files = dicom_series(volume, (2.0, 2.0, 5.0), uids=(STUDY, SERIES))
+        self.slices = [pydicom.dcmread(io.BytesIO(content)) for content in files]
+        self.held_back, self.said, self.fetched, self.segmentations, self.asked = (), 12, 0, {}, 0
+
+    def search_for_series(self, search_filters):
+        if search_filters.get("Modality") == "SEG":
+            self.asked += 1
+            return [self.described(uid) for uid in self.segmentations]
+        return [self.described(SERIES)] if search_filters.get("SeriesInstanceUID", SERIES) == SERIES else []
+
+    def described(self, uid):
+        described = pydicom.Dataset()
+        described.StudyInstanceUID, described.SeriesInstanceUID = STUDY, uid
+        described.NumberOfSeriesRelatedInstances = self.said
+        return described.to_json_dict()
+
+    def retrieve_series(self, study, series):
+        self.fetched += 1
+        return [data for number, data in enumerate(self.slices) if number not in self.held_back]
+
+    def retrieve_series_metadata(self, study, series):
+        if self.segmentations[series] is None:
+            raise OSError("broken")
+        segmentation = pydicom.Dataset()
+        segmentation.ContentDate, segmentation.ContentTime = "20240101", "120000"
+        segmentation.ReferencedSeriesSequence = [pydicom.Dataset()]
+        segmentation.ReferencedSeriesSequence[0].SeriesInstanceUID = self.segmentations[series]
+        return [segmentation.to_json_dict()]
+
+
+@pytest.fixture
+def client():
+    return Client()
+
+
+@pytest.fixture
+def archive(tmp_path, client, monkeypatch):
+    for name in ("_made", "_uneven", "_failed"):
+        monkeypatch.setattr(ArchivedLabels, name, {})
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    (tmp_path / "studies").mkdir()
+    store = LocalDatastore(str(tmp_path / "studies"), extensions=("*.nii.gz",), auto_reload=False)
+    store.__class__ = ArchivedLabels
+    store._client, store._fetch_by_frame, store._search_filter = client, False, {"Modality": "CT"}
+    return careful(store)
+
+
+def test_a_series_is_fetched_once_and_stays_where_it_is(archive, client, tmp_path):
+    path = archive.get_image_uri(SERIES)
+    assert archive.get_image_uri(SERIES) == path == str(tmp_path / f"studies/{SERIES}.nii.gz")
+    assert client.fetched == 1
+    assert read_volume(path)[1].shape == (6, 5, 12)
+    assert len(list(archive.series_folder(SERIES).iterdir())) == 12
+    assert list((tmp_path / "temporary").iterdir()) == [], "no copy of the patient is left behind"
+    assert {file.name for file in (tmp_path / "studies").iterdir() if file.is_dir()} == {SERIES, "labels"}
+
+
+def test_a_series_that_is_still_arriving_is_not_there_yet_and_fetched_again(archive, client):
+    client.held_back = range(6, 12)
+    with pytest.raises(HTTPException) as caught:
+        archive.get_image_uri(SERIES)
+    assert caught.value.status_code == 404
+    client.held_back = ()
+    assert read_volume(archive.get_image_uri(SERIES))[1].shape == (6, 5, 12)
+
+
+def test_a_copy_without_its_slices_is_fetched_anew(archive, client):
+    folder = Path(archive.get_image_uri(SERIES).removesuffix(".nii.gz"))
+    folder.rename(folder.with_name("elsewhere"))
+    archive.get_image_uri(SERIES)
+    assert client.fetched == 2
+    assert len(list(folder.iterdir())) == 12
+
+
+def test_a_series_with_missing_slices_is_refused_at_the_first_request_and_every_other(archive, client):
+    client.held_back, client.said = (4, 5), 10
+    for _ in range(2):
+        with pytest.raises(HTTPException, match="not evenly spaced") as caught:
+            archive.get_image_uri(SERIES)
+        assert caught.value.status_code == 400
+    assert client.fetched == 1
+
+
+def test_a_series_that_cannot_be_fetched_is_not_proposed_for_a_while(archive, client, monkeypatch):
+    monkeypatch.setattr(archived.DICOMWebDatastore, "get_unlabeled_images", lambda *given: [SERIES, "9.9"])
+    client.slices = client.slices[:6]
+    with pytest.raises(HTTPException):
+        archive.get_image_uri(SERIES)
+    assert archive.get_unlabeled_images() == ["9.9"]
+    monkeypatch.setattr(archived, "PATIENCE", 0.0)
+    assert archive.get_unlabeled_images() == [SERIES, "9.9"]
+
+
+def test_a_segmentation_that_cannot_be_read_keeps_nobody_from_the_others(archive, client):
+    client.segmentations = {"1.1": None, "1.2": SERIES}
+    archive.get_image_uri(SERIES)
+    assert archive.get_labeled_images() == [SERIES]
+
+
+def test_the_archive_is_not_searched_at_every_request(archive, client, monkeypatch):
+    client.segmentations = {"1.2": SERIES}
+    archive.get_image_uri(SERIES)
+    for _ in range(3):
+        assert archive.get_labeled_images() == [SERIES]
+    assert client.asked == 1
+    monkeypatch.setattr(archived, "FRESH", 0.0)
+    client.segmentations = {}
+    assert archive.get_labeled_images() == []
