@@ -53,7 +53,7 @@ class ArchivedLabels(DICOMWebDatastore):
         may be hours old), 400 for one whose slices lie on no grid.
         """
         if not SERIES_UID.fullmatch(image_id):
-            raise HTTPException(status_code=404, detail=f"the DICOM server has no series {image_id!r}")
+            raise HTTPException(status_code=404, detail=f"the DICOM server has no readable series {image_id!r}")
         try:
             copy = self._fetched(image_id)
         except Exception as error:  # the DICOMweb client lets through whatever its server or parser says
