@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from clickseg.experiments import parse_choice
-from clickseg.methods import find_method, load_model, save_weights
+from clickseg.methods import load_model, save_weights
 
 
 def main() -> None:
@@ -27,19 +27,16 @@ def main() -> None:
         parser.error(f"--shares {arguments.shares}: wanted {count} numbers that add up to 1")
     models = [load_model(path) for path in arguments.weights]
     last = models[-1]
-    fields = {name: value for choice in arguments.set for name, value in parse_choice(choice)[1].items()}
-    recipe = replace(last.recipe, **fields)
-    segmenter = find_method(recipe.method).build(recipe)
-    segmenter.load_state_dict(segmenter.adopt(last.segmenter.state_dict()))  # what others lack is the last one's
-    states = [segmenter.adopt(model.segmenter.state_dict()) for model in models]
+    states = [last.segmenter.adopt(model.segmenter.state_dict()) for model in models]
     mean = {
         name: sum(share * state[name] for share, state in zip(shares, states, strict=True))
         if value.is_floating_point()
         else value
         for name, value in states[-1].items()
     }
-    segmenter.load_state_dict(mean)
-    save_weights(arguments.output, segmenter, recipe, last.card)
+    last.segmenter.load_state_dict(mean)
+    fields = {name: value for choice in arguments.set for name, value in parse_choice(choice)[1].items()}
+    save_weights(arguments.output, last.segmenter, replace(last.recipe, **fields), last.card)
 
 
 if __name__ == "__main__":

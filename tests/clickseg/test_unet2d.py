@@ -215,49 +215,6 @@ def test_padding_changes_nothing_that_is_replayed():
     torch.testing.assert_close(together[1:], network.decode(code[1:], clicks[:, :2]), atol=1e-5, rtol=1e-5)
 
 
-OVERVIEW = dataclasses.replace(TINY, width=4, overview=True)
-
-
-def test_an_overview_begins_as_nothing():
-    plain, wide = segmenter(dataclasses.replace(OVERVIEW, overview=False)), segmenter(OVERVIEW)
-    wide.load_state_dict(wide.adopt(plain.state_dict()))
-    code = slices(48, 32)
-    with torch.no_grad():
-        torch.testing.assert_close(wide.decode(code, CLICKS), plain.decode(code, CLICKS))
-
-
-@pytest.mark.parametrize("overview", [False, True])
-def test_with_an_overview_a_click_is_heard_at_the_other_end_of_the_slice(overview):
-    network = segmenter(dataclasses.replace(OVERVIEW, overview=overview))
-    if overview:
-        nn.init.normal_(network.network.overview.look.out_proj.weight)
-    code = slices(32, 320)
-    with torch.no_grad():
-        here, there = (network.decode(code[:1], torch.tensor([[[16, column, 1]]])) for column in (8, 24))
-    assert bool((here - there)[..., 300:].any()) == overview
-
-
-def test_weights_with_an_overview_do_not_start_a_training_without():
-    assert UNet2dRecipe().unlike(UNet2dRecipe(overview=True)) == ["overview"]
-    assert UNet2dRecipe(overview=True).unlike(UNet2dRecipe()) == []
-
-
-ORGANS = dataclasses.replace(TINY, labels={"spleen": 1, "liver": 6}, organ_weight=0.5)
-
-
-def test_a_network_that_learns_all_organs_beside_says_them_while_it_learns_and_only_then():
-    network, code = segmenter(ORGANS), slices(32, 32)
-    assert network.train()(code, CLICKS).shape == (2, 2 + 3, 32, 32)
-    assert network.eval()(code, CLICKS).shape == (2, 2, 32, 32)
-
-
-@pytest.mark.parametrize(("theirs", "ours"), [(TINY, ORGANS), (ORGANS, TINY)])
-def test_weights_may_begin_or_stop_to_learn_all_organs_beside(theirs, ours):
-    before, after, code = segmenter(theirs), segmenter(ours, seed=1), slices(32, 32)
-    after.load_state_dict(after.adopt(before.state_dict()))
-    torch.testing.assert_close(after.decode(code, CLICKS), before.decode(code, CLICKS))
-
-
 def test_without_a_window_nothing_is_clipped():
     image = slices(16, 16) * 100
     code = segmenter(dataclasses.replace(TINY, window=None)).encode(image)
@@ -347,8 +304,6 @@ def test_the_loss_leads_towards_the_truth():
         ("size", 0),
         ("window", (100, -100)),
         ("window", (0,)),
-        ("organ_weight", -0.5),
-        ("overview", 1),
     ],
 )
 def test_a_recipe_that_cannot_work_is_refused_and_says_which_field(field, value):

@@ -50,7 +50,7 @@ class RandSuperpixeld(Randomizable, Transform):
         if not self.LEAST <= part.sum() <= self.MOST * parts.size:
             return dict(data)
         result = {**data, "label": torch.from_numpy(part)[None].to(data["label"].dtype)}
-        for key in {"image", "label", "organs"} & result.keys():
+        for key in ("image", "label"):
             upright = result[key].flip(2) if mirrored else result[key]
             result[key] = torch.rot90(upright, quarters, (1, 2)).contiguous()
         return result

@@ -114,14 +114,6 @@ class CropAroundLabeld(Randomizable, Transform):
         return result
 
 
-class SplitOrgansd(Transform):
-    """Class numbers `label` (1, H, W) -> `organs`, the same, and `label`, of 0 and 1: where the picked one is."""
-
-    def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        label = data["label"]
-        return {**data, "organs": label, "label": (label == data["class"]).to(label.dtype)}
-
-
 def turn(
     classes: int, size: Sequence[int], prob: float, rotation: Sequence[float], scale: Sequence[float]
 ) -> list[Transform]:
@@ -151,22 +143,20 @@ def preprocess(recipe: UNet2dRecipe) -> list[Transform]:
 
 def augment(recipe: UNet2dRecipe) -> list[Transform]:
     """What training adds after `preprocess`: a structure of a slice, a crop, and random changes if it says so."""
-    pick = PickSliced(recipe.classes)
+    pick = PickSliced(getattr(recipe, "classes", ()))
     samples = find_method(recipe.method).samples
     if samples is not None:
         return [pick, *samples(recipe)]
     crop = CropAroundLabeld(recipe.size)
     drawn = recipe.superpixels
     superpixels = [RandSuperpixeld(drawn, recipe.mean, recipe.deviation)] if drawn else []
-    split = [SplitOrgansd()] if recipe.organ_weight else []
     if not recipe.augment:
-        return [pick, crop, *split, *superpixels]
+        return [pick, crop, *superpixels]
     units = recipe.deviation
     return [
         pick,
         crop,
         *turn(1 + max(1, len(pick.classes)), (recipe.size, recipe.size), prob=0.5, rotation=(0.26,), scale=(0.2,)),
-        *split,
         *superpixels,
         RandScaleIntensityd("image", factors=0.2, prob=0.3),
         RandShiftIntensityd("image", offsets=0.3 * units, prob=0.3),

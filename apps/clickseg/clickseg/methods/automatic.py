@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from monai.losses import DiceCELoss
 from torch import Tensor
 
 from ..clicks import INSIDE
 from ..networks import UNet
 from .protocol import Method
-from .unet2d import UNet2d, UNet2dRecipe, class_loss
+from .unet2d import UNet2d, UNet2dRecipe
 
 LEAST = 1e-6  # of a probability, so that its logarithm is finite
 
@@ -28,9 +29,8 @@ class AutomaticRecipe(UNet2dRecipe):
     @classmethod
     def beside(cls, recipe: UNet2dRecipe) -> AutomaticRecipe:
         """The recipe of a training that is to be compared with one of `recipe`: the same but for the clicks."""
-        without = {"max_clicks": 0, "feedback": False, "overview": False}
-        alone = {"superpixels": 0.0, "organ_weight": 0.0}  # a superpixel is none of its organs, which it learns anyway
-        return cls.from_dict({**recipe.to_dict(), "method": cls.method, **without, **alone})
+        without = {"max_clicks": 0, "feedback": False, "superpixels": 0.0}  # a superpixel is none of its organs
+        return cls.from_dict({**recipe.to_dict(), "method": cls.method, **without})
 
     @property
     def classes(self) -> tuple[int, ...]:
@@ -79,5 +79,8 @@ def _clicked_organ(classes: Tensor, clicks: Tensor) -> Tensor:
 METHOD = Method(
     recipe=AutomaticRecipe,
     build=Automatic2d,
-    loss=lambda recipe: class_loss(),
+    # The usual loss of automatic segmentation (Isensee 2021): cross-entropy, and Dice over the organs of the batch.
+    loss=lambda recipe: DiceCELoss(
+        include_background=False, to_onehot_y=True, softmax=True, squared_pred=True, batch=True
+    ),
 )

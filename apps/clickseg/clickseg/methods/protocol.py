@@ -30,7 +30,6 @@ class Recipe:
     dimension: ClassVar[int]
     fixed: ClassVar[tuple[str, ...]] = ("spacing",)  # fields that a training cannot change in weights it starts from
     click_weight: ClassVar[float] = 0.0  # of the loss near the clicks, in methods that have one
-    organ_weight: ClassVar[float] = 0.0  # of a loss of all structures at once beside that of the clicked one
 
     labels: Mapping[str, int] = field(default_factory=dict)
     modality: str = "CT"

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal, Self
 
 import torch
-from monai.losses import DiceCELoss
 from torch import Tensor
 from torch.nn import functional
 
@@ -18,7 +17,6 @@ from .insist import insist
 from .protocol import Method, Recipe, Segmenter, check_window
 
 ENTRY = "network.down.0.0.weight"  # of the state: the weights that read the channels
-HEAD = "network.head."  # and those that make the logits
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,6 @@ class UNet2dRecipe(Recipe):
     radius: float = 5.0  # of the discs, voxels of the model grid
     click_margin: float = 0.0  # by which a clicked pixel's label leads, if need be lifted round it (docs/adr/0015)
     feedback: bool = False  # the network also reads its answer before the last click (Sofiiuk 2021, III-B)
-    overview: bool = False  # its deepest pixels look at each other, so that a click is heard everywhere (docs/adr/0019)
 
     max_clicks: int = 5  # K
     reading: Literal["skip", "stop"] = "stop"
@@ -64,7 +61,6 @@ class UNet2dRecipe(Recipe):
     augment: bool = True
     superpixels: float = 0.0  # share of the samples whose structure is a superpixel of the image (docs/adr/0014)
     click_weight: float = 0.0  # type: ignore[misc]  # of a further loss, near the clicks (docs/adr/0011)
-    organ_weight: float = 0.0  # type: ignore[misc]  # of a loss of all labels at once, beside (docs/adr/0019)
     freeze_batchnorm: bool = False  # keep its running statistics: N processes then compute what one does
     seed: int = 4242
 
@@ -77,7 +73,7 @@ class UNet2dRecipe(Recipe):
                 raise ValueError(f"recipe field {name} must be positive, got {getattr(self, name)!r}")
         if self.max_clicks < self.least_clicks:
             raise ValueError(f"recipe field max_clicks must be {self.least_clicks} at least, got {self.max_clicks!r}")
-        for name in ("warmup", "decay", "label_balance", "click_weight", "click_margin", "organ_weight"):
+        for name in ("warmup", "decay", "label_balance", "click_weight", "click_margin"):
             if getattr(self, name) < 0:
                 raise ValueError(f"recipe field {name} must not be negative, got {getattr(self, name)!r}")
         if not 0 <= self.superpixels <= 1:
@@ -107,15 +103,9 @@ class UNet2dRecipe(Recipe):
         """The most clicks of a sample of the training."""
         return self.max_clicks
 
-    @property
-    def classes(self) -> tuple[int, ...]:
-        """The label values that the network tells apart by itself, numbered 1, 2, ... in that order."""
-        return tuple(self.labels.values()) if self.organ_weight else ()
-
     def unlike(self, theirs: Self) -> list[str]:
-        """Weights without feedback or overview can learn to use it, the other way round there is no start."""
-        more = [name for name in ("feedback", "overview") if getattr(theirs, name) and not getattr(self, name)]
-        return super().unlike(theirs) + more
+        """Weights without feedback can learn to read it, the other way round there is no start."""
+        return super().unlike(theirs) + (["feedback"] if theirs.feedback and not self.feedback else [])
 
     def rate(self, step: int, progress: float) -> float:
         """Linear warm-up over `warmup` steps, constant, then linear to zero over the last share `decay` of the run.
@@ -136,9 +126,7 @@ class UNet2d(Segmenter):
     """Image (B, 1, H, W) and clicks (B, N, 3) -> logits (B, 2, H, W): outside, inside.
 
     The code is the standardised slice. Channels of the network: code, clicks inside, clicks outside, and with
-    `recipe.feedback` the probability of inside in the answer before the last click, zero before the first. While it
-    is trained with `recipe.organ_weight` its logits are (B, 2 + 1 + labels, H, W): those of the background and of all
-    structures follow.
+    `recipe.feedback` the probability of inside in the answer before the last click, zero before the first.
     """
 
     dimension = 2
@@ -147,8 +135,7 @@ class UNet2d(Segmenter):
         super().__init__()
         self.recipe = recipe
         self.feedback = recipe.feedback
-        outputs = 2 + (1 + len(recipe.classes) if recipe.classes else 0)
-        self.network = UNet(3 + recipe.feedback, outputs, recipe.width, recipe.overview)
+        self.network = UNet(inputs=3 + recipe.feedback, outputs=2, width=recipe.width)
 
     def encode(self, image: Tensor) -> Tensor:
         image = image.float()
@@ -163,10 +150,7 @@ class UNet2d(Segmenter):
         elif previous is not None:
             raise ValueError("these weights have no input for an initial mask (recipe field feedback)")
         logits = self.run_network(torch.cat(channels, dim=1))
-        if self.training:  # a loss is of what the network says by itself, and of all that it says
-            return logits
-        logits = logits[:, :2]
-        if not self.recipe.click_margin:
+        if self.training or not self.recipe.click_margin:  # a loss is of what the network says by itself
             return logits
         return insist(logits.float(), clicks, self.recipe.click_margin, self.recipe.sigma)
 
@@ -192,19 +176,11 @@ class UNet2d(Segmenter):
         return answer
 
     def adopt(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Weights that were made without feedback are blind to it at first, and an overview begins as nothing.
-
-        Of the logits those of outside and inside are kept; others are learnt anew.
-        """
-        own = self.state_dict()
-        adopted = {**{name: own[name] for name in own if name.startswith("network.overview.")}, **state}
+        """Weights that were made without feedback are blind to it at first."""
         entry = state[ENTRY]
-        if self.feedback and entry.shape[1] < own[ENTRY].shape[1]:
-            adopted[ENTRY] = torch.cat([entry, torch.zeros_like(entry[:, :1])], dim=1)
-        for name in (HEAD + "weight", HEAD + "bias"):
-            if state[name].shape != own[name].shape:
-                adopted[name] = torch.cat([state[name][:2], own[name][2:].to(state[name])])
-        return adopted
+        if not self.feedback or entry.shape[1] == self.state_dict()[ENTRY].shape[1]:
+            return state
+        return {**state, ENTRY: torch.cat([entry, torch.zeros_like(entry[:, :1])], dim=1)}
 
     def run_network(self, x: Tensor) -> Tensor:
         """The network on an input (B, C, H, W) of any size: padded at the far ends to what it can halve."""
@@ -224,14 +200,6 @@ def dice_loss(logits: Tensor, label: Tensor) -> Tensor:
     overlap = (inside * truth).sum(1)
     total = inside.square().sum(1) + truth.square().sum(1)
     return (1 - 2 * overlap / total.clamp_min(1e-6)).mean()
-
-
-def class_loss() -> DiceCELoss:
-    """The usual loss of automatic segmentation (Isensee 2021): cross-entropy, and Dice over the batch by structure.
-
-    Of logits (B, C + 1, H, W) and class numbers (B, 1, H, W).
-    """
-    return DiceCELoss(include_background=False, to_onehot_y=True, softmax=True, squared_pred=True, batch=True)
 
 
 METHOD = Method(recipe=UNet2dRecipe, build=UNet2d, loss=lambda recipe: dice_loss)

@@ -44,49 +44,22 @@ def _folded(x: Tensor, convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> Tensor:
     return functional.conv2d(x, weight, norm.bias - norm.running_mean * scale, padding=convolution.padding)
 
 
-class Overview(nn.Module):
-    """A transformer layer among all pixels (B, C, H, W), which begins as nothing; of any size, for places have no code.
-
-    Convolutions alone carry a click some seventy pixels far: the other end of a liver does not hear of it.
-    """
-
-    heads = 8
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.norms = nn.ModuleList([nn.LayerNorm(channels) for _ in range(2)])
-        self.look = nn.MultiheadAttention(channels, self.heads, batch_first=True)
-        self.think = nn.Sequential(nn.Linear(channels, 2 * channels), nn.GELU(), nn.Linear(2 * channels, channels))
-        for last in (self.look.out_proj, cast(nn.Linear, self.think[-1])):
-            nn.init.zeros_(last.weight)
-            nn.init.zeros_(last.bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        pixels = x.flatten(2).transpose(1, 2)
-        normed = self.norms[0](pixels)
-        pixels = pixels + self.look(normed, normed, normed, need_weights=False)[0]
-        pixels = pixels + self.think(self.norms[1](pixels))
-        return pixels.transpose(1, 2).unflatten(2, x.shape[2:])
-
-
 class UNet(nn.Module):
     """Four blocks down (2x2 max-pooling), a bottleneck, four blocks up (2x2 transposed convolutions, stride 2).
 
     (B, inputs, H, W) -> (B, outputs, H, W) logits. `width` is the number of channels of the first block and doubles
-    at each level. H and W must be multiples of `UNet.divisor`. overview: whether the pixels of the bottleneck look at
-    each other (`Overview`), which is not in the paper.
+    at each level. H and W must be multiples of `UNet.divisor`.
     """
 
     levels = 4
     divisor = 2**levels
 
-    def __init__(self, inputs: int, outputs: int, width: int, overview: bool = False) -> None:
+    def __init__(self, inputs: int, outputs: int, width: int) -> None:
         super().__init__()
         widths = [width * 2**level for level in range(self.levels + 1)]
         pairs = list(pairwise(widths))
         self.down = nn.ModuleList([Block(narrow, wide) for narrow, wide in [(inputs, width), *pairs[:-1]]])
         self.bottleneck = Block(*pairs[-1])
-        self.overview = Overview(widths[-1]) if overview else nn.Identity()
         self.enlarge = nn.ModuleList([nn.ConvTranspose2d(wide, narrow, 2, stride=2) for narrow, wide in pairs])
         self.up = nn.ModuleList([Block(2 * narrow, narrow) for narrow in widths[:-1]])
         self.head = nn.Conv2d(width, outputs, kernel_size=1)
@@ -97,7 +70,7 @@ class UNet(nn.Module):
             x = block(x)
             skips.append(x)
             x = functional.max_pool2d(x, 2)
-        x = self.overview(self.bottleneck(x))
+        x = self.bottleneck(x)
         for enlarge, block, skip in zip(reversed(self.enlarge), reversed(self.up), reversed(skips), strict=True):
             x = block(torch.cat([skip, enlarge(x)], dim=1))
         return self.head(x)

@@ -16,7 +16,6 @@ from ..clicks import INSIDE, OUTSIDE, PADDING, SimulateClickd, disc_guidance, st
 from ..interaction import interact, probabilities
 from ..machine import half_precision
 from ..methods import Segmenter, UNet2dRecipe
-from ..methods.unet2d import class_loss
 
 CLICK_REACH = 4.0  # voxels: somewhat more than the three pixels in which obedience is measured
 
@@ -40,8 +39,7 @@ class Interact:
 
     `click` is the simulated user; the network is used in evaluation mode while it interacts ("prediction mode"), and
     with `freeze_batchnorm` its batch normalisations stay in that mode for the step, too. click_weight: of `click_loss`
-    beside the loss of the whole image. organ_weight: of the loss of all structures at once, for a network whose logits
-    end with theirs.
+    beside the loss of the whole image.
     """
 
     def __init__(
@@ -51,21 +49,18 @@ class Interact:
         reading: str,
         freeze_batchnorm: bool = False,
         click_weight: float = 0.0,
-        organ_weight: float = 0.0,
     ) -> None:
         self.click = click
         self.max_clicks = max_clicks
         self.reading = reading
         self.freeze_batchnorm = freeze_batchnorm
         self.click_weight = click_weight
-        self.organ_weight, self.organ_loss = organ_weight, class_loss()
 
     @classmethod
     def of(cls, recipe: UNet2dRecipe, click: SimulateClickd | None = None) -> Interact:
         """The step that a recipe asks for; with the recipe's own user if no other is given."""
         click = click or SimulateClickd(recipe.user(recipe.spacing))
-        weights = recipe.click_weight, recipe.organ_weight
-        return cls(click, recipe.interactions, recipe.reading, recipe.freeze_batchnorm, *weights)
+        return cls(click, recipe.interactions, recipe.reading, recipe.freeze_batchnorm, recipe.click_weight)
 
     def __call__(self, engine: Any, batch: Mapping[str, Any]) -> dict[str, Any]:
         device = engine.state.device
@@ -81,12 +76,7 @@ class Interact:
         engine.optimizer.zero_grad(set_to_none=True)
         with half_precision(device):
             logits = network(image, clicks, previous)
-        organs = None
-        if self.organ_weight:
-            logits, organs = logits[:, :2], logits[:, 2:]
         loss = engine.loss_function(logits, label)
-        if organs is not None:
-            loss = loss + self.organ_weight * self.organ_loss(organs.float(), batch["organs"].to(device))
         if self.click_weight:
             loss = loss + self.click_weight * click_loss(logits, label, clicks)
         loss.backward()
