@@ -11,6 +11,7 @@ from monai.networks.nets import BasicUNet
 
 from clickseg.clicks import Click, stack_clicks
 from clickseg.evaluation import Protocol, evaluate
+from clickseg.evaluation.tasks import default_user
 from clickseg.methods import METHODS, RIVALS, find_method, load_model
 from clickseg.methods.automatic import Automatic2d, AutomaticRecipe
 from clickseg.methods.deepedit import CLICKING, Deepedit3d, DeepeditRecipe, Step
@@ -56,7 +57,8 @@ def test_a_rival_learns_and_its_weights_play_the_same_game(study, cases, tmp_pat
     assert np.mean(losses[-8:]) < np.mean(losses[:8])
     weights = tmp_path / "run" / "weights.pt"
     assert load_model(weights).recipe == RECIPES[name]
-    protocol = Protocol(clicks=(0, 1, 3), limit=1, labels=("liver", "spleen"))
+    user = default_user(RECIPES[name].dimension)
+    protocol = Protocol(clicks=(0, 1, 3), user=user, limit=1, labels=("liver", "spleen"))
     report = evaluate(name, weights, study, tmp_path / "report", protocol).report
     if RECIPES[name].dimension == 2:
         assert report["mean"]["0"]["dice"] == 0, "nobody has said yet which structure is meant"

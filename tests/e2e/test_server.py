@@ -345,12 +345,13 @@ def a_label(path, shape=SHAPE):
     return save_nifti(path, values)
 
 
-def test_a_label_of_another_shape_is_named_when_training_is_asked_for(client, tmp_path):
-    client.save_label("beta", a_label(tmp_path / "wrong.nii.gz", (32, 28, 21)))
+def test_a_label_of_another_shape_is_refused_and_nothing_is_saved(client, tmp_path):
+    labelled = client.info()["datastore"]["completed"]
     with pytest.raises(MONAILabelClientException) as caught:
-        client.train_start("unet2d", {"max_epochs": 1})
+        client.save_label("beta", a_label(tmp_path / "wrong.nii.gz", (32, 28, 21)))
     assert "Status: 400" in caught.value.msg
-    assert "beta.nii.gz has shape (32, 28, 21), its image beta.nii.gz (32, 28, 20)" in caught.value.msg
+    assert "has shape (32, 28, 21), but its image (32, 28, 20)" in caught.value.msg
+    assert client.info()["datastore"]["completed"] == labelled
 
 
 def test_saved_labels_are_trained_on_and_the_next_click_uses_the_new_weights(click, client, folder, tmp_path, mask_in):
