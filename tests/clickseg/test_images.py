@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from clickseg.images import read_label, read_volume
+from clickseg.images import read_grid, read_label, read_volume
 from clickseg.phantom.dicom import dicom_series
 
 
@@ -73,3 +73,21 @@ def test_a_series_of_a_tilted_gantry_is_refused_in_words(tmp_path):
     tilt[:, 2] = 0, np.sin(np.radians(15)), np.cos(np.radians(15))
     with pytest.raises(ValueError, match=r"up to 14\.2 mm beside each other \(a tilted gantry\?\)"):
         read_volume(series(tmp_path / "ct", tilt))
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 5), (3, 4, 5, 1), (3, 4, 5, 1, 1)])
+def test_the_grid_of_an_image_is_read_without_its_voxels(tmp_path, shape):
+    path = saved(tmp_path / "ct.nii.gz", np.zeros(shape, np.int16))
+    volume, grid = read_volume(path)
+    assert volume.shape == read_grid(path).shape == (3, 4, 5)
+    assert read_grid(path).coincides(grid)
+
+
+def test_an_image_of_other_axes_than_three_is_refused_by_its_head_alone(tmp_path):
+    path = saved(tmp_path / "ct.nii.gz", np.zeros((3, 4, 5, 2), np.int16))
+    for read in (read_grid, read_volume):
+        with pytest.raises(ValueError, match=r"ct.nii.gz has shape \(3, 4, 5, 2\); a 3D image"):
+            read(path)
+    path.write_bytes(b"nothing")
+    with pytest.raises(ValueError, match="ct.nii.gz is not a readable NIfTI file"):
+        read_grid(path)

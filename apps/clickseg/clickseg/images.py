@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,14 +55,10 @@ def _read(path: Path | str) -> tuple[NDArray[np.generic], Grid]:
     if not path.exists():
         raise ValueError(f"no image at {path}")
     array, affine = _read_nifti(path) if is_nifti(path) else _read_itk(path)
-    while array.ndim > 3 and array.shape[-1] == 1:
-        array = array[..., 0]
-    if array.ndim != 3:
-        raise ValueError(f"{path.name} has shape {array.shape}; a 3D image (one value per voxel) is needed")
+    shape = _three_axes(array.shape, path)
     if array.dtype.kind not in "iuf":
         raise ValueError(f"{path.name} holds {array.dtype} values; a scalar image is needed")
-    x, y, z = array.shape
-    return array, Grid(shape=(x, y, z), affine=affine)
+    return array.reshape(shape), Grid(shape=shape, affine=affine)
 
 
 def read_grid(path: Path | str) -> Grid:
@@ -69,16 +66,9 @@ def read_grid(path: Path | str) -> Grid:
     if not is_nifti(path):
         return read_volume(path)[1]
     path = Path(path)
-    try:
-        image: Any = nib.load(path)
-    except (OSError, EOFError, ValueError, zlib.error, nib.filebasedimages.ImageFileError) as error:
-        raise ValueError(f"{path.name} is not a readable NIfTI file (damaged or cut short?): {error}") from error
-    shape = image.shape
-    while len(shape) > 3 and shape[-1] == 1:
-        shape = shape[:-1]
-    if len(shape) != 3:
-        raise ValueError(f"{path.name} has shape {shape}; a 3D image (one value per voxel) is needed")
-    return Grid(shape=shape, affine=image.affine)
+    with _nifti(path) as image:
+        shape, affine = image.shape, image.affine
+    return Grid(shape=_three_axes(shape, path), affine=affine)
 
 
 def read_labelled(image: Path | str, label: Path | str) -> tuple[NDArray[np.generic], NDArray[np.uint8], Grid]:
@@ -113,11 +103,28 @@ def class_numbers(label: NDArray[np.uint8], values: Sequence[int]) -> NDArray[np
     return table[label]
 
 
+def _three_axes(shape: Sequence[int], path: Path) -> tuple[int, int, int]:
+    """A shape without trailing axes of length one. ValueError if others than three are left."""
+    kept = list(shape)
+    while len(kept) > 3 and kept[-1] == 1:
+        kept.pop()
+    if len(kept) != 3:
+        raise ValueError(f"{path.name} has shape {tuple(shape)}; a 3D image (one value per voxel) is needed")
+    x, y, z = kept
+    return x, y, z
+
+
 def _read_nifti(path: Path) -> tuple[NDArray[np.generic], NDArray[np.float64]]:
-    try:
-        image: Any = nib.load(path)
+    with _nifti(path) as image:
         scaled = image.dataobj.slope != 1 or image.dataobj.inter != 0
         return np.asarray(image.dataobj, dtype=np.float32 if scaled else None), image.affine
+
+
+@contextlib.contextmanager
+def _nifti(path: Path) -> Iterator[Any]:
+    """A NIfTI file, opened; whatever is wrong with it becomes a ValueError."""
+    try:
+        yield nib.load(path)
     except (OSError, EOFError, ValueError, zlib.error, nib.filebasedimages.ImageFileError) as error:
         raise ValueError(f"{path.name} is not a readable NIfTI file (damaged or cut short?): {error}") from error
 

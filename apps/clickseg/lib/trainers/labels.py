@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 
 from clickseg.datasets import case_id
-from clickseg.images import is_nifti, read_volume, write_mask
+from clickseg.images import read_grid, read_volume, write_mask
 
 ABSENT = 0.2
 
@@ -40,7 +39,7 @@ def labelled_images(datastore: Datastore) -> list[LabelledImage]:
         raise ValueError("there are no labels to train on: save the label of at least one image as final first")
     wrong = []
     for item in found:
-        shapes = _shape(item.image), _shape(item.label)
+        shapes = read_grid(item.image).shape, read_grid(item.label).shape
         if shapes[0] != shapes[1]:
             wrong.append(f"label {item.label.name} has shape {shapes[1]}, its image {item.image.name} {shapes[0]}")
     if wrong:
@@ -138,14 +137,3 @@ def value_names(
 
 def _suffix(path: Path) -> str:
     return path.name.removeprefix(case_id(path)) if case_id(path) else path.suffix
-
-
-def _shape(path: Path) -> tuple[int, ...]:
-    """The shape that an image file's head states (of other formats than NIfTI, the whole file is read)."""
-    if not is_nifti(path):
-        return read_volume(path)[1].shape
-    try:
-        shape = nib.load(path).shape
-        return (*shape[:3], *(size for size in shape[3:] if size > 1))  # as `read_volume` leaves out what is 1
-    except (OSError, EOFError, ValueError, nib.filebasedimages.ImageFileError) as error:
-        raise ValueError(f"{path.name} is not a readable NIfTI file: {error}") from error
