@@ -89,5 +89,5 @@ def test_an_image_of_other_axes_than_three_is_refused_by_its_head_alone(tmp_path
         with pytest.raises(ValueError, match=r"ct.nii.gz has shape \(3, 4, 5, 2\); a 3D image"):
             read(path)
     path.write_bytes(b"nothing")
-    with pytest.raises(ValueError, match="ct.nii.gz is not a readable NIfTI file"):
+    with pytest.raises(ValueError, match=r"ct.nii.gz is not a readable NIfTI file"):
         read_grid(path)
