@@ -180,12 +180,14 @@ class Session(OpenImage):
             pieces, _ = ndimage.label(plane, np.ones((3, 3)))
             denied = np.isin(pieces, [pieces[click.position] for click in group if plane[click.position]])
             middle = Click(innermost(plane), INSIDE)
-            answer = self._nothing + plane
-            for count in range(1, len(group) + 1):
-                answer = self._answer(number, [middle, *group[:count]], answer, plane.tobytes())
+            given = self._nothing + plane
+            answer = given
             if any(click.position == middle.position for click in group):
                 answer = self._nothing  # its very middle is not inside, so that nothing of the piece is
-            corrected[number] = Claim.of(np.where(denied, answer, self._nothing + plane) * plane)
+            else:
+                for count in range(1, len(group) + 1):
+                    answer = self._answer(number, [middle, *group[:count]], answer, plane.tobytes())
+            corrected[number] = Claim.of(np.where(denied, answer, given) * plane)
         return corrected
 
     def _in_slice(self, number: int | None, clicks: Sequence[Click]) -> Sequence[Click]:
