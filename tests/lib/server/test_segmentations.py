@@ -191,3 +191,43 @@ def test_what_is_no_segmentation_is_refused(axial, tmp_path):
     image = next(axial[0].iterdir())
     with pytest.raises(ValueError, match="DICOM-SEG"):
         read_segmentation(image, axial[1])
+
+
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [
+        ("Leberläsion", "Leberläsion"),
+        ("肝臓", "肝臓"),
+        ("left\\right", "left/right"),
+        (" lesion ", "lesion"),
+        ('1 "<tumour>"', '1 "<tumour>"'),
+        ("x" * 80, "x" * 64),
+    ],
+)
+def test_a_structure_may_have_any_name(axial, name, read):
+    path = written(axial, three_segments(axial[1].shape), [{"name": name, "idx": 2}, {"name": "liver", "idx": 6}])
+    names = read_segmentation(path, axial[1])[1]
+    assert names == [{"name": read, "idx": 2}, {"name": "liver", "idx": 6}]
+    assert [item.SegmentLabel for item in highdicom.seg.segread(path).SegmentSequence] == [read, "label 3", "liver"]
+
+
+def test_a_structure_whose_name_is_blank_has_none(axial):
+    path = written(axial, three_segments(axial[1].shape), [{"name": " ", "idx": 2}, {"name": "liver", "idx": 6}])
+    assert read_segmentation(path, axial[1])[1] == [{"name": "liver", "idx": 6}]
+
+
+def test_the_patient_keeps_the_name_whatever_the_structures_are_called(axial):
+    for file in axial[0].iterdir():
+        content = pydicom.dcmread(file)
+        content.SpecificCharacterSet, content.PatientName = "ISO_IR 100", "Müller^Jörg"
+        content.save_as(file)
+    for name in ("liver", "Leberläsion", "肝臓"):
+        path = written(axial, three_segments(axial[1].shape), [{"name": name, "idx": 2}])
+        assert pydicom.dcmread(path).PatientName == "Müller^Jörg"
+        assert read_segmentation(path, axial[1])[1] == [{"name": name, "idx": 2}]
+
+
+def test_what_dcmqi_makes_no_segmentation_of_is_refused(axial):
+    broken = {"name": "liver", "idx": 2, "segmentAttribute": {"labelID": 2, "SegmentLabel": "liver"}}
+    with pytest.raises(ValueError, match="no DICOM segmentation could be made of liver"):
+        written(axial, (three_segments(axial[1].shape) == 2).astype(np.uint8) * 2, [broken])

@@ -22,6 +22,8 @@ from lib.trainers.labels import value_names
 # A SEG numbers its segments 1, 2, ... whatever their values were: the value is in the segment's description.
 VALUE = re.compile(r"value (\d+) of the label map")
 
+LONGEST = 64  # characters of a DICOM label (LO), which holds no backslash either
+
 # By value, of structures whose names have no colour in MONAI Label's table.
 COLOURS = ((220, 60, 60), (60, 160, 75), (70, 110, 220), (230, 170, 40), (150, 70, 180), (60, 180, 190))
 
@@ -31,7 +33,7 @@ def write_segmentation(series: Path | str, label: Path | str, names: Sequence[Ma
 
     series: folder of the DICOM files that the label map (NIfTI, on their grid) belongs to. names: as clients say them,
     [{"name": ..., "idx": value, "color": [r, g, b]}, ...]. Raises ValueError if the label map is empty, or holds other
-    values than 0 to 255, and for a colour that is none.
+    values than 0 to 255, for a colour that is none, and for what dcmqi makes no SEG of.
 
     The stock function gives the names to the values that are present in the order in which they stand.
     """
@@ -39,12 +41,29 @@ def write_segmentation(series: Path | str, label: Path | str, names: Sequence[Ma
     if not present:
         raise ValueError("the label map is empty, and a DICOM segmentation needs a voxel at least")
     said = {str(item["name"]): item for item in names if item.get("name")}
-    segments = []
+    segments, labels = [], {}
     for value, name in value_names(present, names, {}).items():
         item = said.get(name, {})
-        attributes = item.get("segmentAttribute") or _segment(value, name, item)
+        attributes = dict(item.get("segmentAttribute") or _segment(value, name, item))
+        labels[len(segments)] = str(attributes.get("SegmentLabel") or "").strip() or f"label {value}"
+        attributes["SegmentLabel"] = f"label {value}"  # dcmqi writes no letters but those of ASCII
         segments.append({"model_name": "clickseg", **item, "segmentAttribute": attributes})
-    return nifti_to_dicom_seg(str(series), str(label), segments)
+    path = nifti_to_dicom_seg(str(series), str(label), segments)
+    if not Path(path).is_file():
+        raise ValueError(f"no DICOM segmentation could be made of {', '.join(labels.values())}; the log says why")
+    _rename(path, labels)
+    return path
+
+
+def _rename(path: str, labels: Mapping[int, str]) -> None:
+    """Give the segments of a SEG file these names, by their place."""
+    content = pydicom.dcmread(path)
+    if not all(name.isascii() for name in labels.values()):
+        content.decode()  # as long as the file's character set is known
+        content.SpecificCharacterSet = "ISO_IR 192"  # UTF-8
+    for place, name in labels.items():
+        content.SegmentSequence[place].SegmentLabel = name.replace("\\", "/")[:LONGEST]
+    content.save_as(path)
 
 
 def read_segmentation(path: Path | str, grid: Grid) -> tuple[NDArray[np.uint8], list[dict[str, Any]]]:
