@@ -18,7 +18,7 @@ from monailabel.interfaces.app import MONAILabelApp  # noqa: E402
 from clickseg import __version__  # noqa: E402
 from clickseg.machine import keep_freed_memory  # noqa: E402
 from clickseg.sessions import SessionCache, compute_in_one_thread  # noqa: E402
-from lib.activelearning import STRATEGIES, ForegroundEntropy  # noqa: E402
+from lib.activelearning import STRATEGIES, ForegroundEntropy, Leased, Leases  # noqa: E402
 from lib.configs import cache_bytes, select  # noqa: E402
 from lib.server import CarefulRequests, add_routes, give_way, in_background  # noqa: E402
 
@@ -57,7 +57,8 @@ class MyApp(CarefulRequests, MONAILabelApp):
 
     def init_strategies(self):
         """What to label next."""
-        return {name: strategy() for name, strategy in STRATEGIES.items()}
+        leases = Leases()
+        return {name: Leased(strategy(), leases) for name, strategy in STRATEGIES.items()}
 
     def init_scoring_methods(self):
         """What ranks the images for the strategies."""

@@ -66,10 +66,18 @@ export async function save(id, file, labelInfo) {
   await ask(`/datastore/label${query({ image: id, tag: "final" })}`, { method: "PUT", body: form });
 }
 
+/** Who this browser is to the server, which gives two annotators two studies. */
+function clientId() {
+  let id = localStorage.getItem("clickseg-client");
+  if (!id) localStorage.setItem("clickseg-client", (id = `page-${Math.random().toString(36).slice(2)}`));
+  return id;
+}
+
 /** The id of the study to label next, or null when all are labelled. */
 export async function next(strategy) {
   const path = `/activelearning/${encodeURIComponent(strategy)}`;
-  const found = await (await ask(path, { method: "POST", headers: JSON_BODY, body: "{}" })).json();
+  const body = JSON.stringify({ client_id: clientId() });
+  const found = await (await ask(path, { method: "POST", headers: JSON_BODY, body })).json();
   return found.id ?? null;
 }
 

@@ -13,9 +13,12 @@ from numpy.typing import NDArray
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """`auto` (a GPU if there is one), `cpu`, `cuda`, `cuda:1` ... ValueError if it is not there."""
+    """`auto` (a GPU if there is one), `cpu`, `cuda`, `cuda:1` ... ValueError if it is not there.
+
+    A GPU has its number, so that one is not taken for two.
+    """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
         if not isinstance(name, str) or device.type not in ("cpu", "cuda"):
@@ -24,7 +27,7 @@ def pick_device(name: str = "auto") -> torch.device:
         raise ValueError(f"unknown device {name!r}; use auto, cpu, cuda or cuda:N") from error
     if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
         raise ValueError(f"device {name!r} is not available: torch sees {torch.cuda.device_count()} CUDA devices")
-    return device
+    return torch.device("cuda", torch.cuda.current_device()) if str(device) == "cuda" else device
 
 
 def half_precision(device: torch.device | str) -> contextlib.AbstractContextManager[object]:

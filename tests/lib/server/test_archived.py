@@ -10,11 +10,12 @@ import pytest
 from fastapi import HTTPException
 from monailabel.datastore.local import LocalDatastore
 
-from clickseg.images import read_volume
+from clickseg.images import read_volume, write_mask
 from clickseg.phantom.dicom import dicom_series
 from lib.server import archived
 from lib.server.archived import ArchivedLabels
 from lib.server.datastore import careful
+from lib.server.segmentations import write_segmentation
 
 STUDY, SERIES = "1.2.3", "1.2.3.4"
 
@@ -133,3 +134,60 @@ def test_the_archive_is_not_searched_at_every_request(archive, client, monkeypat
     monkeypatch.setattr(archived, "FRESH", 0.0)
     client.segmentations = {}
     assert archive.get_labeled_images() == []
+
+
+def test_why_a_series_was_refused_is_known_to_other_processes_until_more_of_it_comes(archive, client, monkeypatch):
+    """Images are scored in a process of its own: it would fetch such a series again at every request."""
+    monkeypatch.setattr(archived.DICOMWebDatastore, "get_unlabeled_images", lambda *given: [SERIES, "9.9"])
+    client.held_back, client.said = (4, 5), 10
+    with pytest.raises(HTTPException, match="not evenly spaced"):
+        archive.get_image_uri(SERIES)
+    monkeypatch.setattr(ArchivedLabels, "_uneven", {})
+    monkeypatch.setattr(ArchivedLabels, "_failed", {})
+    assert archive.get_unlabeled_images() == ["9.9"]
+    with pytest.raises(HTTPException, match="not evenly spaced"):
+        archive.get_image_uri(SERIES)
+    assert client.fetched == 1
+    client.held_back, client.said = (), 12
+    assert read_volume(archive.get_image_uri(SERIES))[1].shape == (6, 5, 12)
+    assert archive.get_unlabeled_images() == [SERIES, "9.9"]
+
+
+def test_series_of_ct_and_mr_are_listed_soon_after_they_have_come(archive, client, monkeypatch):
+    there = {"CT": [SERIES], "MR": ["1.2.3.5"]}
+    monkeypatch.setattr(
+        client,
+        "search_for_series",
+        lambda search_filters: [client.described(uid) for uid in there.get(search_filters["Modality"], [])],
+    )
+    assert archive.list_images() == [SERIES, "1.2.3.5"]
+    there["CT"].append("1.2.3.6")
+    assert archive.list_images() == [SERIES, "1.2.3.5"], "clients ask often"
+    monkeypatch.setattr(archived, "FRESH", 0.0)
+    assert archive.list_images() == [SERIES, "1.2.3.6", "1.2.3.5"]
+    monkeypatch.setenv(archived.SEARCH_FILTER, '{"Modality": "MR"}')
+    archive._search_filter = {"Modality": "MR"}
+    assert archive.list_images() == ["1.2.3.5"]
+
+
+def test_a_label_that_is_fetched_does_not_write_over_what_the_server_has_learnt_meanwhile(
+    archive, client, tmp_path, monkeypatch
+):
+    """A training fetches labels in a process of its own."""
+    image = archive.get_image_uri(SERIES)
+    grid = read_volume(image)[1]
+    training = careful(LocalDatastore(str(tmp_path / "studies"), extensions=("*.nii.gz",), auto_reload=False))
+    archive.update_image_info(SERIES, {"score": 0.5})
+    training.__class__ = type(archive)
+    training._client, training._fetch_by_frame = client, False
+    mask = np.zeros(grid.shape, np.uint8)
+    mask[1:3, 1:3, 3:6] = 1
+    write_mask(tmp_path / "mask.nii.gz", mask, grid)
+    segmentation = write_segmentation(archive.series_folder(SERIES), tmp_path / "mask.nii.gz")
+    client.slices = [pydicom.dcmread(segmentation)]
+    monkeypatch.setattr(client, "search_for_series", lambda search_filters: [client.described("1.2.9")])
+    archive.update_image_info(SERIES, {"score": 0.7})
+    training._fetch(SERIES, "1.2.9")
+    archive.refresh()
+    assert archive.get_image_info(SERIES)["score"] == 0.7
+    assert archive.get_label_info(SERIES, "final")["SeriesInstanceUID"] == "1.2.9"

@@ -1,3 +1,5 @@
+import json
+import os
 import queue
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -5,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 from fastapi import HTTPException
+from monailabel.utils.sessions import Sessions
 
 from lib.server.careful import CarefulRequests
 
@@ -149,3 +152,46 @@ def test_an_image_that_cannot_be_read_ahead_is_proposed_all_the_same(app, caplog
 
 def test_whole_slide_requests_are_refused(app):
     assert refusal(app.infer_wsi, {"model": "unet2d", "image": "/any/file.svs"})[0] == 404
+
+
+def test_only_trained_weights_can_be_deleted_and_the_shipped_ones_stay(app, tmp_path):
+    shipped, trained = tmp_path / "unet2d.pt", tmp_path / "trained/unet2d.pt"
+    trained.parent.mkdir()
+    shipped.write_bytes(b"shipped")
+    trained.write_bytes(b"trained")
+    paths = SimpleNamespace(get_path=lambda validate: shipped if validate and not trained.exists() else trained)
+    app._infers = {"unet2d": paths}
+    app.delete_trained("unet2d")
+    assert not trained.exists()
+    (kept,) = trained.parent.iterdir()
+    assert kept.read_bytes() == b"trained"
+    assert kept.name.startswith("unet2d.pt.")
+    assert kept.name.endswith(".deleted")
+    status, sentence = refusal(app.delete_trained, "unet2d")
+    assert status == 404
+    assert "no trained weights of unet2d" in sentence
+    assert shipped.read_bytes() == b"shipped"
+    assert refusal(app.delete_trained, "nobody")[0] == 404
+
+
+def test_sessions_of_a_server_that_was_killed_are_cleaned_up_in_time(app, tmp_path, monkeypatch):
+    store = tmp_path / "sessions"
+    image = tmp_path / "image.nii.gz"
+    before = Sessions(str(store))
+    for name in ("over", "running"):
+        image.write_bytes(b"patient")
+        before.add_session(str(image), 0, session_id=name)
+    meta = store / "over/meta.info"
+    meta.write_text(json.dumps({**json.loads(meta.read_text()), "last_access_ts": 1}))
+    for name, content in (("half", None), ("torn", ""), ("new half", None)):
+        (store / name).mkdir()
+        if content is not None:
+            (store / name / "meta.info").write_text(content)
+        if name != "new half":
+            os.utime(store / name, (1, 1))
+    fresh = Sessions(str(store))
+    monkeypatch.setattr(App, "sessions", lambda app: fresh)
+    app.cleanup_sessions()
+    assert sorted(path.name for path in store.iterdir()) == ["new half", "running"]
+    monkeypatch.setattr(App, "sessions", lambda app: None)
+    app.cleanup_sessions()

@@ -1,4 +1,8 @@
+import json
+import resource
 import shutil
+import time
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -118,3 +122,70 @@ def test_what_one_process_saves_another_does_not_write_over(careful, tmp_path):
     assert careful.get_label_info("a", "final")["label_info"] == names
     assert careful.get_image_info("b")["score"] == 0.5
     assert scoring.get_labeled_images() == ["a"]
+
+
+def test_a_label_that_finds_no_room_on_the_disk_leaves_everything_as_it_was(careful, tmp_path):
+    """Before, the list of all images with all names was cut off, and the server did not start again."""
+    names = [{"name": "liver", "idx": 1}]
+    careful.save_label("a", labelled(careful, tmp_path, 1), "final", {"label_info": names})
+    voxels = np.random.default_rng(0).integers(0, 9, nib.load(careful.get_image_uri("a")).shape).astype(np.uint8)
+    large = tmp_path / "large.nii.gz"
+    nib.save(nib.Nifti1Image(voxels, nib.load(careful.get_image_uri("a")).affine), large)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for path, room in ((large, 700), (labelled(careful, tmp_path, 2), 300)):
+        assert room < Path(careful._datastore_config_path).stat().st_size
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))
+        try:
+            with pytest.raises(OSError, match="File too large"):
+                careful.save_label("a", str(path), "final", {"label_info": names})
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert np.asanyarray(nib.load(careful.get_label_uri("a", "final")).dataobj).max() == 1
+        assert json.loads(Path(careful._datastore_config_path).read_text())["objects"].keys() == {"a", "b"}
+    again = LocalDatastore(careful._datastore_path, auto_reload=False)
+    assert again.get_label_info("a", "final")["label_info"] == names
+    assert not [path for path in Path(careful._datastore_path).iterdir() if path.name.startswith(".before")]
+
+
+def test_a_label_in_another_format_takes_the_place_of_the_one_before(careful, tmp_path):
+    careful._extensions = ("*.nii.gz", "*.nii")
+    careful.save_label("a", labelled(careful, tmp_path, 1), "final", {})
+    plain = tmp_path / "plain.nii"
+    nib.save(nib.load(labelled(careful, tmp_path, 2)), plain)
+    careful.save_label("a", str(plain), "final", {})
+    folder = Path(careful.get_label_uri("a", "final")).parent
+    assert [path.name for path in folder.iterdir()] == ["a.nii"]
+    careful.remove_label("a", "final")
+    careful.refresh()
+    assert careful.get_labeled_images() == [], "the deleted label's predecessor does not come back"
+
+
+def test_a_label_that_is_voxels_alone_is_stored_as_an_image(careful, tmp_path):
+    image = nib.load(careful.get_image_uri("a"))
+    voxels = np.arange(np.prod(image.shape), dtype=np.uint32).astype(np.uint8).reshape(image.shape, order="F")
+    raw = tmp_path / "label.bin"
+    voxels.ravel(order="F").tofile(raw)
+    careful.save_label("a", str(raw), "final", {})
+    stored = nib.load(careful.get_label_uri("a", "final"))
+    np.testing.assert_array_equal(np.asanyarray(stored.dataobj), voxels)
+    np.testing.assert_allclose(stored.affine, image.affine)
+    raw.write_bytes(b"abc")
+    with pytest.raises(HTTPException, match="3 voxels of one byte, its image") as caught:
+        careful.save_label("a", str(raw), "final", {})
+    assert caught.value.status_code == 400
+    assert careful.get_label_uri("a", "final").endswith("a.nii.gz")
+
+
+def test_what_another_process_writes_is_read_though_the_file_is_another_one(datastore, tmp_path):
+    """A server watches its folder."""
+    server = careful_datastore.careful(LocalDatastore(datastore._datastore_path, auto_reload=True))
+    scoring = careful_datastore.careful(LocalDatastore(datastore._datastore_path, auto_reload=False))
+    try:
+        scoring.update_image_info("b", {"score": 0.5})
+        for _ in range(100):
+            if server.get_image_info("b").get("score"):
+                break
+            time.sleep(0.05)
+        assert server.get_image_info("b")["score"] == 0.5
+    finally:
+        server._observer.stop()

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import logging
 import threading
@@ -130,6 +131,16 @@ def test_one_process_per_gpu_and_the_log_says_why_there_is_only_one(task, weight
     with caplog.at_level(logging.INFO, logger="lib.trainers.click"):
         assert click._processes(wishes, device, weights.recipe) == processes
     assert reason in caplog.text
+
+
+def test_what_is_wrong_in_one_of_several_processes_is_said_in_its_own_words(task, labelled, monkeypatch, capfd):
+    """torchrun says a screen of other things after it, and bars would fill the server's log."""
+    monkeypatch.setattr(click, "_processes", lambda *given: 2)
+    monkeypatch.setattr(ClickTrainTask, "_recipe", lambda task, labels: dataclasses.replace(
+        task.weights.recipe, labels=dict(labels), batch=3))  # fmt: skip
+    with pytest.raises(RuntimeError, match="exit status 1: a batch of 3 does not divide among 2 processes"):
+        task(ONE_EPOCH, labelled)
+    assert "\r" not in capfd.readouterr().err
 
 
 @pytest.mark.slow

@@ -110,6 +110,14 @@ def test_slicer_counts_the_background_before_segments_that_the_user_has_added():
     assert value_names([4], names, SERVED) == {4: "tumour"}
 
 
+def test_numbers_that_slicer_would_not_send_are_taken_as_they_are():
+    table = [{"name": "spleen", "idx": 1}, {"name": "left kidney", "idx": 3}, {"name": "liver", "idx": 6}]
+    coloured = [{**item, "color": [1, 2, 3]} for item in table]
+    assert value_names([1, 3], coloured, SERVED) == {1: "spleen", 3: "left kidney"}
+    sparse = [*table[:2], {"name": "pancreas", "idx": 11}]
+    assert value_names([1, 3], sparse, SERVED) == {1: "spleen", 3: "left kidney"}, "it leaves out three at most"
+
+
 def test_names_without_numbers_are_counted_through():
     assert value_names([1, 2], [{"name": "cyst"}, {"name": "tumour"}], SERVED) == {1: "cyst", 2: "tumour"}
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import logging
 import math
+import os
 import re
 import shutil
 import tempfile
@@ -15,11 +18,12 @@ from fastapi import HTTPException
 from filelock import FileLock
 from monailabel.datastore.dicom import DICOMWebDatastore
 from monailabel.datastore.local import LocalDatastore
-from monailabel.datastore.utils.convert import binary_to_image, dicom_to_nifti
+from monailabel.datastore.utils.convert import dicom_to_nifti
 from monailabel.datastore.utils.dicom import dicom_web_download_series, dicom_web_upload_dcm
 from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 from pydicom.dataset import Dataset
 
+from clickseg.files import whole_file
 from clickseg.images import check_slices, read_label, read_volume, write_mask
 
 from .refusals import refusing
@@ -30,14 +34,16 @@ logger = logging.getLogger(__name__)
 SERIES_UID = re.compile(r"\d+(\.\d+)*")
 FINAL = DefaultLabelTag.FINAL
 PATIENCE = 600.0  # seconds until a series that could not be fetched is proposed again
-FRESH = 3.0  # seconds for which the list of segmentations is believed
+FRESH = 3.0  # seconds for which the lists of series and of segmentations are believed
+MODALITIES = ("CT", "MR")  # that are listed, unless MONAI Label is told otherwise
+SEARCH_FILTER = "MONAI_LABEL_DICOMWEB_SEARCH_FILTER"
 
 
 class ArchivedLabels(DICOMWebDatastore):
     """The final label of a series is the newest SEG that refers to it, whoever stored it.
 
     The stock datastore keeps the first one it sees, loses the slices without a segment, the values and the names when
-    it reads one, and believes for two hours that nothing was labelled.
+    it reads one, and believes for two hours that nothing was labelled and no study has come.
     """
 
     # What a SEG refers to, and when it was made: (image series, date and time). It never changes.
@@ -45,6 +51,24 @@ class ArchivedLabels(DICOMWebDatastore):
     _uneven: ClassVar[dict[str, str]] = {}  # why a series has no grid of its own, "" if it has
     _failed: ClassVar[dict[str, float]] = {}  # when a series was last asked for in vain
     _found: tuple[float, dict[str, str]] = (-math.inf, {})  # the last answer of `_segmentations`, and when
+    _listed: tuple[float, list[str]] = (-math.inf, [])  # that of `list_images`
+
+    def _writing(self) -> contextlib.AbstractContextManager[None]:
+        """What `Careful` puts in its place."""
+        return contextlib.nullcontext()
+
+    def list_images(self) -> list[str]:
+        """The series of CT and MR, or those that MONAI Label's own search filter asks for if it is set."""
+        asked, known = self._listed
+        if time.monotonic() - asked < FRESH:
+            return known
+        filters = [{"Modality": modality} for modality in MODALITIES]
+        if os.environ.get(SEARCH_FILTER):
+            filters = [self._search_filter]
+        found = [item for wanted in filters for item in self._client.search_for_series(search_filters=wanted)]
+        series = list(dict.fromkeys(str(Dataset.from_json(item).SeriesInstanceUID) for item in found))
+        self._listed = (time.monotonic(), series)
+        return series
 
     def get_image_uri(self, image_id: str) -> str:
         """The NIfTI copy of a series, fetched if need be.
@@ -79,19 +103,26 @@ class ArchivedLabels(DICOMWebDatastore):
         return str(copy)
 
     def _fetch_series(self, image_id: str, folder: Path) -> None:
-        if self._uneven.get(image_id):
-            return
+        said = self._client.search_for_series(search_filters={"SeriesInstanceUID": image_id})[0]
+        expected = int(Dataset.from_json(said).get("NumberOfSeriesRelatedInstances") or 0)
+        refusal = self._refusal(image_id)
+        with contextlib.suppress(OSError, ValueError):
+            refused = json.loads(refusal.read_text())
+            if refused["files"] == expected:  # if more have come, it may be even now
+                self._uneven[image_id] = refused["reason"]
+                return
         with tempfile.TemporaryDirectory(prefix=f".{image_id}.", dir=folder.parent) as scratch:
             series = Path(scratch) / "series"
             dicom_web_download_series(None, image_id, str(series), self._client, self._fetch_by_frame)
-            said = self._client.search_for_series(search_filters={"SeriesInstanceUID": image_id})[0]
-            expected = Dataset.from_json(said).get("NumberOfSeriesRelatedInstances")
             count = len(list(series.iterdir()))
-            if expected and count != int(expected):
+            if expected and count != expected:
                 raise ValueError(f"{count} of {expected} files came: it may still be arriving")
             self._uneven[image_id] = _unevenness(series)
             if self._uneven[image_id]:
+                with whole_file(refusal) as file:
+                    file.write(json.dumps({"files": expected, "reason": self._uneven[image_id]}).encode())
                 return
+            refusal.unlink(missing_ok=True)
             converted = dicom_to_nifti(str(series))
             try:
                 self.add_image(image_id, converted, self._dicom_info(image_id))
@@ -99,6 +130,10 @@ class ArchivedLabels(DICOMWebDatastore):
                 Path(converted).unlink(missing_ok=True)
             shutil.rmtree(folder, ignore_errors=True)
             series.replace(folder)
+
+    def _refusal(self, image_id: str) -> Path:
+        """Where it is written down, for other processes and days, why a series lies on no grid."""
+        return Path(self._datastore.image_path()).resolve() / f".{image_id}.refused.json"
 
     def series_folder(self, image_id: str) -> Path:
         """The DICOM files of a series that `get_image_uri` has fetched."""
@@ -115,8 +150,6 @@ class ArchivedLabels(DICOMWebDatastore):
             return super().save_label(image_id, label_filename, label_tag, label_info, label_id)
         image = self.get_image_uri(image_id)
         with refusing(), tempfile.TemporaryDirectory(prefix="clickseg-label-") as folder:
-            if label_filename.endswith(".bin"):
-                label_filename = binary_to_image(image, label_filename)
             grid = read_volume(image)[1]
             path = Path(folder) / "label.nii.gz"
             write_mask(path, read_label(label_filename, grid), grid)
@@ -146,9 +179,11 @@ class ArchivedLabels(DICOMWebDatastore):
         return [series for series in self._segmentations() if series in known]
 
     def get_unlabeled_images(self, label_tag: str | None = None, labels: list[str] | None = None) -> list[str]:
-        """As the stock method, without series that the archive has just failed to give out."""
+        """As the stock method, without series that lie on no grid, or that the archive has just failed to give out."""
         late = time.monotonic() - PATIENCE
-        images = super().get_unlabeled_images(label_tag, labels)
+        images = [
+            image for image in super().get_unlabeled_images(label_tag, labels) if not self._refusal(image).exists()
+        ]
         return [image for image in images if self._failed.get(image, -math.inf) < late]
 
     def _download_labeled_data(self) -> None:
@@ -204,7 +239,8 @@ class ArchivedLabels(DICOMWebDatastore):
             path = Path(folder) / "label.nii.gz"
             write_mask(path, label, grid)
             info = {"SeriesInstanceUID": stored, "label_info": names}
-            LocalDatastore.save_label(self, image_id, str(path), FINAL, info)
+            with self._writing():
+                LocalDatastore.save_label(self, image_id, str(path), FINAL, info)
 
 
 def labels_in_the_archive(datastore: Datastore) -> Datastore:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
+import time
 from collections.abc import Mapping
 from contextvars import ContextVar
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +90,29 @@ class CarefulRequests:
     def served_labels(self) -> dict[str, int]:
         """Name -> value of the first model: what a value means in a label map without names of its own."""
         return self.models[0].weights.label_values
+
+    def delete_trained(self, model: str) -> None:
+        """Put away the weights that a training has published, so that the shipped ones answer again.
+
+        The stock route would put the shipped ones away. Raises HTTPException 404 where nothing was trained.
+        """
+        trained = Path(self._known(self._infers, "model", model).get_path(validate=False))
+        if not trained.exists():
+            raise HTTPException(404, f"there are no trained weights of {model}: the shipped ones answer, and they stay")
+        trained.rename(trained.with_name(f"{trained.name}.{datetime.now(UTC):%Y%m%d_%H%M%S}.deleted"))
+
+    def cleanup_sessions(self) -> None:
+        """As the stock method, which ends at a session that a killed server left half written, and begins late."""
+        sessions = self.sessions()
+        for folder in Path(sessions.store_path).glob("*/") if sessions is not None else ():
+            with contextlib.suppress(FileNotFoundError):  # another server may clean up, too
+                end = folder.stat().st_mtime + sessions.expiry
+                with contextlib.suppress(ValueError):
+                    if known := sessions.get_session(folder.name, update_ts=False, fetch_cache=False):
+                        end = known.last_access_ts + known.expiry
+                if end < time.time():
+                    logger.info("session %s is over", folder.name)
+                    sessions.remove_session(folder.name)
 
     def infer_wsi(self, request: Mapping[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
         """Refused: the stock method, too, opens any file."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import shutil
 import sys
 import tempfile
@@ -27,7 +28,9 @@ from monailabel.utils.others.generic import remove_file
 from .archived import ArchivedLabels
 from .careful import START, UPLOAD
 from .page import PageFiles, page_router
+from .pooled import pooled_router
 from .preview import preview_router
+from .proxy import proxy_router
 from .refusals import refusing
 from .segmentations import write_segmentation
 
@@ -42,6 +45,11 @@ train_router = APIRouter(
     dependencies=[Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ADMIN))],
 )
 
+model_router = APIRouter(
+    prefix=f"{settings.MONAI_LABEL_API_STR}/model",
+    tags=["Model"],
+    dependencies=[Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ADMIN))],
+)
 datastore_router = APIRouter(prefix=f"{settings.MONAI_LABEL_API_STR}/datastore", tags=["Datastore"])
 activelearning_router = APIRouter(prefix=f"{settings.MONAI_LABEL_API_STR}/activelearning", tags=["ActiveLearning"])
 
@@ -49,6 +57,8 @@ activelearning_router = APIRouter(prefix=f"{settings.MONAI_LABEL_API_STR}/active
 SAVING, CHOOSING = threading.Lock(), threading.Lock()
 
 LABEL_FILES = (".nii.gz", ".nii", ".nrrd")
+
+GPUS = re.compile(r"all|\d+(,\d+)*")
 
 REPLY_CHUNK = 2**20  # bytes; each is a trip to the thread pool, and a raw mask took 400 of the stock size (60 ms)
 
@@ -142,14 +152,14 @@ def train_all(params: dict | None = None, run_sync: bool = False) -> dict:
 
     {model: {"result": the task, "detail": None, or why it is not trained}}. Refused if none can be.
     """
-    result, refused = {}, None
+    result, refused, wishes = {}, None, _wishes(params)
     for model in app_instance().info()["trainers"]:
         try:
             app_instance().check_training(model)
         except HTTPException as error:
             result[model], refused = {"result": None, "detail": error.detail}, error
             continue
-        wished = {**(params or {}), **((params or {}).get(model) or {})}
+        wished = _wishes({**wishes, **(wishes.get(model) or {})})
         result[model] = {"result": stock_train.run_model(model, wished, run_sync, enqueue=True), "detail": None}
     if refused and not any(task["result"] for task in result.values()):
         raise refused
@@ -160,7 +170,29 @@ def train_all(params: dict | None = None, run_sync: bool = False) -> dict:
 def train_model(model: str, params: dict | None = None, run_sync: bool = False, enqueue: bool = False) -> dict:
     """Train one model, unless its labels are not fit for it (the stock route says 200, and fails unseen)."""
     app_instance().check_training(model)
-    return stock_train.run_model(model, params, run_sync, enqueue)
+    return stock_train.run_model(model, _wishes(params), run_sync, enqueue)
+
+
+def _wishes(params: dict | None) -> dict:
+    """What a client asks of a training. Of the GPUs that it names the first is the training's number 0.
+
+    Raises HTTPException 400 for GPUs in another form, which would end the training before it begins, and unseen.
+    """
+    wishes = dict(params or {})
+    gpus = wishes.get("gpus") or "all"
+    if not isinstance(gpus, str) or not GPUS.fullmatch(gpus):
+        raise HTTPException(400, f'gpus must be "all" or numbers such as "0,1", not {json.dumps(gpus)[:40]}')
+    device = wishes.get("device") or "cpu"
+    if gpus != "all" and (device[0] if isinstance(device, list) else device) != "cpu":
+        wishes["device"] = "cuda"
+    return wishes
+
+
+@model_router.delete("/{model}")
+def delete_model(model: str) -> dict:
+    """Put away what was trained, never what came with the app."""
+    app_instance().delete_trained(model)
+    return {}
 
 
 @datastore_router.put("/label")
@@ -188,7 +220,7 @@ def next_sample(
 ) -> dict:
     """As the stock route, but in the thread pool: an archive is searched series by series."""
     with CHOOSING:
-        return stock_activelearning.sample(strategy, params, user.username)
+        return stock_activelearning.sample(strategy, {"client_id": user.username, **(params or {})}, user.username)
 
 
 def add_routes() -> None:
@@ -201,7 +233,8 @@ def add_routes() -> None:
         return
     routes = server.app.router.routes
     stock = len(routes)
-    own = (infer_router, train_router, datastore_router, activelearning_router, preview_router, page_router)
+    own = (infer_router, train_router, model_router, datastore_router, activelearning_router)
+    own += (pooled_router, proxy_router, preview_router, page_router)
     for router in own:
         server.app.include_router(router)
     server.app.mount("/clickseg", PageFiles(), name="clickseg")

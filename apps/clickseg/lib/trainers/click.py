@@ -39,6 +39,7 @@ from .labels import LabelledImage, labelled_images, whole_studies, write_data_fo
 logger = logging.getLogger(__name__)
 
 APP_DIR = Path(__file__).resolve().parents[2]
+SENTENCE = "clickseg train: "  # how the command line begins to say what is wrong
 SLICES = 10  # per label and image, to validate on
 
 
@@ -262,9 +263,16 @@ def _train_in_processes(processes: int, method: str, recipe: Recipe, data: Path,
     command += ["--resume"] if plan.resume else []
     command += ["--cache", str(plan.cache)] if plan.cache else []
     path = os.pathsep.join([str(APP_DIR), os.environ.get("PYTHONPATH", "")])
-    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, check=False)
-    if done.returncode != 0:
-        raise RuntimeError(f"training failed with exit status {done.returncode}; the lines above say why")
+    environment = {**os.environ, "PYTHONPATH": path, "TQDM_DISABLE": "1"}  # bars would fill the log
+    reason = "the lines above say why"
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as training:
+        assert training.stderr is not None, "it was asked for"
+        for line in training.stderr:
+            sys.stderr.write(line)
+            if line.startswith(SENTENCE):  # torchrun says much after it
+                reason = line.removeprefix(SENTENCE).strip()
+    if training.returncode != 0:
+        raise RuntimeError(f"training failed with exit status {training.returncode}: {reason}")
 
 
 def _log_epoch(trainer: ClickTrainer) -> None:

@@ -15,6 +15,7 @@ from clickseg.datasets import case_id
 from clickseg.images import read_grid, read_volume, write_mask
 
 ABSENT = 0.2
+LEFT_OUT = 3  # segments of 3D Slicer that are no labels: the background, and scribbles of two kinds
 
 
 @dataclass(frozen=True)
@@ -111,8 +112,9 @@ def value_names(
 
     names: [{"name": ..., "idx": value}, ...] as clients save it; those without a number are counted through. 3D Slicer
     numbers a segment by its place in its list, but exports the values 1, 2, ... without the segments (background,
-    scribbles) that it leaves out: when a value is no `idx` at all, or the numbers begin with 1 and leave some out, the
-    names are counted through, too, if there are enough of them. Values without a name become "label 7".
+    scribbles) that it leaves out: when a value is no `idx` at all, or the numbers begin with 1 and leave some out, as
+    many as it may, the names are counted through, too, if there are enough of them, unless one has a colour, which
+    Slicer does not send. Values without a name become "label 7".
 
     Raises ValueError for names in another form, and for values that are none of 0 ... 255.
     """
@@ -127,7 +129,7 @@ def value_names(
         }
     except (TypeError, ValueError) as error:
         raise ValueError(f"label_info must number its names by whole numbers, got {str(names)[:80]}") from error
-    left_out = 1 in said and len(said) < max(said)
+    left_out = 1 in said and 0 < max(said) - len(said) <= LEFT_OUT and not any(item.get("color") for item in named)
     if max(present, default=0) <= len(said) and (left_out or not set(present) <= set(said)):
         said = dict(enumerate((said[index] for index in sorted(said)), start=1))
     if not said:

@@ -1,0 +1,53 @@
+"""OHIF's way to the archive: its DICOMweb requests, passed on."""
+
+from __future__ import annotations
+
+import requests
+from fastapi import APIRouter, Depends, HTTPException, Request, Response
+from monailabel.config import settings
+from monailabel.endpoints.user.auth import RBAC
+from monailabel.interfaces.utils.app import app_instance
+
+from .archived import ArchivedLabels
+
+proxy_router = APIRouter(
+    prefix=f"{settings.MONAI_LABEL_API_STR}/proxy",
+    tags=["Others"],
+    dependencies=[Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))],
+)
+
+TIMEOUT = (10.0, 300.0)  # seconds to be connected, and between two packets
+OF_THE_CONNECTION = ("connection", "keep-alive", "transfer-encoding")  # headers that are not the answer's
+
+
+@proxy_router.get("/dicom/{path:path}", include_in_schema=False)
+def proxy(request: Request, path: str) -> Response:
+    """As the stock route, but in the thread pool, with the search that was asked for, and not waiting for ever.
+
+    That one waits in the event loop, where nobody else is answered meanwhile, and leaves out what follows the `?`.
+    """
+    datastore = app_instance().datastore()
+    if not isinstance(datastore, ArchivedLabels):
+        raise HTTPException(404, "this server has a folder of studies, and no DICOMweb server behind it")
+    part, _, rest = path.partition("/")
+    prefixes = {
+        "wado": settings.MONAI_LABEL_WADO_PREFIX,
+        "qido": settings.MONAI_LABEL_QIDO_PREFIX,
+        "stow": settings.MONAI_LABEL_STOW_PREFIX,
+    }
+    if part in prefixes:
+        # Some versions of OHIF ask for metadata as if they searched.
+        part, path = ("wado" if part == "qido" and rest.endswith("metadata") else part), rest
+    where = [settings.MONAI_LABEL_STUDIES.rstrip("/"), prefixes.get(part) or "", path]
+    try:
+        with datastore._client._session.get(
+            "/".join(piece for piece in where if piece),
+            params=request.query_params.multi_items(),
+            stream=True,
+            timeout=TIMEOUT,
+        ) as answer:
+            content = answer.raw.read()  # as it came, compressed or not
+    except (requests.RequestException, OSError) as error:
+        raise HTTPException(502, f"the DICOM server does not answer: {error}") from error
+    headers = {name: value for name, value in answer.headers.items() if name.lower() not in OF_THE_CONNECTION}
+    return Response(content, answer.status_code, headers)
