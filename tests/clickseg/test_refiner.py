@@ -130,15 +130,20 @@ def test_a_voxel_near_a_click_but_unlike_it_keeps_the_automatic_label_before_any
 
 def test_with_one_click_the_literal_reading_gives_every_voxel_the_same_label_whatever_it_looks_like():
     """A softmax over one click is one: the reason for the extra slot."""
-    literal = refiner(ARMS["literal"]).assigners[0]
-    voxels, click = torch.randn(1, 9, 8), torch.randn(1, 1, 8)
-    values = torch.randn(1, 1, 8), torch.zeros(1, 9, 8)
-    real = torch.ones(1, 1, dtype=torch.bool)
-    _, taken = literal(voxels, click, values, torch.rand(1, 1, 9), real)
-    assert taken[0, 0].unique().numel() == 1
-    slot = refiner(PAPER).assigners[0]
-    _, taken = slot(voxels, click, values, torch.rand(1, 1, 9), real)
-    assert taken[0, 0].unique().numel() == 9
+    voxels, click, automatic = torch.randn(1, 9, 8), torch.randn(1, 1, 8), torch.zeros(1, 9, 8)
+    places, real = (torch.rand(1, 9, 3), torch.rand(1, 1, 3)), torch.ones(1, 1, dtype=torch.bool)
+    values, label = (torch.randn(1, 1, 8), automatic), torch.eye(CLASSES)[None, :1]
+    for design, different in ((ARMS["literal"], 1), (PAPER, 9)):
+        taken, _ = refiner(design).assigners[0](voxels, click, values, places, real, label)
+        assert (taken - voxels).round(decimals=4).unique(dim=1).shape[1] == different
+
+
+@pytest.mark.parametrize("block", [1, 50, 10**6])
+def test_voxels_are_computed_in_parts_whose_size_does_not_matter(design, monkeypatch, block):
+    network, voxels, asked = refiner(design), tokens(), clicks([(3, 1), (4, 2), (9, 0)], [(5, 0)])
+    whole = network(voxels, asked)
+    monkeypatch.setattr("clickseg.networks.refiner.BLOCK", block)
+    close(network(voxels, asked), whole)
 
 
 @torch.enable_grad()

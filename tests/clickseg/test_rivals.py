@@ -174,6 +174,7 @@ def test_deepgrow_has_the_settings_of_monai_labels_app():
     recipe = DeepgrowRecipe()
     assert (recipe.spacing, recipe.size, recipe.batch, recipe.max_clicks) == (1.0, 256, 16, 10)
     assert (recipe.mean, recipe.deviation, recipe.learning_rate) == (208.0, 388.0, 1e-4)
+    assert DeepgrowRecipe.beside(METHODS["unet2d"].recipe()).learning_rate == 1e-3, "in experiments, which are short"
     theirs = BasicUNet(spatial_dims=2, in_channels=3, out_channels=1, features=(32, 64, 128, 256, 512, 32))
     shapes = [
         {name: value.shape for name, value in n.state_dict().items()} for n in (Deepgrow2d(recipe).network, theirs)

@@ -1,12 +1,13 @@
 """Random changes that all trainings share."""
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
 from monai.transforms import Compose
 from scipy import ndimage
 
-from clickseg.transforms import turn
+from clickseg.transforms import SlicesOnModelGridd, turn
 
 
 @pytest.mark.parametrize(("dimension", "frayed_at_most"), [(2, 5e-4), (3, 1e-3)])
@@ -33,3 +34,15 @@ def test_a_turn_keeps_the_numbers_of_classes():
         turned = change.set_random_state(seed=seed)({"image": label, "label": label})["label"]
         assert turned.shape == label.shape
         assert set(turned.unique().tolist()) == {0, 1, 3}, "between 3 and 1 there is no 2"
+
+
+@pytest.mark.parametrize(("brightest", "kept"), [(32767, np.int16), (60000, np.float32)])
+def test_slices_are_kept_as_short_numbers_only_if_those_hold_their_values(tmp_path, brightest, kept):
+    values = np.zeros((8, 8, 3), np.uint16)
+    values[2:6, 2:6] = brightest
+    for name in ("image", "label"):
+        nib.save(nib.Nifti1Image(values if name == "image" else (values > 0).astype(np.uint8), np.eye(4)),
+                 tmp_path / f"{name}.nii.gz")  # fmt: skip
+    slices = SlicesOnModelGridd(1.0)({name: tmp_path / f"{name}.nii.gz" for name in ("image", "label")})
+    assert slices["image"].dtype == kept
+    assert slices["image"].max() == brightest

@@ -26,6 +26,7 @@ from clickseg.volumes import (
     augment3d,
     collate,
     collate_for,
+    even_planes,
     read_case,
     store_volumes,
 )
@@ -160,6 +161,22 @@ def test_a_strained_volume_is_changed_more_than_an_augmented_one(store):
             assert set(changed["label"].unique().tolist()) <= set(volume["label"].unique().tolist())
             changes[name].append(float((changed["image"] - volume["image"]).abs().mean()))
     assert np.mean(changes["strained"]) > 1.5 * np.mean(changes["augmented"])
+
+
+def test_volumes_of_thick_slices_are_turned_within_their_slices_alone(store):
+    assert even_planes((3.0, 3.0, 3.0)) == [True, True, True]
+    assert even_planes((0.8, 0.8, 5.0)) == [False, False, True]
+    assert even_planes((4.0, 1.0, 1.2)) == [True, False, False]
+    label = torch.zeros(1, 24, 24, 24)
+    label[:, 4:20, 4:20, 12:] = 1  # its floor is a slice's: a turn round another axis would tilt it
+    for spacing, level in ((16.0, False), ((1.0, 1.0, 4.0), True)):
+        change = augment3d(dataclasses.replace(RECIPE, spacing=spacing), (24, 24, 24))
+        floors = []
+        for seed in range(12):
+            change.set_random_state(seed=seed)
+            changed = change({"image": torch.zeros(1, 24, 24, 24), "label": label.clone()})["label"][0]
+            floors.append(len(changed[8:16, 8:16].argmax(-1).unique()))
+        assert (max(floors) == 1) == level
 
 
 def test_a_crop_of_the_codes_holds_an_error_of_some_structure(store):

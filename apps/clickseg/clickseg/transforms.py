@@ -39,7 +39,8 @@ __all__ = [
 class SlicesOnModelGridd(Transform):
     """Read `image` and `label` files and lay their axial slices on the model grid.
 
-    image: path -> (Z, H, W) in the image's own units, int16 if `whole`, else float32; label: path -> (Z, H, W) uint8.
+    image: path -> (Z, H, W) in the image's own units, int16 if `whole` and it has no larger values, else float32;
+    label: path -> (Z, H, W) uint8.
     Raises ValueError as `read_labelled`.
     """
 
@@ -51,7 +52,8 @@ class SlicesOnModelGridd(Transform):
         slices = AxialSlices(grid)
         shape = resized_shape(slices.shape, slices.spacing, self.spacing)
         numbers = range(grid.shape[slices.axis])
-        images = np.stack([_resized(slices.view(image, k), shape, self.whole) for k in numbers])
+        whole = self.whole and bool(np.abs(image).max() <= np.iinfo(np.int16).max)
+        images = np.stack([_resized(slices.view(image, k), shape, whole) for k in numbers])
         labels = np.stack([_resized_label(slices.view(label, k), shape) for k in numbers])
         return {**data, "image": images, "label": labels}
 
@@ -59,7 +61,7 @@ class SlicesOnModelGridd(Transform):
 def _resized(plane: np.ndarray, shape: tuple[int, ...], whole: bool) -> np.ndarray:
     values = torch.from_numpy(np.ascontiguousarray(plane, dtype=np.float32))
     resized = resize(values[None, None], shape)[0, 0].numpy()
-    return np.clip(np.rint(resized), -32768, 32767).astype(np.int16) if whole else resized
+    return np.rint(resized).astype(np.int16) if whole else resized
 
 
 def _resized_label(plane: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

@@ -194,7 +194,7 @@ def test_every_user_of_the_benchmark_plays_a_game(name):
     from clickseg.evaluation.tasks import USERS
 
     label = torch.cat([disc(21, 6), disc(21, 3)])[:, None]
-    click = SimulateClickd(USERS[name](0.8))
+    click = SimulateClickd(USERS[name]((0.8, 0.8)))
     clicks = None
     for previous in (None, logits_of(label[:, 0].roll(4, dims=2)), logits_of(label[:, 0].roll(-2, dims=1))):
         clicks = click({"label": label, "previous": previous, "clicks": clicks, "seed": torch.tensor([1, 2])})["clicks"]

@@ -5,8 +5,10 @@ import pytest
 import torch
 from torch.nn import functional
 
+from clickseg.clicks import LiuUser
 from clickseg.datasets import CaseFolder
 from clickseg.evaluation import Protocol, find_tasks
+from clickseg.evaluation.tasks import USERS
 from clickseg.evaluation.volume_game import OneClass, VolumeGame
 from clickseg.geometry import UprightVolume
 from clickseg.images import class_numbers, read_volume
@@ -64,6 +66,15 @@ def test_every_click_from_the_first_one_on_is_set_where_the_answer_before_it_is_
         assert truth[click.position] == click.label == MISSED
         assert before.mask[click.position] == 0
         assert after.mask[click.position] == MISSED
+
+
+def test_users_learn_how_large_a_voxel_is_along_each_axis(opened, monkeypatch):
+    game, tasks = opened
+    seen = []
+    monkeypatch.setitem(USERS, "liu", lambda spacing: seen.append(spacing) or LiuUser())
+    next(game.turns(tasks, PROTOCOL, "cpu"))
+    assert seen == [game.upright.spacing]
+    assert len(set(seen[0])) > 1
 
 
 def test_played_separately_each_structure_gets_its_clicks_and_only_its_own_errors_are_clicked(opened):

@@ -80,3 +80,17 @@ def test_the_report_has_dice_beside_the_base_and_the_clicks_that_were_obeyed(des
 def test_the_base_is_the_recipe_that_is_asked_for(patients, tmp_path):
     plan_ablation(Ablation(patients, ("phantom_002",), recipe="paper", choices={}), tmp_path)
     assert UNet2dRecipe.from_json(tmp_path / "recipes/base.json").size == 512
+
+
+def test_an_experiment_is_not_resumed_with_another_recipe(patients, tmp_path, capsys):
+    command = ["experiment", "ablation", "--data", str(patients), "--output", str(tmp_path), "--test", "phantom_002"]
+    (tmp_path / "recipe.json").write_text(json.dumps({"width": 4}))
+    (tmp_path / "plan.json").write_text("{}")
+    plan_ablation(
+        Ablation(patients, ("phantom_002",), Budget(epochs=1), recipe=str(tmp_path / "recipe.json")), tmp_path
+    )
+    before = (tmp_path / "recipes/base.json").read_text()
+    (tmp_path / "recipe.json").write_text(json.dumps({"width": 8, "seed": 1}))
+    assert main([*command, "--recipe", str(tmp_path / "recipe.json"), "--epochs-per-run", "1", "--resume"]) == 2
+    assert "another experiment: recipe base had other width, seed" in capsys.readouterr().err
+    assert (tmp_path / "recipes/base.json").read_text() == before

@@ -58,6 +58,7 @@ def test_the_report_says_how_far_ahead_we_are_at_worst_and_whether_clicks_do_wha
     assert "is right after it | 1.000 |" in text
     assert "more than 1 % | 0.500 |" in text
     assert "| `wrong` | control: one click in ten is wrong | 0.60" in text
+    assert "An empty answer has no distance: 0 slices count in the Dice" in text
     assert "- test unknown_unet2d" in text.split("## Not run yet")[1]
     assert (tmp_path / "known.png").stat().st_size > 5000
 

@@ -90,6 +90,32 @@ def test_a_share_of_the_images_is_kept_out_of_training_and_validated_on(task, la
     assert stats["best_metric"] == stats["dice@5"]
 
 
+def test_what_was_kept_out_stays_out_when_labels_come_and_what_was_learnt_is_never_measured_on(caplog):
+    images = [LabelledImage(f"image_{number}", None, None) for number in range(40)]
+
+    def split(count, learnt=()):
+        return {item.id for item in click._split(images[:count], 0.25, frozenset(learnt))[1]}
+
+    early = split(20)
+    trained = {item.id for item in images[:20]} - early
+    assert (len(early), len(split(40, trained))) == (5, 10)
+    assert not split(40, trained) & trained
+    assert len(early & split(22)) >= 4, "two more images do not deal the cards anew"
+    assert split(40, [item.id for item in images[:38]]) == {"image_38", "image_39"}
+    assert "2 of 10 images to keep out" in caplog.text
+
+
+def test_the_next_training_measures_on_nothing_that_the_last_has_learnt(task, labelled, weights):
+    first = task({**ONE_EPOCH, "val_split": 0.5}, labelled)
+    learnt = load_model(weights.current).card["cases"]
+    again = task({**ONE_EPOCH, "val_split": 0.5, "name": "again"}, labelled)
+    assert load_model(weights.current).card["cases"] == learnt
+    assert {"best_metric"} <= set(first) & set(again)
+    task({**ONE_EPOCH, "name": "all"}, labelled)
+    assert set(load_model(weights.current).card["cases"]) == {"a", "b"}
+    assert "best_metric" not in task({**ONE_EPOCH, "val_split": 0.5, "name": "too late"}, labelled)
+
+
 def test_without_labels_training_is_refused_and_nothing_is_published(task, datastore, weights):
     before = weights.trained.read_bytes()
     for refuse in (task.check, lambda store: task(ONE_EPOCH, store)):

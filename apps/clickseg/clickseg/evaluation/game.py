@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -55,7 +54,7 @@ class Game:
     def turns(self, tasks: Sequence[Task], protocol: Protocol, device: torch.device | str) -> Iterator[GameTurn]:
         """The state of some tasks of this case after each asked number of clicks."""
         images, truths = self.stack(tasks)
-        user = SimulateClickd(USERS[protocol.user](math.sqrt(math.prod(self.slices.spacing))))
+        user = SimulateClickd(USERS[protocol.user](self.slices.spacing))
         seeds = torch.tensor([task.seed(protocol.seed) for task in tasks])
         with torch.inference_mode(), half_precision(device):
             code = self.segmenter.encode(images.to(device))

@@ -23,14 +23,20 @@ from ..geometry import AxialSlices
 from ..images import read_volume
 from ..metrics import Mask, dice, iou, surface_distances_mm
 
-# How each user clicks on a grid of a given in-plane spacing (mm). The same for every model: they are the examiners.
-USERS: dict[str, Callable[[float], SimulatedUser]] = {
-    "sakinis": lambda spacing: SakinisUser(metric="chessboard", scale=spacing, first="interior"),
+
+def side(spacing: Sequence[float]) -> float:
+    """Of the square or cube as large as a voxel of such sides, mm."""
+    return float(math.prod(spacing) ** (1 / len(spacing)))
+
+
+# How each user clicks on a grid of a given spacing (mm) along each axis. The same for every model: the examiners.
+USERS: dict[str, Callable[[tuple[float, ...]], SimulatedUser]] = {
+    "sakinis": lambda spacing: SakinisUser(metric="chessboard", scale=side(spacing), first="interior"),
     "liu": lambda spacing: LiuUser(disturbance=10),  # voxels, as published
     "deterministic": lambda spacing: DeterministicUser(),
     "jittered": lambda spacing: JitteredUser(DeterministicUser(), radius=3, spacing=spacing),
-    "static": lambda spacing: StaticUser(metric="chessboard", scale=spacing),
-    "wrong": lambda spacing: WrongUser(SakinisUser(metric="chessboard", scale=spacing, first="interior"), rate=0.1),
+    "static": lambda spacing: StaticUser(metric="chessboard", scale=side(spacing)),
+    "wrong": lambda spacing: WrongUser(USERS["sakinis"](spacing), rate=0.1),
 }
 
 

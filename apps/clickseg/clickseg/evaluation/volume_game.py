@@ -76,7 +76,7 @@ class VolumeGame:
         self, tasks: Sequence[Task], protocol: Protocol, device: torch.device | str, wanted: int | None = None
     ) -> Iterator[VolumeTurn]:
         """The state of this case after each asked number of clicks. wanted: the only class that is cared for."""
-        user = SimulateClickd(USERS[protocol.user](1.0))
+        user = SimulateClickd(USERS[protocol.user](self.upright.spacing))
         truth = torch.from_numpy(self.truth)[None, None].to(device)
         seeds = torch.tensor([tasks[0].seed(protocol.seed)])
         segmenter: Segmenter = self.segmenter

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..datasets import CaseFolder
 from ..methods import Recipe, UNet2dRecipe
-from .jobs import Job
+from .jobs import PLAN, Job
 
 CLICKS = (1, 2, 5, 10, 15)  # at test time (Sakinis 2019, IV-A)
 EACH = tuple(range(1, CLICKS[-1] + 1))  # for what is said of every click: obedience, leads
@@ -84,8 +84,16 @@ class Commands:
     user: str = "sakinis"
 
     def training(self, name: str, recipe: Recipe, cases: Sequence[str], init: str | Path | None = None) -> Job:
-        """Train `recipe` on these cases of the data, from a weights file or those of a model; writes the recipe."""
+        """Train `recipe` on these cases of the data, from a weights file or those of a model; writes the recipe.
+
+        Raises ValueError if the folder holds an experiment that has another recipe of this name.
+        """
         path = self.folder / "recipes" / f"{name}.json"
+        if path.exists() and (self.folder / PLAN).exists():
+            theirs = type(recipe).from_dict(json.loads(path.read_text())).to_dict()  # younger fields at their defaults
+            other = [field for field, value in recipe.to_dict().items() if theirs[field] != value]
+            if other:
+                raise ValueError(f"{self.folder} holds another experiment: recipe {name} had other {', '.join(other)}")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(recipe.to_dict(), indent=1) + "\n")
         length = ("--epochs", self.budget.epochs) if self.budget.minutes is None else ("--minutes", self.budget.minutes)

@@ -16,6 +16,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+PLAN = "plan.json"  # in the folder of an experiment: its jobs
+
 
 class ExperimentError(Exception):
     """Some jobs of an experiment failed; the message says which, and where their logs are."""
@@ -88,7 +90,7 @@ def _ready(waiting: Sequence[Job], done: set[str]) -> list[Job]:
 
 def _check_plan(jobs: Sequence[Job], folder: Path, resume: bool) -> None:
     assert len({job.file_name for job in jobs}) == len(jobs), "names of jobs are unique"
-    path = folder / "plan.json"
+    path = folder / PLAN
     plan = {job.name: list(job.command) for job in jobs}
     if path.exists():
         if not resume:

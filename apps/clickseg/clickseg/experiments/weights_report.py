@@ -22,8 +22,8 @@ PROMISES = {
 }
 ARMS = {
     "deterministic": "innermost point of the largest error",
-    "liu": "centre of the largest error, moved by up to 10 pixels",
-    "jittered": "`deterministic`, moved by up to 3 mm",
+    "liu": "centre of the largest error, moved by up to 10 pixels or half its radius",
+    "jittered": "`deterministic`, moved by 3 mm (standard deviation along each axis)",
     "static": "control: clicks chosen once from the truth",
     "wrong": "control: one click in ten is wrong",
 }

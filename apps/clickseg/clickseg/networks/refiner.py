@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+# Of the tables of voxels by clicks: they are computed in parts of so many numbers, so that memory does not grow with
+# the product. 2^22 float32 are 16 MiB, and up to about ten clicks on a usual crop one part.
+BLOCK = 2**22
+
+
+def blocks(rows: int, row: int) -> Iterator[slice]:
+    """The parts in which `rows` rows of `row` numbers each are computed, one at least."""
+    size = max(1, BLOCK // max(1, row))
+    return (slice(start, start + size) for start in range(0, max(1, rows), size))
 
 
 @dataclass(frozen=True)
@@ -92,10 +103,12 @@ class Attention(nn.Module):
         query, key, value = self.split(self.query(queries)), self.split(self.key(keys)), self.split(self.value(keys))
         nobody = ~real.any(1)
         mask = (real | nobody[:, None])[:, None, None]  # an image without any key attends to padding, unread
-        # Few queries and many keys: plain products are faster than the fused kernel on a CPU.
-        scores = query @ key.transpose(2, 3) / math.sqrt(query.shape[-1])
-        weights = scores.masked_fill(~mask, -math.inf).softmax(-1)
-        return self.out((weights @ value).transpose(1, 2).flatten(2))
+        found = []
+        for part in blocks(query.shape[2], self.heads * key.shape[2]):
+            # Few queries and many keys: plain products are faster than the fused kernel on a CPU.
+            scores = query[:, :, part] @ key.transpose(2, 3) / math.sqrt(query.shape[-1])
+            found.append(scores.masked_fill(~mask, -math.inf).softmax(-1) @ value)
+        return self.out(torch.cat(found, 2).transpose(1, 2).flatten(2))
 
 
 class ClickEncoder(nn.Module):
@@ -131,7 +144,8 @@ class LabelAssigner(nn.Module):
         if design.distance:
             reach = torch.tensor([design.reach_mm[head % len(design.reach_mm)] for head in range(heads)])
             self.log_reach = nn.Parameter(reach.log())
-        if design.copy and design.assign_labels:
+        self.copies = design.copy and design.assign_labels
+        if self.copies:
             self.gain = nn.Parameter(torch.full((heads,), design.gain_start))
         if design.alike == "kernel":
             nn.init.orthogonal_(self.query.weight, gain=(design.sharpness * heads / width) ** 0.5)
@@ -140,36 +154,62 @@ class LabelAssigner(nn.Module):
         zero(self.out)
 
     def forward(
-        self, voxels: Tensor, clicks: Tensor, values: tuple[Tensor, Tensor], squared_mm: Tensor, real: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Voxels (B, T, D) with what they took from clicks, and from which: (B, heads, N, T).
+        self,
+        voxels: Tensor,
+        clicks: Tensor,
+        values: tuple[Tensor, Tensor],
+        places: tuple[Tensor, Tensor],
+        real: Tensor,
+        one_hot: Tensor,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Voxels (B, T, D) with what they took from clicks, and the labels copied (B, T, C), None for a design without.
 
         clicks: (B, N, D). values: what is to be had at the clicks (B, N, D) and from the automatic segmentation
-        (B, T, D). squared_mm: (B, N, T). real: (B, N), one True at least in each row.
+        (B, T, D). places: positions of voxels (B, T, 3) and clicks (B, N, 3), mm. real: (B, N), one True at least in
+        each row. one_hot: (B, N, C), the clicks' labels.
         """
         heads = self.design.heads
-        query = self.query(self.norm(voxels)).unflatten(-1, (heads, -1)).permute(0, 2, 3, 1)
         key = self.key(self.norm(clicks)).unflatten(-1, (heads, -1)).transpose(1, 2)
-        # The many voxels come last, the few clicks before them: a softmax over the last few is several times slower.
-        among = torch.zeros_like(real, dtype=query.dtype).masked_fill(~real, -math.inf)[:, None]  # (B, 1, N)
-        slot = self.balance[:, None].expand(len(query), heads, query.shape[3])
+        among = torch.zeros_like(real, dtype=key.dtype).masked_fill(~real, -math.inf)[:, None]  # (B, 1, N)
         if self.design.alike == "kernel":
             # -|q - k|^2 / 2 = q k - k^2 / 2 - q^2 / 2, the last for all clicks: the slot has its opposite.
-            among, slot = among - key.square().sum(-1) / 2, slot + query.square().sum(2) / 2
+            among = among - key.square().sum(-1) / 2
         else:
             key = key / math.sqrt(key.shape[-1])
+        of_clicks, of_automatic = (self.value(part).unflatten(-1, (heads, -1)) for part in values)
+        taken, copies = [], []
+        for part in blocks(voxels.shape[1], heads * clicks.shape[1]):
+            scores, slot = self._compare(voxels[:, part], key, among, (places[0][:, part], places[1]))
+            copied, kept = self._weigh(scores, slot)
+            mixed = torch.einsum("bhnt,bnhd->bthd", copied, of_clicks)
+            taken.append(mixed + kept.transpose(1, 2)[..., None] * of_automatic[:, part])
+            if self.copies:
+                labels = torch.einsum("h,bnc->bhnc", self.gain, one_hot).flatten(1, 2)
+                copies.append(copied.flatten(1, 2).transpose(1, 2) @ labels)
+        return voxels + self.out(torch.cat(taken, 1).flatten(2)), torch.cat(copies, 1) if copies else None
+
+    def _compare(
+        self, voxels: Tensor, key: Tensor, among: Tensor, places: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """How alike voxels (B, t, D) are to clicks, (B, heads, N, t), and to the slot, (B, heads, t): logits."""
+        query = self.query(self.norm(voxels)).unflatten(-1, (self.design.heads, -1)).permute(0, 2, 3, 1)
+        slot = self.balance[:, None].expand(*query.shape[:2], query.shape[3])
+        if self.design.alike == "kernel":
+            slot = slot + query.square().sum(2) / 2
+        # The many voxels come last, the few clicks before them: a softmax over the last few is several times slower.
         scores = key @ query + among[..., None]
         if self.design.distance:
+            squared_mm = (places[0][:, None] - places[1][:, :, None]).square().sum(-1)
             scores = scores - squared_mm[:, None] * (0.5 * (-2 * self.log_reach).exp()[:, None, None])
+        return scores, slot
+
+    def _weigh(self, scores: Tensor, slot: Tensor) -> tuple[Tensor, Tensor]:
+        """The shares of clicks (B, heads, N, t) and of the automatic segmentation (B, heads, t)."""
         if self.design.balance == "slot":
             weights = torch.cat([scores, slot[:, :, None]], dim=2).softmax(2)
-            copied, kept = weights[:, :, :-1], weights[:, :, -1]
-        else:
-            share = self.balance.sigmoid()[:, None]
-            copied, kept = scores.softmax(2) * (1 - share[..., None]), share.expand_as(slot)
-        of_clicks, of_automatic = (self.value(part).unflatten(-1, (heads, -1)) for part in values)
-        mixed = torch.einsum("bhnt,bnhd->bthd", copied, of_clicks) + kept.transpose(1, 2)[..., None] * of_automatic
-        return voxels + self.out(mixed.flatten(2)), copied
+            return weights[:, :, :-1], weights[:, :, -1]
+        share = self.balance.sigmoid()[:, None]
+        return scores.softmax(2) * (1 - share[..., None]), share.expand_as(slot)
 
 
 class Refiner(nn.Module):
@@ -199,17 +239,22 @@ class Refiner(nn.Module):
         if clicks.index.shape[1] == 0:
             return tokens.automatic
         voxels = self.enter(tokens.features) + self.encode_places(tokens)
-        positions = _pick(tokens.positions, clicks.index)
-        squared_mm = (tokens.positions[:, None] - positions[:, :, None]).square().sum(-1)
         chosen = _pick(voxels, clicks.index)
         one_hot = functional.one_hot(clicks.labels.clamp_min(0), self.classes).to(voxels)
         someone = clicks.real.any(1)
         real = clicks.real | ~someone[:, None]  # images without clicks are computed with padding, and not read
-        refined = self.refine(tokens, voxels, chosen, one_hot, squared_mm, real)
+        places = tokens.positions, _pick(tokens.positions, clicks.index)
+        refined = self.refine(tokens, voxels, chosen, one_hot, places, real)
         return torch.where(someone[:, None, None], refined, tokens.automatic)
 
     def refine(
-        self, tokens: Tokens, voxels: Tensor, clicks: Tensor, one_hot: Tensor, squared_mm: Tensor, real: Tensor
+        self,
+        tokens: Tokens,
+        voxels: Tensor,
+        clicks: Tensor,
+        one_hot: Tensor,
+        places: tuple[Tensor, Tensor],
+        real: Tensor,
     ) -> Tensor:
         """All layers: embedded voxels (B, T, D) and clicks (B, N, D) -> logits (B, T, C)."""
         design, logits = self.design, tokens.automatic
@@ -220,10 +265,9 @@ class Refiner(nn.Module):
                 clicks = self.encoders[layer](clicks, voxels, real, tokens.real)
             if not design.assign_labels:
                 values = clicks, voxels
-            voxels, copied = assign(voxels, clicks, values, squared_mm, real)
-            if design.assign_labels and design.copy:
-                labels = torch.einsum("h,bnc->bhnc", assign.gain, one_hot).flatten(1, 2)
-                logits = logits + copied.flatten(1, 2).transpose(1, 2) @ labels
+            voxels, copied = assign(voxels, clicks, values, places, real, one_hot)
+            if copied is not None:
+                logits = logits + copied
         if design.assign_labels:
             return logits + self.leave(voxels)
         return self.classify(voxels, clicks, one_hot, real, tokens.automatic)

@@ -34,7 +34,8 @@ class Plan:
     Exactly one of epochs and minutes. init: weights to start from. cache: folder for what is made of the cases before
     they are trained on, which trainings may share; None for `output`/cache. cache_gb: the most that an encoder's codes
     may take there (10^9 bytes). validate: called on the bare segmenter every `validate_every` epochs on the first
-    process; returns numbers to log.
+    process; returns numbers to log. card: facts of the weights; `cases`, the ids of what they have learnt from, gets
+    those of `init` as well.
     """
 
     output: Path

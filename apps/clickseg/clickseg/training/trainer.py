@@ -45,7 +45,8 @@ def build_trainer(
     made = find_method(method)
     segmenter = made.build(recipe)
     if plan.init is not None:
-        _start_from(plan.init, segmenter, recipe)
+        card = _start_from(plan.init, segmenter, recipe)
+        plan.card["cases"] = list(dict.fromkeys([*card.get("cases", ()), *plan.card.get("cases", ())]))
     to_device(segmenter, device)
     optimizer = (
         made.optimizer(recipe, segmenter)
@@ -117,8 +118,8 @@ def _open_samples(
     return samples
 
 
-def _start_from(path: Path, segmenter: Segmenter, recipe: Recipe) -> None:
-    """Give a segmenter the weights in a file. ValueError if its recipe computes something else."""
+def _start_from(path: Path, segmenter: Segmenter, recipe: Recipe) -> dict[str, Any]:
+    """Give a segmenter the weights in a file; returns their card. ValueError if its recipe computes something else."""
     content = read_file(path)
     theirs = type(recipe).from_dict(content["recipe"])
     differing = recipe.unlike(theirs)
@@ -128,6 +129,7 @@ def _start_from(path: Path, segmenter: Segmenter, recipe: Recipe) -> None:
         name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in content["state"].items()
     }
     segmenter.load_state_dict(segmenter.adopt(state))
+    return content.get("card", {})
 
 
 def _read_checkpoint(plan: Plan, recipe: Recipe) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import dataclasses
+import hashlib
 import json
 import logging
 import math
@@ -13,12 +14,11 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from ignite.engine import Events
 from monailabel.interfaces.datastore import Datastore
@@ -30,6 +30,7 @@ from clickseg.evaluation import Protocol, Validation
 from clickseg.evaluation.tasks import default_user
 from clickseg.files import whole_file
 from clickseg.methods import Recipe, find_method, load_model
+from clickseg.methods.weights import read_file
 from clickseg.training import ClickTrainer, Plan, build_trainer
 from lib.devices import asked_device
 from lib.weights import Weights
@@ -55,8 +56,8 @@ class ClickTrainTask(TrainTask):
     """Learns on from the weights in use, from all final labels of the datastore; the next click uses the result.
 
     Request keys: max_epochs, device, multi_gpu, gpus, pretrained (False: start from nothing), val_split (share of the
-    images kept out of training and validated on afterwards), name (of the run's folder), resume (continue the newest
-    run of that name).
+    images kept out of training and validated on afterwards; none that the start has learnt from), name (of the run's
+    folder), resume (continue the newest run of that name).
     """
 
     def __init__(self, name: str, method: str, weights: Weights) -> None:
@@ -112,8 +113,10 @@ class ClickTrainTask(TrainTask):
         start = time.time()
         request = {**self.config(), **request}
         resume = bool(strtobool(request["resume"]))
-        items, held_out = _split(self._fit(datastore), float(request["val_split"]))
+        items = self._fit(datastore)
         output = self._output(str(request["name"]), resume)
+        init = self._start(bool(strtobool(request["pretrained"])))
+        items, held_out = _split(items, float(request["val_split"]), _learnt(init) | _learnt(output / "weights.pt"))
         with self._scratch(keep=resume) as (folder, cache):
             data = folder / "train"
             served = self._served_labels()
@@ -124,7 +127,7 @@ class ClickTrainTask(TrainTask):
                 epochs=int(request["max_epochs"]),
                 resume=resume,
                 cache=cache,
-                init=self._start(bool(strtobool(request["pretrained"]))),
+                init=init,
                 device=str(asked_device(request["device"])),
                 card={"method": self.method, "cases": [item.id for item in items]},
                 progress=False,
@@ -214,14 +217,33 @@ def publish(source: Path, target: Path) -> None:
         shutil.copyfileobj(content, file)
 
 
-def _split(items: Sequence[LabelledImage], val_split: float) -> tuple[list[LabelledImage], list[LabelledImage]]:
-    """The images to train on, at least one, and those kept out: a share, drawn by chance but every time alike."""
+def _learnt(weights: Path | None) -> set[str]:
+    """The ids of the images that a file of weights has learnt from; none without such a file."""
+    if weights is None or not weights.exists():
+        return set()
+    return set(read_file(weights).get("card", {}).get("cases", ()))
+
+
+def _split(
+    items: Sequence[LabelledImage], val_split: float, learnt: Set[str] = frozenset()
+) -> tuple[list[LabelledImage], list[LabelledImage]]:
+    """The images to train on, at least one, and those kept out: a share, drawn by chance.
+
+    What was kept out once is so again, unless images come that are drawn before it, and what was `learnt` already
+    never is: figures of it would be too good.
+    """
     if not 0 <= val_split < 1:
         raise ValueError(f"val_split is a share of the images, from 0 to below 1, not {val_split}")
     count = min(round(val_split * len(items)), len(items) - 1)
-    out = {int(index) for index in np.random.default_rng(0).permutation(len(items))[:count]}
-    numbered = list(enumerate(items))
-    return [item for index, item in numbered if index not in out], [item for index, item in numbered if index in out]
+    new = sorted((item.id for item in items if item.id not in learnt), key=_lot)[:count]
+    if len(new) < count:
+        logger.warning("%d of %d images to keep out: the weights have learnt from the others", len(new), count)
+    return [item for item in items if item.id not in new], [item for item in items if item.id in new]
+
+
+def _lot(image: str) -> bytes:
+    """By which an image is drawn, the same whatever other images there are."""
+    return hashlib.sha256(image.encode()).digest()
 
 
 def _validate(data: Path, weights: Path, device: str) -> dict[str, float]:
