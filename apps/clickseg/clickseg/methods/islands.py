@@ -14,7 +14,7 @@ from .regions import dilate
 
 GAP = 6  # voxels: pieces that are nearer to each other may well be one organ, found in parts
 CORE = 0.5  # of the greatest depth of an island: a click at less corrects its border
-REMAINDER = 0.1  # of an island's voxels: pieces of fewer are crumbs, and if no other has as many, it may be the organ
+CRUMB = 0.1  # of an island's voxels: pieces of fewer are crumbs, which may lie near it
 
 
 def without_strays(logits: Tensor, gap: int) -> Tensor:
@@ -66,7 +66,7 @@ def denied_islands(found: Tensor, clicks: Tensor) -> Tensor:
 
     An island is what hangs together of a class, through faces, far from all else of it but crumbs. A click of another
     class in its core denies the whole of it (one at its rim corrects a border), unless a click of that class is in it,
-    or nothing but crumbs is left of the class: a click in a hole of the only liver is no click against the liver.
+    or no piece as large is left of the class: a click in a hole of the liver is no click against the liver.
     """
     rows = clicks[clicks[:, -1] != PADDING].tolist()
     denied = torch.zeros_like(found, dtype=torch.bool)
@@ -86,15 +86,15 @@ def denied_islands(found: Tensor, clicks: Tensor) -> Tensor:
 def _is_denied(pieces: NDArray[np.int32], place: tuple[int, ...], gone: set[int]) -> bool:
     """Whether a click says no to the whole piece that it hits, those in `gone` being denied before."""
     sizes, own = np.bincount(pieces.ravel()), int(pieces[place])
-    rivals = sizes >= REMAINDER * sizes[own]
-    rivals[[0, own, *gone]] = False
-    if not rivals.any():
+    size = sizes[own]
+    sizes[[0, own, *gone]] = 0
+    if sizes.max() < size:
         return False
     box = ndimage.find_objects(pieces, own)[own - 1]
     wide = tuple(slice(max(side.start - GAP, 0), side.stop + GAP) for side in box)
     piece = pieces[wide] == own
     near = dilate(torch.from_numpy(piece), GAP).numpy()
-    if (rivals[pieces[wide]] & near).any():
+    if ((sizes >= CRUMB * size)[pieces[wide]] & near).any():
         return False
     depth = euclidean_depth(piece)
     at_click = depth[tuple(index - side.start for index, side in zip(place, wide, strict=True))]
