@@ -90,8 +90,7 @@ class Commands:
         """
         path = self.folder / "recipes" / f"{name}.json"
         if path.exists() and (self.folder / PLAN).exists():
-            theirs = type(recipe).from_dict(json.loads(path.read_text())).to_dict()  # younger fields at their defaults
-            other = [field for field, value in recipe.to_dict().items() if theirs[field] != value]
+            other = recipe.differing(type(recipe).from_json(path))  # fields that are younger at their defaults
             if other:
                 raise ValueError(f"{self.folder} holds another experiment: recipe {name} had other {', '.join(other)}")
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -49,6 +49,11 @@ class Recipe:
         """The fields in which weights of `theirs` do not fit this recipe."""
         return [name for name in self.fixed if getattr(theirs, name) != getattr(self, name)]
 
+    def differing(self, theirs: Self) -> list[str]:
+        """The fields in which two recipes of one method differ."""
+        values = theirs.to_dict()
+        return [name for name, value in self.to_dict().items() if values[name] != value]
+
     def rate(self, step: int, progress: float) -> float:
         """The factor of the learning rate at a step, `progress` of the training being done, in [0, 1]."""
         raise NotImplementedError

@@ -177,14 +177,14 @@ class LabelAssigner(nn.Module):
         else:
             key = key / math.sqrt(key.shape[-1])
         of_clicks, of_automatic = (self.value(part).unflatten(-1, (heads, -1)) for part in values)
+        labels = torch.einsum("h,bnc->bhnc", self.gain, one_hot).flatten(1, 2) if self.copies else None
         taken, copies = [], []
         for part in blocks(voxels.shape[1], heads * clicks.shape[1]):
             scores, slot = self._compare(voxels[:, part], key, among, (places[0][:, part], places[1]))
             copied, kept = self._weigh(scores, slot)
             mixed = torch.einsum("bhnt,bnhd->bthd", copied, of_clicks)
             taken.append(mixed + kept.transpose(1, 2)[..., None] * of_automatic[:, part])
-            if self.copies:
-                labels = torch.einsum("h,bnc->bhnc", self.gain, one_hot).flatten(1, 2)
+            if labels is not None:
                 copies.append(copied.flatten(1, 2).transpose(1, 2) @ labels)
         return voxels + self.out(torch.cat(taken, 1).flatten(2)), torch.cat(copies, 1) if copies else None
 

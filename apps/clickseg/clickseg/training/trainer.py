@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -46,7 +47,8 @@ def build_trainer(
     segmenter = made.build(recipe)
     if plan.init is not None:
         card = _start_from(plan.init, segmenter, recipe)
-        plan.card["cases"] = list(dict.fromkeys([*card.get("cases", ()), *plan.card.get("cases", ())]))
+        learnt = list(dict.fromkeys([*card.get("cases", ()), *plan.card.get("cases", ())]))
+        plan = replace(plan, card={**plan.card, "cases": learnt})
     to_device(segmenter, device)
     optimizer = (
         made.optimizer(recipe, segmenter)
@@ -142,7 +144,7 @@ def _read_checkpoint(plan: Plan, recipe: Recipe) -> dict[str, Any]:
         return {}
     content = read_file(path)
     theirs = type(recipe).from_dict(content["recipe"])  # fields that are younger than the checkpoint at their defaults
-    if theirs != recipe:
-        names = [name for name, value in recipe.to_dict().items() if value != theirs.to_dict()[name]]
-        raise ValueError(f"{path} was made with another recipe (it differs in {', '.join(names)})")
+    differing = recipe.differing(theirs)
+    if differing:
+        raise ValueError(f"{path} was made with another recipe (it differs in {', '.join(differing)})")
     return content
