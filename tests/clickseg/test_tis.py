@@ -79,7 +79,7 @@ def test_a_described_network_can_only_be_one_of_the_named_packages(description, 
 @pytest.mark.parametrize("margin", [0, 1, 3])
 @pytest.mark.parametrize("shape", [(5, 9, 2), (20, 3, 14)])
 def test_what_may_change_is_the_structure_grown_by_a_margin_on_every_side(shape, margin):
-    network = segmenter(dataclasses.replace(RECIPE, margin=margin))
+    network = segmenter(dataclasses.replace(RECIPE, margin=margin, horizon=None))
     logits = torch.randn(3, *shape)
     logits[0] += 2
     found = (logits.argmax(0) > 0).float()

@@ -105,7 +105,7 @@ def play_case(
 def play_all(model: Model, tasks: Sequence[Task], protocol: Protocol, device: torch.device | str) -> list[Result]:
     """All tasks in this process, with a progress bar."""
     results: list[Result] = []
-    with tqdm(total=len(tasks), desc="evaluating", unit="slice") as bar:
+    with tqdm(total=len(tasks), desc="evaluating", unit="structure") as bar:
         for group in by_case(tasks):
             for found in play_case(model.segmenter, model.recipe.spacing, group, protocol, device):
                 results += found
@@ -121,7 +121,7 @@ def play_all_parallel(
     results: list[Result] = []
     with (
         ProcessPoolExecutor(workers, get_context("spawn")) as pool,
-        tqdm(total=len(tasks), desc="evaluating", unit="slice") as bar,
+        tqdm(total=len(tasks), desc="evaluating", unit="structure") as bar,
     ):
         jobs = [(open_player, group, protocol, threads) for group in by_case(tasks)]
         for found in pool.map(_play_in_worker, jobs):

@@ -67,7 +67,7 @@ class TisRecipe(Recipe):
     alike: Literal["kernel", "product"] = "kernel"
     margin: int = 3
     reach: int = 6
-    horizon: int | None = None
+    horizon: int | None = 24
     gap: int | None = None  # voxels: what is found farther than that from the rest is no structure (docs/adr/0018)
 
     stage: Literal["encoder", "refiner"] = "encoder"  # which of the two a training trains
