@@ -100,15 +100,21 @@ class Attention(nn.Module):
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
     def forward(self, queries: Tensor, keys: Tensor, real: Tensor) -> Tensor:
-        query, key, value = self.split(self.query(queries)), self.split(self.key(keys)), self.split(self.value(keys))
         nobody = ~real.any(1)
-        mask = (real | nobody[:, None])[:, None, None]  # an image without any key attends to padding, unread
+        mask = (real | nobody[:, None])[:, None]  # an image without any key attends to padding, unread
+        # Keys are many, queries few: these take the projections of the keys upon themselves, so that no key is projected.
+        query = self.split(self.query(queries)) / math.sqrt(self.query.out_features // self.heads)
+        asked = (query @ self.key.weight.unflatten(0, (self.heads, -1))).flatten(1, 2)  # (B, heads Q, D)
+        keys = keys.to(asked.dtype)
+        across = keys.transpose(1, 2).contiguous()
         found = []
-        for part in blocks(query.shape[2], self.heads * key.shape[2]):
-            # Few queries and many keys: plain products are faster than the fused kernel on a CPU.
-            scores = query[:, :, part] @ key.transpose(2, 3) / math.sqrt(query.shape[-1])
-            found.append(scores.masked_fill(~mask, -math.inf).softmax(-1) @ value)
-        return self.out(torch.cat(found, 2).transpose(1, 2).flatten(2))
+        for part in blocks(asked.shape[1], keys.shape[1]):
+            scores = asked[:, part] @ across
+            found.append(scores.masked_fill(~mask, -math.inf).softmax(-1) @ keys)
+        met = torch.cat(found, 1).unflatten(1, (self.heads, -1))
+        value = met @ self.value.weight.unflatten(0, (self.heads, -1)).transpose(1, 2)
+        value = value + self.value.bias.unflatten(0, (self.heads, 1, -1))
+        return self.out(value.transpose(1, 2).flatten(2))
 
 
 class ClickEncoder(nn.Module):
@@ -176,17 +182,21 @@ class LabelAssigner(nn.Module):
             among = among - key.square().sum(-1) / 2
         else:
             key = key / math.sqrt(key.shape[-1])
-        of_clicks, of_automatic = (self.value(part).unflatten(-1, (heads, -1)) for part in values)
-        labels = torch.einsum("h,bnc->bhnc", self.gain, one_hot).flatten(1, 2) if self.copies else None
+        # The few rows come before the many voxels: to turn what clicks share out would cost more than to work it out.
+        of_clicks, of_automatic = (self.value(part).unflatten(-1, (heads, -1)).permute(0, 2, 3, 1) for part in values)
+        width = of_clicks.shape[2]
+        if self.copies:
+            labels = torch.einsum("h,bnc->bhcn", self.gain, one_hot)
+            of_clicks = torch.cat([of_clicks, labels.to(of_clicks)], dim=2)
         taken, copies = [], []
         for part in blocks(voxels.shape[1], heads * clicks.shape[1]):
             scores, slot = self._compare(voxels[:, part], key, among, (places[0][:, part], places[1]))
             copied, kept = self._weigh(scores, slot)
-            mixed = torch.einsum("bhnt,bnhd->bthd", copied, of_clicks)
-            taken.append(mixed + kept.transpose(1, 2)[..., None] * of_automatic[:, part])
-            if labels is not None:
-                copies.append(copied.flatten(1, 2).transpose(1, 2) @ labels)
-        return voxels + self.out(torch.cat(taken, 1).flatten(2)), torch.cat(copies, 1) if copies else None
+            given = of_clicks @ copied
+            taken.append((given[:, :, :width] + kept[:, :, None] * of_automatic[..., part]).flatten(1, 2))
+            copies.append(given[:, :, width:].sum(1))
+        changed = voxels + self.out(torch.cat(taken, 2).transpose(1, 2))
+        return changed, torch.cat(copies, 2).transpose(1, 2) if self.copies else None
 
     def _compare(
         self, voxels: Tensor, key: Tensor, among: Tensor, places: tuple[Tensor, Tensor]
@@ -199,7 +209,8 @@ class LabelAssigner(nn.Module):
         # The many voxels come last, the few clicks before them: a softmax over the last few is several times slower.
         scores = key @ query + among[..., None]
         if self.design.distance:
-            squared_mm = (places[0][:, None] - places[1][:, :, None]).square().sum(-1)
+            # The exact mode: products of positions would lose what is between neighbours.
+            squared_mm = torch.cdist(places[1], places[0], compute_mode="donot_use_mm_for_euclid_dist").square()
             scores = scores - squared_mm[:, None] * (0.5 * (-2 * self.log_reach).exp()[:, None, None])
         return scores, slot
 
