@@ -3,9 +3,9 @@
     python benchmarks/volume_click.py [--output benchmarks/results]
 
 A crop with a round structure that fills a given share of it, clicked at random voxels, random weights of the default
-recipe (time does not depend on them). Encoder: one forward of the whole crop. Click: the refiner over the voxels that it
-looks at (within 24 voxels of a click, the structure dilated by 3, and a ball of 6 round each click). Memory: the most that the process grew by during clicks, measured in a
-process of its own.
+recipe (time does not depend on them). Encoder: one forward of the whole crop. Click: the refiner over the voxels that
+it looks at (within 24 voxels of a click, the structure dilated by 3, and a ball of 6 round each click). Memory: the
+most that the process grew by during clicks, measured in a process of its own.
 """
 
 from __future__ import annotations

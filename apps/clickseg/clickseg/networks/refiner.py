@@ -102,7 +102,7 @@ class Attention(nn.Module):
     def forward(self, queries: Tensor, keys: Tensor, real: Tensor) -> Tensor:
         nobody = ~real.any(1)
         mask = (real | nobody[:, None])[:, None]  # an image without any key attends to padding, unread
-        # Keys are many, queries few: these take the projections of the keys upon themselves, so that no key is projected.
+        # Keys are many, queries few: these take the keys' projections upon themselves, and no key is projected.
         query = self.split(self.query(queries)) / math.sqrt(self.query.out_features // self.heads)
         asked = (query @ self.key.weight.unflatten(0, (self.heads, -1))).flatten(1, 2)  # (B, heads Q, D)
         keys = keys.to(asked.dtype)
