@@ -1,6 +1,7 @@
 """A mean of weights of one method, as a weights file: what a training may start from.
 
 python benchmarks/average_weights.py FIRST.pt SECOND.pt ... --output MEAN.pt [--shares 0.5,0.5] [--set click_margin=1.0]
+    [--encoder WEIGHTS.pt]
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ def main() -> None:
     parser.add_argument("--shares", help="of each, in their order, adding up to 1 (default: all the same)")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--set", metavar="field=value", action="append", default=[], help="of the recipe; no training")
+    parser.add_argument("--encoder", type=Path, help="weights of tis whose encoder is taken as it is")
     arguments = parser.parse_args()
     count = len(arguments.weights)
     shares = [float(share) for share in arguments.shares.split(",")] if arguments.shares else [1 / count] * count
@@ -34,6 +36,9 @@ def main() -> None:
         else value
         for name, value in states[-1].items()
     }
+    if arguments.encoder:
+        theirs = load_model(arguments.encoder).segmenter.state_dict()
+        mean |= {name: value for name, value in theirs.items() if name.startswith("encoder.")}
     last.segmenter.load_state_dict(mean)
     fields = {name: value for choice in arguments.set for name, value in parse_choice(choice)[1].items()}
     save_weights(arguments.output, last.segmenter, replace(last.recipe, **fields), last.card)

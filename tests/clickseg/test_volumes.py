@@ -84,6 +84,19 @@ def test_a_patch_is_made_from_its_number_alone_and_has_the_size_of_the_recipe(st
     assert len(labels.unique()) > 2
 
 
+def test_as_many_of_an_encoders_patches_are_strained_as_the_recipe_says(store):
+    plain = PatchDataset(store, RECIPE)
+    some = PatchDataset(store, dataclasses.replace(RECIPE, strained=0.25))
+    used = []
+    for strained, transforms in enumerate(some.transforms):
+        transforms.transforms = (lambda sample, strained=strained: used.append(strained) or sample,)
+    for number in range(200):
+        some[number]
+    assert 0.15 < np.mean(used) < 0.35
+    plain.transforms[True] = None  # without a share nothing is drawn for it, and patches are what they were
+    assert plain[0]["image"].shape == (1, 16, 16, 8)
+
+
 @pytest.mark.parametrize(("value", "dtype"), [(261, np.int16), (1.5, np.float32), (np.nan, np.float32)])
 def test_a_label_map_whose_values_would_wrap_is_refused_by_name(cases, tmp_path, value, dtype):
     case = cases[0]

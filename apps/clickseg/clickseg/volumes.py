@@ -97,7 +97,7 @@ class PatchDataset(Dataset):
 
     def __init__(self, store: CaseStore, recipe: TisRecipe) -> None:
         self.store, self.recipe = store, recipe
-        self.transforms = augment3d(recipe, recipe.patch)
+        self.transforms = [augment3d(recipe, recipe.patch, strained) for strained in (False, True)]
 
     def __getitem__(self, number: int) -> dict[str, Any]:
         generator = np.random.default_rng([self.recipe.seed, number])
@@ -106,8 +106,10 @@ class PatchDataset(Dataset):
         part = tuple(slice(start, start + side) for start, side in zip(corner, self.recipe.patch, strict=True))
         sample: Any = {name: self._patch(case[name][part]) for name in ("image", "label")}
         transform_seed, seed = generator.integers(2**31, size=2)
-        self.transforms.set_random_state(seed=int(transform_seed))
-        sample = self.transforms(sample)
+        # Drawn only where asked for, so that other recipes see the patches that they always saw.
+        strained = self.recipe.strained > 0 and bool(generator.random() < self.recipe.strained)
+        self.transforms[strained].set_random_state(seed=int(transform_seed))
+        sample = self.transforms[strained](sample)
         image, label = (torch.as_tensor(sample[name]) for name in ("image", "label"))
         return {"image": image, "label": label.long(), "seed": int(seed)}
 

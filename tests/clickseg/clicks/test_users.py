@@ -7,6 +7,7 @@ from hypothesis.extra import numpy as arrays
 
 from clickseg.clicks import (
     PADDING,
+    AnyUser,
     DeterministicUser,
     JitteredUser,
     LiuUser,
@@ -20,7 +21,12 @@ from clickseg.clicks.users import equivalent_radius, euclidean_depth, voxels_aro
 
 some = settings(max_examples=40)
 
-CORRECTIVE = {"deterministic": DeterministicUser(), "liu": LiuUser()}
+CORRECTIVE = {
+    "deterministic": DeterministicUser(),
+    "liu": LiuUser(),
+    "liu_faces": LiuUser(corners=False),
+    "any": AnyUser((DeterministicUser(), LiuUser())),
+}
 ALL = {
     **CORRECTIVE,
     "jittered": JitteredUser(LiuUser(), radius=2),
@@ -362,9 +368,21 @@ def test_of_regions_of_one_size_the_structure_comes_before_the_background():
     assert ask(LiuUser(disturbance=0), spilled, label).tolist() == [[1, 1, 1]]
 
 
-def test_voxels_that_share_a_corner_are_one_region():
+def test_voxels_that_share_a_corner_are_one_region_unless_faces_alone_count():
     label = picture("##...###", "##...###", "..##....", "..##....")
     assert ask_often(LiuUser(), None, label, 50)[:, 1].max() <= 3
+    assert ask_often(LiuUser(corners=False), None, label, 50)[:, 1].min() >= 5
+
+
+def test_any_of_several_users_clicks_each_as_often():
+    label = picture("#####......", "#####......", "#####......", "...........", "...........")
+    users = tuple(LiuUser(disturbance=0) if first else StaticUser(band=3) for first in (True, False))
+    rows = ask_often(AnyUser(users), None, label, 600)
+    middle = (rows == [1, 2, 1]).all(1).mean()
+    assert 0.45 < middle < 0.65  # the other one clicks there, too, now and then
+    assert ask_often(AnyUser(users[:1]), None, label, 20).tolist() == [[1, 2, 1]] * 20
+    with pytest.raises(ValueError, match="At least one user"):
+        AnyUser(())
 
 
 def test_the_disturbance_reaches_ten_voxels_in_a_large_structure_and_no_more():

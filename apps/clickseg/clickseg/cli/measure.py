@@ -19,7 +19,7 @@ METHOD_HELP = (
     "unet2d (default) or tis; a rival: automatic, deepgrow, deepedit; a baseline: disc, random_walker, grabcut, "
     "graph_cut, tis_ball, tis_rule"
 )
-USER_HELP = "who clicks: sakinis, liu, deterministic, jittered, static or wrong"
+USER_HELP = "who clicks: sakinis, liu, liu_faces, deterministic, jittered, static or wrong"
 
 
 def add_evaluate(commands: Any) -> None:

@@ -3,12 +3,13 @@
 from .click import INSIDE, OUTSIDE, PADDING, Click, append_clicks, stack_clicks, unstack_clicks
 from .encode import disc_guidance, gaussian_guidance
 from .simulate import SakinisUser, SimulateClickd, SimulatedUser, chamfer_distance, most_probable, simulate_click
-from .users import DeterministicUser, JitteredUser, LiuUser, StaticUser, WrongUser
+from .users import AnyUser, DeterministicUser, JitteredUser, LiuUser, StaticUser, WrongUser
 
 __all__ = [
     "INSIDE",
     "OUTSIDE",
     "PADDING",
+    "AnyUser",
     "Click",
     "DeterministicUser",
     "JitteredUser",

@@ -100,17 +100,20 @@ class DeterministicUser(_OneByOne):
 class LiuUser(_OneByOne):
     """The middle of the largest mis-segmented region, disturbed (Liu et al., MICCAI 2022, section 4.1).
 
-    Regions are the connected components of the error (diagonal neighbours touch) among voxels of one true class, so
-    that each has one label: 1 and 0 for a bool label, the class for an integer label map (B, *S). Of the largest by
+    Regions are the connected components of the error among voxels of one true class, so that each has one label: 1 and
+    0 for a bool label, the class for an integer label map (B, *S). Of the largest by
     voxels (a tie goes to the structure before the background) the rounded centroid is clicked, or, if that is not in
     the region, a random one of its voxels that have no face on its boundary (of all, if all have one). It is then
     shifted along each axis by up to `disturbance` voxels, every shift alike, and back again if that leaves the region.
 
     disturbance: voxels (the paper's 10), but never more than half the radius of the disc or ball of the region's size,
         or the shift would leave small structures. Raises ValueError if it is negative.
+    corners: whether voxels that share no more than a corner or an edge touch. Where they do, the fringes of a structure
+        are one large region without a middle; where they do not, what is clicked is rather a lump (docs/adr/0019).
     """
 
     disturbance: float = 10.0
+    corners: bool = True
 
     def __post_init__(self) -> None:
         if not self.disturbance >= 0:
@@ -119,7 +122,8 @@ class LiuUser(_OneByOne):
     def _pick(
         self, prediction: NDArray[Any], truth: NDArray[Any], clicked: Voxels, generator: torch.Generator
     ) -> tuple[Voxels, int] | None:
-        regions = [(value, start, largest_component(error)) for value, start, error in _errors(prediction, truth)]
+        errors = _errors(prediction, truth)
+        regions = [(value, start, largest_component(error, self.corners)) for value, start, error in errors]
         if not regions:
             return None
         value, start, region = max(regions, key=lambda found: np.count_nonzero(found[2]))  # the first of equals
@@ -129,6 +133,32 @@ class LiuUser(_OneByOne):
         shifted = position + shift
         inside = ((shifted >= 0) & (shifted < region.shape)).all() and region[tuple(shifted)]
         return start + (shifted if inside else position), value
+
+
+@dataclass(frozen=True)
+class AnyUser:
+    """Several users in one: each click of each image is one of theirs, by chance, all alike.
+
+    Raises ValueError without any.
+    """
+
+    users: tuple[SimulatedUser, ...]
+
+    def __post_init__(self) -> None:
+        if not self.users:
+            raise ValueError("who clicks? At least one user is needed")
+
+    def __call__(
+        self, logits: Tensor | None, label: Tensor, clicks: Tensor, generators: Sequence[torch.Generator]
+    ) -> Tensor:
+        if len(generators) != len(label):
+            raise ValueError(f"{len(generators)} generators for a batch of {len(label)}")
+        rows = []
+        for item, generator in enumerate(generators):
+            own = slice(item, item + 1)
+            user = self.users[int(_draw(generator) * len(self.users))]
+            rows.append(user(None if logits is None else logits[own], label[own], clicks[own], [generator]))
+        return torch.cat(rows)
 
 
 @dataclass(frozen=True)

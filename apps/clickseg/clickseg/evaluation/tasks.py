@@ -33,6 +33,7 @@ def side(spacing: Sequence[float]) -> float:
 USERS: dict[str, Callable[[tuple[float, ...]], SimulatedUser]] = {
     "sakinis": lambda spacing: SakinisUser(metric="chessboard", scale=side(spacing), first="interior"),
     "liu": lambda spacing: LiuUser(disturbance=10),  # voxels, as published
+    "liu_faces": lambda spacing: LiuUser(disturbance=10, corners=False),
     "deterministic": lambda spacing: DeterministicUser(),
     "jittered": lambda spacing: JitteredUser(DeterministicUser(), radius=3, spacing=spacing),
     "static": lambda spacing: StaticUser(metric="chessboard", scale=side(spacing)),

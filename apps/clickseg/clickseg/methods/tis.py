@@ -13,7 +13,7 @@ from monai.losses import DiceLoss
 from torch import Tensor
 from torch.nn import functional
 
-from ..clicks import PADDING, LiuUser
+from ..clicks import PADDING, AnyUser, DeterministicUser, LiuUser, SimulatedUser
 from ..geometry import axes_order, pad_far
 from ..networks import ClickTokens, Refiner, RefinerDesign, Tokens
 from ..networks.encoder3d import LEAST_SIDE, Encoder3d, described_unet, plain_unet, plan_strides
@@ -24,6 +24,7 @@ from .regions import balls, dilate
 SURE = 50.0  # a logit
 DOUBT = 1e-3  # of a mask from outside: its logits are then as large as those of an encoder
 STAGES = ("encoder", "refiner")
+USERS = ("liu", "liu_faces", "deterministic")
 FIRST_SIGMAS = (3.0, 5.0)  # voxels: of the refiner's bias for near clicks, before it has learnt
 SCALARS = ("balance", "log_reach", "gain", "share")  # of the refiner, by name
 
@@ -72,9 +73,11 @@ class TisRecipe(Recipe):
 
     stage: Literal["encoder", "refiner"] = "encoder"  # which of the two a training trains
     max_clicks: int = 10  # in a training of the refiner (4.1)
-    disturbance: float = 10.0  # voxels (4.1)
+    users: tuple[str, ...] = USERS  # whose clicks the refiner learns from; the paper's is "liu" alone (docs/adr/0019)
+    disturbance: float = 10.0  # voxels, of the first two of them (4.1)
     copies: int = 4  # augmented ones of each volume that the refiner learns from
     hard_copies: int = 0  # and ones that are changed until the encoder misses parts of structures
+    strained: float = 0.0  # share of the encoder's patches that are changed as hard copies are
     crop: tuple[int, int, int] | None = None  # voxels of a volume that a step of the refiner's training sees; None: all
     sampled_tokens: int = 20_000  # that a step of the training looks at, beside the clicked ones; 0 for all
     batch: int = 2
@@ -116,16 +119,23 @@ class TisRecipe(Recipe):
         for name in ("margin", "disturbance", "weight_decay", "sampled_tokens", "dice", "hard_copies"):
             if getattr(self, name) < 0:
                 raise ValueError(f"recipe field {name} must not be negative, got {getattr(self, name)!r}")
+        if not 0 <= self.strained <= 1:
+            raise ValueError(f"recipe field strained must be a share from 0 to 1, got {self.strained!r}")
         if self.horizon is not None and self.horizon < self.reach:
             raise ValueError(f"recipe field horizon must be at least reach, {self.reach}, got {self.horizon!r}")
-        choices = {"stage": STAGES, "balance": ("slot", "scalar"), "alike": ("kernel", "product")}
+        choices = {"stage": STAGES, "balance": ("slot", "scalar"), "alike": ("kernel", "product"), "users": USERS}
         for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"recipe field {name} must be one of {allowed}, got {getattr(self, name)!r}")
-        if self.crop is not None and (len(self.crop) != 3 or min(self.crop) < 1):
-            raise ValueError(f"recipe field crop must be three sides of at least one voxel, or null, got {self.crop}")
+            value = getattr(self, name)
+            chosen, number = (value, "some") if name == "users" else ((value,), "one")
+            if not chosen or not set(chosen) <= set(allowed):
+                raise ValueError(f"recipe field {name} must be {number} of {allowed}, got {value!r}")
         if self.tokens % self.heads:
             raise ValueError(f"recipe field tokens must be a multiple of heads, {self.heads}, got {self.tokens}")
+        self._check_boxes()
+
+    def _check_boxes(self) -> None:
+        if self.crop is not None and (len(self.crop) != 3 or min(self.crop) < 1):
+            raise ValueError(f"recipe field crop must be three sides of at least one voxel, or null, got {self.crop}")
         if len(self.patch) != 3 or min(self.patch) < LEAST_SIDE:
             raise ValueError(
                 f"recipe field patch must be three sides of {LEAST_SIDE} voxels at least, got {self.patch}"
@@ -144,9 +154,14 @@ class TisRecipe(Recipe):
         """The most clicks of a sample of the training: the encoder learns without."""
         return 0 if self.stage == "encoder" else self.max_clicks
 
-    def user(self, spacing: float) -> LiuUser:
-        """The paper's simulated user (4.1)."""
-        return LiuUser(disturbance=self.disturbance)
+    def user(self, spacing: float) -> SimulatedUser:
+        """Who clicks in a training: each time any one of `users`."""
+        every: dict[str, SimulatedUser] = {
+            "liu": LiuUser(self.disturbance),
+            "liu_faces": LiuUser(self.disturbance, corners=False),
+            "deterministic": DeterministicUser(self.steps_mm),
+        }
+        return AnyUser(tuple(every[name] for name in self.users))
 
     def rate(self, step: int, progress: float) -> float:
         """x 0.9 at every twentieth of the training (3.3: every 10 of 200 epochs); nnU-Net's decay for the encoder."""
