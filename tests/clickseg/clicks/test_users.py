@@ -195,7 +195,7 @@ def test_logits_and_label_must_agree_in_shape_and_every_image_needs_a_generator(
         user(None, label, no_clicks(label), generators(1))
 
 
-@pytest.mark.parametrize("name", ["sakinis", "liu", "deterministic", "jittered", "static", "wrong"])
+@pytest.mark.parametrize("name", ["sakinis", "liu", "liu_faces", "deterministic", "jittered", "static", "wrong"])
 def test_every_user_of_the_benchmark_plays_a_game(name):
     from clickseg.evaluation.tasks import USERS
 

@@ -120,8 +120,7 @@ def simulate_click(
     check_metric(metric)
     if prediction.shape != label.shape:
         raise ValueError(f"prediction {tuple(prediction.shape)} and label {tuple(label.shape)} differ in shape")
-    if len(generators) != len(label):
-        raise ValueError(f"{len(generators)} generators for a batch of {len(label)}")
+    check_generators(generators, label)
     draws = [float(torch.rand((), generator=generator, dtype=torch.float64)) for generator in generators]
     if label.device.type != "cpu":
         return _click_torch(prediction, label, draws, metric, scale)
@@ -188,6 +187,12 @@ def bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, ...] | None:
             return None
         box.append(slice(int(marked[0]), int(marked[-1]) + 1))
     return tuple(box)
+
+
+def check_generators(generators: Sequence[torch.Generator], label: Tensor) -> None:
+    """ValueError unless each image of a batch (B, *S) has one."""
+    if len(generators) != len(label):
+        raise ValueError(f"{len(generators)} generators for a batch of {len(label)}")
 
 
 def check_one_structure(label: Tensor) -> None:

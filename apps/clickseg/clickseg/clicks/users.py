@@ -23,6 +23,7 @@ from .simulate import (
     Metric,
     SimulatedUser,
     bounding_box,
+    check_generators,
     check_metric,
     check_one_structure,
     most_probable,
@@ -52,8 +53,7 @@ class _OneByOne:
         """Rows (B, D+1); label -1 where no click is picked."""
         if logits is not None and logits.shape[2:] != label.shape[1:]:
             raise ValueError(f"logits {tuple(logits.shape)} and label {tuple(label.shape)} differ in shape")
-        if len(generators) != len(label):
-            raise ValueError(f"{len(generators)} generators for a batch of {len(label)}")
+        check_generators(generators, label)
         predictions = torch.zeros_like(label) if logits is None else most_probable(logits).to(label.dtype)
         rows = np.full((len(label), label.ndim), PADDING, np.int64)
         images = zip(predictions.cpu().numpy(), label.cpu().numpy(), clicks.cpu().numpy(), generators, strict=True)
@@ -101,10 +101,10 @@ class LiuUser(_OneByOne):
     """The middle of the largest mis-segmented region, disturbed (Liu et al., MICCAI 2022, section 4.1).
 
     Regions are the connected components of the error among voxels of one true class, so that each has one label: 1 and
-    0 for a bool label, the class for an integer label map (B, *S). Of the largest by
-    voxels (a tie goes to the structure before the background) the rounded centroid is clicked, or, if that is not in
-    the region, a random one of its voxels that have no face on its boundary (of all, if all have one). It is then
-    shifted along each axis by up to `disturbance` voxels, every shift alike, and back again if that leaves the region.
+    0 for a bool label, the class for an integer label map (B, *S). Of the largest by voxels (a tie goes to the
+    structure before the background) the rounded centroid is clicked, or, if that is not in the region, a random one of
+    its voxels that have no face on its boundary (of all, if all have one). It is then shifted along each axis by up to
+    `disturbance` voxels, every shift alike, and back again if that leaves the region.
 
     disturbance: voxels (the paper's 10), but never more than half the radius of the disc or ball of the region's size,
         or the shift would leave small structures. Raises ValueError if it is negative.
@@ -151,8 +151,7 @@ class AnyUser:
     def __call__(
         self, logits: Tensor | None, label: Tensor, clicks: Tensor, generators: Sequence[torch.Generator]
     ) -> Tensor:
-        if len(generators) != len(label):
-            raise ValueError(f"{len(generators)} generators for a batch of {len(label)}")
+        check_generators(generators, label)
         rows = []
         for item, generator in enumerate(generators):
             own = slice(item, item + 1)

@@ -24,7 +24,6 @@ from .regions import balls, dilate
 SURE = 50.0  # a logit
 DOUBT = 1e-3  # of a mask from outside: its logits are then as large as those of an encoder
 STAGES = ("encoder", "refiner")
-USERS = ("liu", "liu_faces", "deterministic")
 FIRST_SIGMAS = (3.0, 5.0)  # voxels: of the refiner's bias for near clicks, before it has learnt
 SCALARS = ("balance", "log_reach", "gain", "share")  # of the refiner, by name
 
@@ -73,7 +72,7 @@ class TisRecipe(Recipe):
 
     stage: Literal["encoder", "refiner"] = "encoder"  # which of the two a training trains
     max_clicks: int = 10  # in a training of the refiner (4.1)
-    users: tuple[str, ...] = USERS  # whose clicks the refiner learns from; the paper's is "liu" alone (docs/adr/0019)
+    users: tuple[str, ...] = ("liu", "liu_faces", "deterministic")  # to learn from; the paper's: "liu" (docs/adr/0019)
     disturbance: float = 10.0  # voxels, of the first two of them (4.1)
     copies: int = 4  # augmented ones of each volume that the refiner learns from
     hard_copies: int = 0  # and ones that are changed until the encoder misses parts of structures
@@ -123,7 +122,7 @@ class TisRecipe(Recipe):
             raise ValueError(f"recipe field strained must be a share from 0 to 1, got {self.strained!r}")
         if self.horizon is not None and self.horizon < self.reach:
             raise ValueError(f"recipe field horizon must be at least reach, {self.reach}, got {self.horizon!r}")
-        choices = {"stage": STAGES, "balance": ("slot", "scalar"), "alike": ("kernel", "product"), "users": USERS}
+        choices = {"stage": STAGES, "balance": ("slot", "scalar"), "alike": ("kernel", "product"), "users": (*USERS,)}
         for name, allowed in choices.items():
             value = getattr(self, name)
             chosen, number = (value, "some") if name == "users" else ((value,), "one")
@@ -156,12 +155,7 @@ class TisRecipe(Recipe):
 
     def user(self, spacing: float) -> SimulatedUser:
         """Who clicks in a training: each time any one of `users`."""
-        every: dict[str, SimulatedUser] = {
-            "liu": LiuUser(self.disturbance),
-            "liu_faces": LiuUser(self.disturbance, corners=False),
-            "deterministic": DeterministicUser(self.steps_mm),
-        }
-        return AnyUser(tuple(every[name] for name in self.users))
+        return AnyUser(tuple(USERS[name](self) for name in self.users))
 
     def rate(self, step: int, progress: float) -> float:
         """x 0.9 at every twentieth of the training (3.3: every 10 of 200 epochs); nnU-Net's decay for the encoder."""
@@ -173,6 +167,14 @@ class TisRecipe(Recipe):
         named = {entry.name for entry in fields(RefinerDesign)} & {entry.name for entry in fields(self)} - {"width"}
         reach_mm = tuple(sigma * sum(self.steps_mm) / 3 for sigma in FIRST_SIGMAS)
         return RefinerDesign(self.tokens, reach_mm=reach_mm, **{name: getattr(self, name) for name in named})
+
+
+# Those whose clicks a refiner can learn from.
+USERS: dict[str, Callable[[TisRecipe], SimulatedUser]] = {
+    "liu": lambda recipe: LiuUser(recipe.disturbance),
+    "liu_faces": lambda recipe: LiuUser(recipe.disturbance, corners=False),
+    "deterministic": lambda recipe: DeterministicUser(recipe.steps_mm),
+}
 
 
 def standardise(image: Tensor, recipe: TisRecipe) -> Tensor:

@@ -101,7 +101,7 @@ class Attention(nn.Module):
 
     def forward(self, queries: Tensor, keys: Tensor, real: Tensor) -> Tensor:
         nobody = ~real.any(1)
-        mask = (real | nobody[:, None])[:, None]  # an image without any key attends to padding, unread
+        padding = ~(real | nobody[:, None])[:, None]  # an image without any key attends to padding, unread
         # Keys are many, queries few: these take the keys' projections upon themselves, and no key is projected.
         query = self.split(self.query(queries)) / math.sqrt(self.query.out_features // self.heads)
         asked = (query @ self.key.weight.unflatten(0, (self.heads, -1))).flatten(1, 2)  # (B, heads Q, D)
@@ -110,7 +110,7 @@ class Attention(nn.Module):
         found = []
         for part in blocks(asked.shape[1], keys.shape[1]):
             scores = asked[:, part] @ across
-            found.append(scores.masked_fill(~mask, -math.inf).softmax(-1) @ keys)
+            found.append(scores.masked_fill(padding, -math.inf).softmax(-1) @ keys)
         met = torch.cat(found, 1).unflatten(1, (self.heads, -1))
         value = met @ self.value.weight.unflatten(0, (self.heads, -1)).transpose(1, 2)
         value = value + self.value.bias.unflatten(0, (self.heads, 1, -1))
