@@ -110,8 +110,10 @@ def serve(repository):
             "CLICKSEG_MODEL_DIR": str(folder / "model"),
             "MONAI_LABEL_SESSION_PATH": str(folder / "sessions"),
             "MONAI_LABEL_DICOMWEB_CACHE_PATH": str(folder / "dicom"),
+            "TMPDIR": str(folder / "temporary"),
             "OMP_NUM_THREADS": "1",  # tiny tensors: more threads would only wait for each other
         }
+        (folder / "temporary").mkdir(exist_ok=True)
         port = any_free_port()
         command = [sys.executable, "-m", "monailabel.main", "start_server", "--app", str(repository / "apps/clickseg")]
         command += ["--studies", studies, "--host", "127.0.0.1", "--port", str(port), *conf]

@@ -6,6 +6,7 @@ label is saved, and training comes last).
 
 import functools
 import gzip
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -106,8 +107,9 @@ def test_ohif_gets_the_mask_that_the_library_computes(click, folder, mask_in):
     assert np.allclose(header["space directions"].T, np.diag([-1, -1, 1]) @ AFFINE[:3, :3])
 
 
-def test_a_client_on_the_same_machine_keeps_its_mask_in_its_own_default_folder(url, folder):
+def test_a_client_on_the_same_machine_keeps_its_mask_in_its_own_default_folder(url, folder, monkeypatch):
     """It stores a mask under the name that it had on the server, which removes its own file after sending it."""
+    monkeypatch.setattr(tempfile, "tempdir", str(folder / "temporary"))
     path, _ = MONAILabelClient(url).infer("unet2d", "alpha", {"foreground": [INSIDE], "background": []})
     time.sleep(0.5)  # for the server to clean up
     mask = np.asarray(nib.load(path).dataobj)
@@ -336,6 +338,16 @@ def test_the_uncertainty_strategy_has_the_images_scored_and_then_names_the_highe
     sample = client.next_sample("uncertainty", {})
     assert sample["id"] == max(scores, key=scores.get)
     assert sample["foreground_entropy"] == pytest.approx(max(scores.values()))
+
+
+def test_of_a_refused_upload_nothing_stays_in_the_temporary_folder(client, folder, tmp_path):
+    before = set((folder / "temporary").iterdir())
+    with pytest.raises(MONAILabelClientException) as taken:
+        client.upload_image(str(folder / "outside.nii.gz"), "alpha")
+    with pytest.raises(MONAILabelClientException) as misshapen:
+        client.save_label("beta", a_label(tmp_path / "wrong.nii.gz", (32, 28, 21)))
+    assert [refused.value.msg[:11] for refused in (taken, misshapen)] == ["Status: 409", "Status: 400"]
+    assert set((folder / "temporary").iterdir()) == before
 
 
 def a_label(path, shape=SHAPE):

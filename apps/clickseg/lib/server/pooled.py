@@ -11,6 +11,8 @@ from monailabel.endpoints import info as stock_info
 from monailabel.endpoints import session as stock_session
 from monailabel.endpoints.user.auth import RBAC, User
 
+from .refusals import tidied
+
 pooled_router = APIRouter(prefix=settings.MONAI_LABEL_API_STR)
 USER = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))
 
@@ -33,7 +35,8 @@ def label(label: str, tag: str) -> Response:
     return stock_datastore.download_label(label, tag)
 
 
-@pooled_router.put("/datastore/image", tags=["Datastore"])
+@pooled_router.put("/datastore/", include_in_schema=False, dependencies=[Depends(tidied)])  # as the stock client asks
+@pooled_router.put("/datastore/image", tags=["Datastore"], dependencies=[Depends(tidied)])
 def add_image(
     background_tasks: BackgroundTasks,
     image: str | None = None,
@@ -46,7 +49,7 @@ def add_image(
     return stock_datastore.add_image(background_tasks, image, params, file, user.username)
 
 
-@pooled_router.put("/session/", tags=["Session"], dependencies=[USER])
+@pooled_router.put("/session/", tags=["Session"], dependencies=[USER, Depends(tidied)])
 def create_session(
     background_tasks: BackgroundTasks,
     uncompress: bool = False,

@@ -6,7 +6,7 @@ import contextlib
 import logging
 from collections.abc import Iterator
 
-from fastapi import HTTPException
+from fastapi import BackgroundTasks, HTTPException
 
 logger = logging.getLogger(__name__)
 
@@ -19,3 +19,17 @@ def refusing() -> Iterator[None]:
     except ValueError as error:
         logger.warning("refused: %s", error)
         raise HTTPException(status_code=400, detail=str(error)) from error
+
+
+def tidied(background_tasks: BackgroundTasks) -> Iterator[None]:
+    """A dependency of routes that take files: the copies in the temporary folder go when the request is refused, too.
+
+    The stock functions leave their removal to background tasks, which belong to an answer: a refusal has none, and a
+    patient's image would stay.
+    """
+    try:
+        yield
+    except BaseException:
+        for task in background_tasks.tasks:
+            task.func(*task.args, **task.kwargs)
+        raise

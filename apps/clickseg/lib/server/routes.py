@@ -31,7 +31,7 @@ from .page import PageFiles, page_router
 from .pooled import pooled_router
 from .preview import preview_router
 from .proxy import proxy_router
-from .refusals import refusing
+from .refusals import refusing, tidied
 from .segmentations import write_segmentation
 
 infer_router = APIRouter(
@@ -195,7 +195,7 @@ def delete_model(model: str) -> dict:
     return {}
 
 
-@datastore_router.put("/label")
+@datastore_router.put("/label", dependencies=[Depends(tidied)])
 def save_label(
     background_tasks: BackgroundTasks,
     image: str,
