@@ -462,12 +462,26 @@ def test_a_user_of_ones_own_may_click(cases, tmp_path):
 # Killed, and several processes
 
 
-def test_a_killed_training_resumes_to_the_weights_of_an_uninterrupted_one(
-    uninterrupted, study, recipe_file, environment, tmp_path
+def interruptible():
+    """Shells ignore Ctrl-C in what they start in the background, and so would all that the tests start."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+@pytest.mark.parametrize(
+    ("how", "status", "said"),
+    [
+        (signal.SIGKILL, -signal.SIGKILL, ""),
+        (signal.SIGINT, cli.STOPPED, "clickseg train: stopped; the same command with --resume goes on\n"),
+    ],
+)
+def test_a_training_that_is_stopped_resumes_to_the_weights_of_an_uninterrupted_one(
+    uninterrupted, study, recipe_file, environment, tmp_path, how, status, said
 ):
     arguments = ["--data", study, "--recipe", recipe_file, "--output", tmp_path, "--epochs", EPOCHS, "--device", "cpu"]
     with (tmp_path / "stderr").open("w") as stderr:
-        process = subprocess.Popen(command(*arguments), env=environment, stdout=stderr, stderr=stderr)
+        process = subprocess.Popen(
+            command(*arguments), env=environment, stdout=stderr, stderr=stderr, preexec_fn=interruptible
+        )
         try:
             deadline = time.monotonic() + 300
             while not (tmp_path / "checkpoint.pt").exists():
@@ -475,9 +489,11 @@ def test_a_killed_training_resumes_to_the_weights_of_an_uninterrupted_one(
                 assert time.monotonic() < deadline
                 time.sleep(0.002)
         finally:
-            process.send_signal(signal.SIGKILL)
+            process.send_signal(how)
             process.wait()
-    assert process.returncode == -signal.SIGKILL
+    assert process.returncode == status
+    assert said in (tmp_path / "stderr").read_text()
+    assert "Traceback" not in (tmp_path / "stderr").read_text()
     done = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"]
     assert 0 < done < EPOCHS * TINY.steps_per_epoch, "it was killed too late to show anything"
     assert cli.main(["train", *map(str, arguments), "--resume"]) == 0

@@ -32,6 +32,12 @@ def port(free_port):
     return free_port()
 
 
+def interruptible():
+    """In a session of its own; and shells ignore Ctrl-C in what they start in the background, such as these tests."""
+    os.setsid()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def answers(url):
     try:
         return requests.get(url, timeout=10).ok
@@ -52,7 +58,7 @@ def test_a_study_can_be_clicked_on_and_an_interrupt_ends_everything(tmp_path, fr
     environment = {**os.environ, "MONAI_LABEL_DICOMWEB_CACHE_PATH": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
     with log.open("w") as file:
         demo = subprocess.Popen(
-            command, stdout=file, stderr=file, env=environment, cwd=tmp_path, start_new_session=True
+            command, stdout=file, stderr=file, env=environment, cwd=tmp_path, preexec_fn=interruptible
         )
     try:
         deadline = time.monotonic() + 300

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -18,6 +19,8 @@ COMMANDS = (
     add_serve, add_demo_ohif, add_predict, add_preview, add_phantom,
     add_plan, add_train, add_import_nnunet, add_evaluate, add_experiment,
 )  # fmt: skip
+
+STOPPED = 128 + signal.SIGINT
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -43,8 +46,8 @@ def _with_clicks_attached(argv: Sequence[str]) -> list[str]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit status.
 
-    0; 2 for bad input or a place that cannot be written, and 1 for an experiment that failed, with a sentence on
-    standard error.
+    0; with a sentence on standard error 2 for bad input or a place that cannot be written, 1 for an experiment that
+    failed, and 130, as shells have it, for what was stopped with Ctrl-C.
     """
     arguments = _parser().parse_args(_with_clicks_attached(sys.argv[1:] if argv is None else argv))
     try:
@@ -52,3 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:  # the latter for a folder that cannot be written, or a full disk
         print(f"clickseg {arguments.command}: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        resumable = "; the same command with --resume goes on" if hasattr(arguments, "resume") else ""
+        print(f"\nclickseg {arguments.command}: stopped{resumable}", file=sys.stderr)
+        return STOPPED
