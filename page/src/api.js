@@ -2,6 +2,9 @@
 
 const JSON_BODY = { "Content-Type": "application/json" };
 
+/** Somebody else has saved a label since this one was opened. */
+export class Outdated extends Error {}
+
 async function ask(path, options) {
   let response;
   try {
@@ -9,7 +12,7 @@ async function ask(path, options) {
   } catch {
     throw new Error("The server does not answer. Is it still running?");
   }
-  if (!response.ok) throw new Error(await sentence(response));
+  if (!response.ok) throw new (response.status === 412 ? Outdated : Error)(await sentence(response));
   return response;
 }
 
@@ -36,11 +39,12 @@ export async function image(id) {
   return { file: await response.arrayBuffer(), axis: Number(response.headers.get("X-Clickseg-Axis")) };
 }
 
-/** {blob: .nii.gz, labels: {name: value}} of the final label, or null. */
+/** {blob: .nii.gz, labels: {name: value}, version} of the final label, or null. */
 export async function label(id) {
   const response = await ask(`/clickseg/api/label${query({ image: id })}`);
   if (response.status === 204) return null;
-  return { blob: await response.blob(), labels: JSON.parse(response.headers.get("X-Clickseg-Labels")) };
+  const { headers } = response;
+  return { blob: await response.blob(), labels: JSON.parse(headers.get("X-Clickseg-Labels")), version: headers.get("ETag") };
 }
 
 /** The .nii.gz of the answer. start: .nii.gz of the label map that is to be corrected, or null. */
@@ -59,11 +63,17 @@ export async function preview(model, id, params, slice, client) {
   return response.status === 204 ? null : response.json();
 }
 
-export async function save(id, file, labelInfo) {
+/**
+ * Save the final label; returns its version. over: the version that it takes the place of, null if there is none yet;
+ * throws Outdated if that is not so. undefined: whatever is there.
+ */
+export async function save(id, file, labelInfo, over) {
   const form = new FormData();
   form.set("params", JSON.stringify({ label_info: labelInfo }));
   form.set("label", file, "label.nii.gz");
-  await ask(`/datastore/label${query({ image: id, tag: "final" })}`, { method: "PUT", body: form });
+  const headers = over === undefined ? {} : over === null ? { "If-None-Match": "*" } : { "If-Match": over };
+  const path = `/datastore/label${query({ image: id, tag: "final" })}`;
+  return (await ask(path, { method: "PUT", body: form, headers })).headers.get("ETag");
 }
 
 /** Who this browser is to the server, which gives two annotators two studies. */

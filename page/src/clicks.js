@@ -18,6 +18,11 @@ export function clickable(models) {
   return Object.keys(models).filter((name) => models[name].type !== "segmentation");
 }
 
+/** Whether a label is one that the model segments. */
+export function knows(model, label) {
+  return labelsOf(model)?.includes(label) ?? true;
+}
+
 /** Whether a model goes on from slice to slice when asked to. */
 export function canPropagate(model) {
   return "propagate" in (model.config ?? {});
@@ -26,6 +31,11 @@ export function canPropagate(model) {
 /** Whether a model answers before the first click. */
 export function answersFirst(model) {
   return model.type !== ONE && !canPropagate(model);
+}
+
+/** Whether a label is propagated; of a model of named labels all are, or none. */
+export function propagated(state, model, label) {
+  return (labelsOf(model) ?? [label]).some((name) => state.propagate.includes(name));
 }
 
 /**
@@ -76,6 +86,6 @@ function oneStructure(state, label) {
 function severalLabels(state, model, known, clicks) {
   const params = { background: clicks.filter(({ inside }) => !inside).map(({ position }) => position) };
   for (const { label, position } of clicks.filter(({ inside }) => inside)) (params[label] ??= []).push(position);
-  if (canPropagate(model) && known.some((label) => state.propagate.includes(label))) params.propagate = true;
+  if (canPropagate(model) && propagated(state, model)) params.propagate = true;
   return { params, values: new Map(known.map((label) => [model.labels[label], label])) };
 }

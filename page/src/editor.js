@@ -1,13 +1,16 @@
 /** One open study: its clicks, their answers, and the label map that both make. Knows the server, not the screen. */
 
 import * as api from "./api.js";
-import { decidedIn, labelsOf, questionOf, questions } from "./clicks.js";
+import { answersFirst, decidedIn, knows, labelsOf, ONE, propagated, questionOf, questions } from "./clicks.js";
 import { History } from "./history.js";
 import { collect, compose, count, paint } from "./masks.js";
 import { Newest } from "./newest.js";
 import { compress, decompress, readLabels, writeLabels } from "./nifti.js";
 
 const KEPT = 60; // answers, so that undo and redo need not ask again
+const DONE = { clicks: [], propagate: [], automatic: false }; // what has done its work: the map holds what came of it
+
+const keyOf = (state, { params }) => JSON.stringify([state.model, params]);
 
 export class Editor {
   #answers = new WeakMap();
@@ -20,14 +23,17 @@ export class Editor {
   #answered; // the state that the map and the figures are of
   #failures = 0;
   #saving = null;
+  #segmenting = null;
 
   /**
    * image: id. head: ArrayBuffer that begins with the image's NIfTI head. frame: Frame. axis: that numbers axial slices.
    * models: of /info. labels: Labels. base: the label map to begin with. model: its name.
-   * on: {change(editor, answered), preview(editor, click), latency(kind, ms or null), problem(sentence)}.
+   * version: of that map on the server, null if there is none.
+   * on: {change(editor, answered), preview(editor, click), problem(sentence),
+   *   latency(kind, ms; null while the answer is awaited, undefined if none comes)}.
    */
-  constructor({ image, head, frame, axis, models, labels, base, model, on }) {
-    Object.assign(this, { image, head, frame, axis, models, labels, on });
+  constructor({ image, head, frame, axis, models, labels, base, version, model, on }) {
+    Object.assign(this, { image, head, frame, axis, models, labels, version, on });
     const state = { clicks: [], base: { map: base }, model, propagate: [], automatic: false };
     this.history = new History(state);
     this.saved = state.base;
@@ -83,19 +89,25 @@ export class Editor {
   }
 
   togglePropagate(label) {
-    const { propagate } = this.state;
-    this.change({
-      propagate: propagate.includes(label) ? propagate.filter((name) => name !== label) : [...propagate, label],
-    });
+    const { state, model } = this;
+    const names = labelsOf(model) ?? [label];
+    const others = state.propagate.filter((name) => !names.includes(name));
+    this.change({ propagate: propagated(state, model, label) ? others : [...others, ...names] });
   }
 
   /** Take a label away: its clicks, and its voxels in the map that was opened. */
-  erase(label) {
-    const value = this.labels.value(label);
+  async erase(label) {
+    const gone = [{ value: this.labels.value(label), voxels: [] }];
+    if (answersFirst(this.model)) {
+      // It would find the label again unasked, or from the clicks of others: what it has made is gone on from.
+      await this.idle();
+      this.change({ ...DONE, base: { map: compose(this.map, gone) } });
+      return;
+    }
     this.change({
       clicks: this.state.clicks.filter((click) => click.label !== label),
       propagate: this.state.propagate.filter((name) => name !== label),
-      base: { map: compose(this.state.base.map, [{ value, voxels: [] }]) },
+      base: { map: compose(this.state.base.map, gone) },
     });
   }
 
@@ -115,11 +127,16 @@ export class Editor {
   async chooseModel(model) {
     await this.idle();
     const made = this.state.clicks.length > 0 || this.state.automatic;
-    this.change({ model, automatic: false, ...(made && { clicks: [], propagate: [], base: { map: this.map } }) });
+    this.change({ model, automatic: false, ...(made && { ...DONE, base: { map: this.map } }) });
   }
 
   /** All labels of the model, before the first click; those that the opened map holds stay as they are. */
-  async segmentAll() {
+  segmentAll() {
+    this.#segmenting ??= this.#segmentAll().finally(() => (this.#segmenting = null));
+    return this.#segmenting;
+  }
+
+  async #segmentAll() {
     await this.idle();
     const held = count(this.state.base.map);
     if (!labelsOf(this.model).some((label) => held[this.labels.value(label)])) {
@@ -129,16 +146,18 @@ export class Editor {
     const { state, map } = this;
     const [question] = questions({ ...state, clicks: [], automatic: true }, this.model);
     const here = count(map);
-    const parts = (await this.#ask(state.model, question, null))
-      .filter(({ value }) => !here[value])
-      .map(({ value, voxels }) => ({ value, voxels: voxels.filter((voxel) => !map[voxel]) }));
-    if (this.#closed || state !== this.state) return;
-    this.change({ clicks: [], propagate: [], base: { map: compose(map, parts) } });
+    const parts = await this.#timed("click", () => this.#ask(state.model, question, null));
+    if (this.#closed) return;
+    if (state !== this.state) throw new Error("What all were to be added to has changed meanwhile: segment all again.");
+    this.change({ ...DONE, base: { map: compose(map, parts.filter(({ value }) => !here[value]), false) } });
   }
 
-  /** Save the label map as the study's final label. What is done meanwhile stays, and is not saved yet. */
-  save() {
-    this.#saving ??= this.#save().finally(() => (this.#saving = null));
+  /**
+   * Save the label map as the study's final label. What is done meanwhile stays, and is not saved yet.
+   * Throws api.Outdated if somebody else has saved one since; replace: whether theirs is to go.
+   */
+  save(replace = false) {
+    this.#saving ??= this.#save(replace).finally(() => (this.#saving = null));
     return this.#saving;
   }
 
@@ -147,7 +166,7 @@ export class Editor {
     await this.#saving;
   }
 
-  async #save() {
+  async #save(replace) {
     const failures = this.#failures;
     await this.idle();
     if (failures !== this.#failures) throw new Error("Not saved, since the last click had no answer.");
@@ -155,9 +174,9 @@ export class Editor {
     const info = this.labels.info(counts);
     if (!info.length) throw new Error("There is nothing to save yet: click on a structure first.");
     const file = await compress(writeLabels(this.head, this.frame.sourceOrder(map)));
-    await api.save(this.image, file, info);
+    this.version = await api.save(this.image, file, info, replace ? undefined : this.version);
     this.saved = { map };
-    if (state === this.state) this.change({ clicks: [], propagate: [], automatic: false, base: this.saved });
+    if (state === this.state) this.change({ ...DONE, base: this.saved });
   }
 
   #refresh() {
@@ -168,24 +187,21 @@ export class Editor {
   }
 
   async #commit(state) {
-    const begin = performance.now();
+    const model = this.models[state.model];
     try {
-      let asked = false;
-      const parts = [];
-      for (const question of questions(state, this.models[state.model])) {
-        const key = JSON.stringify([state.model, question.params]);
-        if (!asked && !this.#kept(state.base).has(key)) {
-          asked = true;
-          this.on.latency("click", null);
-        }
-        parts.push(...(await this.#answer(state, question, key)));
-      }
+      const asked = questions(state, model);
+      const known = asked.every((question) => this.#kept(state.base).has(keyOf(state, question)));
+      const answers = async () => {
+        const parts = [];
+        for (const question of asked) parts.push(...(await this.#answer(state, question)));
+        return parts;
+      };
+      const parts = await (known ? answers() : this.#timed("click", answers));
       if (this.#closed || state !== this.state) return;
       this.#answered = state;
-      this.map = compose(state.base.map, parts);
+      this.map = compose(state.base.map, parts, model.type === ONE);
       this.counts = count(this.map);
       this.display.set(this.map);
-      if (asked) this.on.latency("click", performance.now() - begin);
     } catch (error) {
       if (this.#closed || state !== this.state) return; // a newer one tells
       this.#failures++;
@@ -196,6 +212,20 @@ export class Editor {
     this.on.change(this, true);
   }
 
+  /** Do what takes time, and tell how long it took. */
+  async #timed(kind, action) {
+    const begin = performance.now();
+    let ms;
+    this.on.latency(kind, null);
+    try {
+      const result = await action();
+      ms = performance.now() - begin;
+      return result;
+    } finally {
+      this.on.latency(kind, ms);
+    }
+  }
+
   /** Answers to questions about one label map that is corrected. */
   #kept(base) {
     if (!this.#answers.has(base)) this.#answers.set(base, new Map());
@@ -203,8 +233,9 @@ export class Editor {
   }
 
   /** The parts that the server gives for a question: of each of its labels, the voxels. */
-  async #answer(state, question, key) {
+  async #answer(state, question) {
     const kept = this.#kept(state.base);
+    const key = keyOf(state, question);
     if (!kept.has(key)) {
       kept.set(key, await this.#ask(state.model, question, await this.#start(state.base, question.values)));
       if (kept.size > KEPT) kept.delete(kept.keys().next().value);
@@ -252,7 +283,9 @@ export class Editor {
       this.display.set(this.map);
       const decided = [...question.values].filter(([, label]) => deciding.has(label));
       const values = new Map(decided.map(([value, label]) => [value, this.labels.value(label)]));
-      paint(this.display, this.map, this.frame, reply, values);
+      const foreign = this.labels.names.filter((label) => !knows(this.model, label));
+      const kept = new Set(foreign.map((label) => this.labels.value(label)));
+      paint(this.display, this.map, this.frame, reply, values, kept);
       this.on.preview(this, click);
     } catch (error) {
       if (!this.#closed) this.on.problem(error.message);

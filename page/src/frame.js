@@ -43,6 +43,11 @@ export class Frame {
     return this.start + source[0] * this.steps[0] + source[1] * this.steps[1] + source[2] * this.steps[2];
   }
 
+  /** Where a voxel of the shown order lies in the shown array. */
+  shownOffset([x, y, z]) {
+    return x + this.shownDims[0] * (y + this.shownDims[1] * z);
+  }
+
   /** A label map in shown order -> the same in source order (the first source axis fastest, as NIfTI has it). */
   sourceOrder(shown) {
     const [nx, ny, nz] = this.dims;

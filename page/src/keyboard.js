@@ -1,17 +1,20 @@
 /** The one list of shortcuts: what the keys do, and what the help says. */
 
-/** Of each: keys (as KeyboardEvent.key, small letters), what it is for, and the name of the command. */
+/**
+ * Of each: keys (as KeyboardEvent.key, small letters), what it is for, the name of the command, whether it is one of the
+ * views alone, and whether holding the key does it again and again.
+ */
 export const SHORTCUTS = [
   { keys: ["enter"], text: "click inside, at the cursor", command: "inside", viewer: true },
   { keys: ["backspace"], text: "click outside, at the cursor", command: "outside", viewer: true },
-  { keys: ["arrowleft"], text: "move the cursor; with Shift ten voxels", command: "left", viewer: true, shown: "← → ↑ ↓" },
-  { keys: ["arrowright"], command: "right", viewer: true },
-  { keys: ["arrowup"], command: "up", viewer: true },
-  { keys: ["arrowdown"], command: "down", viewer: true },
-  { keys: ["pageup", "."], text: "next axial slice", command: "sliceUp", shown: "Page up  ." },
-  { keys: ["pagedown", ","], text: "previous axial slice", command: "sliceDown", shown: "Page down  ," },
-  { keys: ["z"], text: "undo; with Shift redo", command: "undo" },
-  { keys: ["y"], text: "redo", command: "redo" },
+  { keys: ["arrowleft"], text: "move the cursor; with Shift ten voxels", command: "left", viewer: true, repeats: true, shown: "← → ↑ ↓" },
+  { keys: ["arrowright"], command: "right", viewer: true, repeats: true },
+  { keys: ["arrowup"], command: "up", viewer: true, repeats: true },
+  { keys: ["arrowdown"], command: "down", viewer: true, repeats: true },
+  { keys: ["pageup", "."], text: "next slice, axial where all are shown", command: "sliceUp", repeats: true, shown: "Page up  ." },
+  { keys: ["pagedown", ","], text: "previous slice", command: "sliceDown", repeats: true, shown: "Page down  ," },
+  { keys: ["z"], text: "undo; with Shift redo", command: "undo", repeats: true },
+  { keys: ["y"], text: "redo", command: "redo", repeats: true },
   { keys: ["1"], text: "choose a label", command: "label", shown: "1 … 9" },
   { keys: ["p"], text: "propagate to the neighbouring slices, or not", command: "propagate" },
   { keys: ["a"], text: "let a model that can do so segment everything", command: "automatic" },
@@ -21,8 +24,8 @@ export const SHORTCUTS = [
   { keys: ["w"], text: "next window", command: "window" },
   { keys: ["v"], text: "next layout of the views", command: "layout" },
   { keys: ["m"], text: "hide the mask, or show it", command: "mask" },
-  { keys: ["+", "="], text: "zoom in", command: "zoomIn", shown: "+" },
-  { keys: ["-"], text: "zoom out", command: "zoomOut" },
+  { keys: ["+", "="], text: "zoom in", command: "zoomIn", repeats: true, shown: "+" },
+  { keys: ["-"], text: "zoom out", command: "zoomOut", repeats: true },
   { keys: ["0"], text: "show everything again", command: "fit" },
   { keys: ["escape"], text: "give up a drag", command: "cancel" },
   { keys: ["?"], text: "this list", command: "help" },
@@ -33,15 +36,16 @@ export const MOUSE = [
   ["Right or Shift+click", "outside of it"],
   ["Drag", "live preview; the click counts where it is released"],
   ["Ctrl+click", "only move the cursor"],
+  ["Middle drag", "window: sideways its width, up and down its level"],
   ["Wheel", "slices; with Ctrl zoom"],
 ];
 
-/** The shortcut of a key press, or null. typing: whether a field has the focus; inViewer: whether the views have. */
+/** The shortcut of a key press, or null. typing: whether a text field has the focus; inViewer: whether the views have. */
 export function shortcut({ key, ctrlKey, metaKey, altKey }, typing, inViewer) {
   const small = key.toLowerCase();
   const command = ctrlKey || metaKey;
   if (altKey || (command && !["z", "y", "s"].includes(small))) return null;
-  if (typing && !command) return null;
+  if (typing && !(command && small === "s")) return null; // what else is typed is the field's, its undo, too
   if (/^[1-9]$/.test(small)) return { command: "label", number: Number(small) };
   const found = SHORTCUTS.find(({ keys }) => keys.includes(small));
   return found && (!found.viewer || inViewer) ? found : null;

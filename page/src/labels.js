@@ -22,6 +22,7 @@ const OTHERS = ["#35c9a5", "#e86aa6", "#7aa6ff", "#ffb454", "#b28cff", "#5fd4ee"
 
 export class Labels {
   #values = new Map();
+  #colours = new Map(); // of names that are not known
 
   /** saved: {name: value} of the study's label map. */
   constructor(saved = {}) {
@@ -47,9 +48,17 @@ export class Labels {
     return this.#values.get(name);
   }
 
-  /** #rrggbb, always the same for a name that is known. */
+  /** #rrggbb, always the same for a name that is known, and for another unless two of a study would have one. */
   colour(name) {
-    return ORGANS[name.toLowerCase().replaceAll("_", " ")] ?? OTHERS[(this.value(name) - 1) % OTHERS.length];
+    const known = ORGANS[name.toLowerCase().replaceAll("_", " ")];
+    if (known) return known;
+    if (!this.#colours.has(name)) {
+      const taken = new Set(this.#colours.values());
+      const first = [...name].reduce((sum, letter) => (31 * sum + letter.codePointAt(0)) % 65521, 0);
+      const inTurn = OTHERS.map((_, step) => OTHERS[(first + step) % OTHERS.length]);
+      this.#colours.set(name, inTurn.find((colour) => !taken.has(colour)) ?? inTurn[0]);
+    }
+    return this.#colours.get(name);
   }
 
   /** What clients tell the server about the labels of a map that holds these values, by value. */

@@ -30,15 +30,19 @@ function eachLabelled(values, visit) {
   for (let at = whole; at < values.length; at++) if (values[at]) visit(at);
 }
 
-/** A label map in which the labels of `parts` are drawn anew; where two overlap, the later one has it. */
-export function compose(base, parts) {
+/**
+ * A label map in which the labels of `parts` are drawn anew; where two overlap, the later one has it.
+ * over: whether they are drawn over the map's other labels, too.
+ */
+export function compose(base, parts, over = true) {
   const map = base.slice();
   const kept = new Uint8Array(256).map((_, value) => value);
   for (const { value } of parts) kept[value] = 0;
   if (parts.some(({ value }) => base.includes(value))) {
     for (let at = 0; at < map.length; at++) if (map[at]) map[at] = kept[map[at]];
   }
-  for (const { value, voxels } of parts) for (const voxel of voxels) map[voxel] = value;
+  const free = over ? null : map.map((value) => value === 0);
+  for (const { value, voxels } of parts) for (const voxel of voxels) if (over || free[voxel]) map[voxel] = value;
   return map;
 }
 
@@ -54,8 +58,9 @@ export function count(map) {
  *
  * map: the label map as it was, left alone. display: what is drawn into. preview: the server's reply, one slice as runs.
  * values: Map from the reply's values to those of the label map, of the labels that the preview decides.
+ * kept: Set of values of the label map that are not drawn over.
  */
-export function paint(display, map, frame, preview, values) {
+export function paint(display, map, frame, preview, values, kept) {
   const [first, second] = [0, 1, 2].filter((axis) => axis !== preview.axis);
   const decided = new Set(values.values());
   const origin = frame.start + preview.slice * frame.steps[preview.axis];
@@ -66,7 +71,7 @@ export function paint(display, map, frame, preview, values) {
     for (const end = at + preview.lengths[run]; at < end; at++) {
       const row = Math.floor(at / columns);
       const voxel = origin + row * frame.steps[first] + (at - row * columns) * frame.steps[second];
-      display[voxel] = value ?? (decided.has(map[voxel]) ? 0 : map[voxel]);
+      if (!kept.has(map[voxel])) display[voxel] = value ?? (decided.has(map[voxel]) ? 0 : map[voxel]);
     }
   });
 }

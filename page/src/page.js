@@ -1,7 +1,7 @@
 /** The page: one viewer, one open study, and the controls around them. */
 
 import * as api from "./api.js";
-import { answersFirst, canPropagate, clickable, labelsOf } from "./clicks.js";
+import { answersFirst, canPropagate, clickable, knows, labelsOf, propagated } from "./clicks.js";
 import { Editor } from "./editor.js";
 import { fillHelp, shortcut } from "./keyboard.js";
 import { Labels } from "./labels.js";
@@ -10,7 +10,7 @@ import { fillSelect, showLabels, showStudies } from "./panels.js";
 import { listen } from "./pointer.js";
 import { TrainingPanel } from "./training.js";
 import { Viewer } from "./viewer.js";
-import { windows } from "./windows.js";
+import { OWN, windows } from "./windows.js";
 
 const $ = (id) => document.getElementById(id);
 const viewer = new Viewer($("slices"), $("marks"));
@@ -42,10 +42,11 @@ async function attempt(action) {
   }
 }
 
-/** ms: null while the answer is awaited. */
+/** ms: null while the answer is awaited, undefined if none has come. */
 function showLatency(kind, ms) {
   latencies[kind] = ms;
   $("latency").textContent = Object.entries(latencies)
+    .filter(([, value]) => value !== undefined)
     .map(([name, value]) => `${name} ${value === null ? "…" : `${Math.round(value)} ms`}`)
     .join(" · ");
 }
@@ -61,17 +62,20 @@ async function refreshStudies() {
 
 let opening = 0;
 async function open(image) {
-  await editor?.settled();
-  if (editor?.unsaved && !window.confirm(`The label of ${editor.image} is not saved. Leave it?`)) return;
   const turn = ++opening;
   $("loading-text").textContent = `Opening ${image}`;
   $("loading").hidden = false;
   try {
     const [{ file, axis }, saved] = await Promise.all([api.image(image), api.label(image), viewer.start()]);
     const map = saved && readLabels(await decompress(saved.blob));
+    const volume = await viewer.read(file, image);
+    await editor?.settled();
     if (turn !== opening) return;
+    // Whatever was clicked meanwhile counts, too. From here on nothing waits.
+    if (editor?.unsaved && !window.confirm(`The label of ${editor.image} is not saved. Leave it?`)) return;
+    pointer.cancel();
     editor?.close();
-    await viewer.open(file, image);
+    viewer.open(volume);
     const { frame } = viewer;
     const labels = new Labels(saved?.labels);
     const base = new Uint8Array(frame.size);
@@ -79,19 +83,22 @@ async function open(image) {
     const model = editor?.state.model ?? clickable(server.models)[0];
     const on = { change, preview: showPreview, latency: showLatency, problem: (sentence) => say(sentence, true) };
     const known = { image, head: file.slice(0, 352), frame, axis, models: server.models };
-    editor = new Editor({ ...known, labels, base, model, on });
+    editor = new Editor({ ...known, labels, base, version: saved?.version ?? null, model, on });
     editor.voxelMl = voxelMl(file);
     latencies = {};
     $("latency").textContent = "";
     $("study-name").textContent = image;
     document.title = `${image} – clickseg`;
-    location.hash = new URLSearchParams({ study: image });
     showModel(model);
     chooseWindows();
+    showOpacity();
+    showPlace();
     change(editor, true);
     showStudies($("studies"), studies, image, (other) => attempt(() => open(other)));
+    $("studies").querySelector("[aria-current=true]")?.scrollIntoView({ block: "nearest" });
   } finally {
     if (turn === opening) $("loading").hidden = true;
+    if (turn === opening && editor) location.hash = new URLSearchParams({ study: editor.image });
   }
 }
 
@@ -109,11 +116,16 @@ async function next() {
 }
 
 async function save() {
-  if (!editor) return;
-  const { image } = editor;
-  await editor.save();
-  say(`The label of ${image} is saved.`);
+  const saved = editor;
+  try {
+    await saved.save();
+  } catch (error) {
+    if (!(error instanceof api.Outdated) || !window.confirm(`${error.message} Replace that label?`)) throw error;
+    await saved.save(true);
+  }
+  say(`The label of ${saved.image} is saved.`);
   await refreshStudies();
+  change(saved);
 }
 
 // The open study on the screen
@@ -125,14 +137,15 @@ function change(changed, answered = false) {
   $("undo").disabled = !history.canUndo;
   $("redo").disabled = !history.canRedo;
   $("propagate").disabled = !canPropagate(editor.model);
-  $("propagate").setAttribute("aria-pressed", String(state.propagate.includes(active)));
+  $("propagate").setAttribute("aria-pressed", String(propagated(state, editor.model, active)));
   $("saved").textContent = editor.unsaved ? "Not saved yet" : studies.find((study) => study.image === editor.image)?.labelled ? "Saved" : "";
   if (modelShown !== state.model) showModel(state.model);
   const figures = (name) => {
     const ml = counts[labels.value(name)] * editor.voxelMl;
     return ml ? `${ml < 10 ? ml.toFixed(1) : ml.toFixed(0)} ml` : "";
   };
-  showLabels($("labels"), labels, { active, known: labelsOf(editor.model), figures, choose: chooseLabel });
+  const takes = (name) => knows(editor.model, name);
+  showLabels($("labels"), labels, namesShown(), { active, takes, figures, choose: chooseLabel });
   if (answered) {
     viewer.show(editor.display);
     drawn = [];
@@ -149,6 +162,12 @@ function showPreview(changed, click) {
   requestAnimationFrame(() => ($("viewer").dataset.previewed = String(click.position)));
 }
 
+/** Those of the model first, in its order, so that their keys are the same in every study. */
+function namesShown() {
+  const { labels } = editor.model;
+  return [...new Set([...(labelsOf(editor.model) ?? labels), ...editor.labels.names])];
+}
+
 function chooseLabel(name) {
   active = name;
   const colours = editor.labels.names.map((label) => [editor.labels.value(label), editor.labels.colour(label)]);
@@ -162,9 +181,8 @@ function showModel(name) {
   $("model").value = name;
   $("model-text").textContent = model.description;
   $("automatic").hidden = !answersFirst(model);
-  const known = labelsOf(model);
-  for (const label of known ?? model.labels) editor.labels.value(label);
-  const possible = known ?? editor.labels.names;
+  for (const label of labelsOf(model) ?? model.labels) editor.labels.value(label);
+  const possible = namesShown().filter((label) => knows(model, label));
   chooseLabel(possible.includes(active) ? active : (possible[0] ?? null));
   training.follow(trainerOf(name));
 }
@@ -174,10 +192,29 @@ function trainerOf(name) {
   return [name, name.replace(/_labels$/, "")].find((one) => one in server.trainers) ?? null;
 }
 
+/** The window that was chosen stays from study to study, if images of this kind have it. */
 function chooseWindows() {
+  const last = { name: $("window").value, values: windowsHere[$("window").value] };
   windowsHere = windows(viewer.range);
-  fillSelect($("window"), Object.keys(windowsHere), Object.keys(windowsHere)[0]);
+  if (last.name === OWN) windowsHere[OWN] = last.values;
+  const names = Object.keys(windowsHere);
+  fillSelect($("window"), names, names.includes(last.name) ? last.name : names[0]);
   viewer.setWindow(...windowsHere[$("window").value]);
+}
+
+/** A window of one's own, by the mouse: 400 pixels are the width that it has. */
+function changeWindow(right, up) {
+  const [low, high] = viewer.window;
+  const unit = (high - low) / 400;
+  const [level, width] = [(low + high) / 2 - up * unit, Math.max((high - low) * 0.05, high - low + right * unit)];
+  windowsHere[OWN] = [level - width / 2, level + width / 2];
+  fillSelect($("window"), Object.keys(windowsHere), OWN);
+  viewer.setWindow(...windowsHere[OWN]);
+}
+
+function showOpacity(opacity = Number($("opacity").value)) {
+  viewer.setOpacity(opacity);
+  $("opacity").classList.toggle("off", !opacity);
 }
 
 function cycle(select) {
@@ -189,14 +226,22 @@ function cycle(select) {
 
 function clickAt(shown, inside) {
   if (!active) throw new Error("Choose a label first, or add one.");
+  if (!knows(editor.model, active)) throw new Error(`${editor.state.model} does not know the label ${active}: choose another model for it.`);
   return { position: editor.frame.toSource(shown), label: active, inside };
 }
 
 const moveTo = (shown) => {
   viewer.moveTo(shown);
-  const position = editor.frame.toSource(viewer.cursor);
-  $("place").textContent = position.join(", ");
+  showPlace();
 };
+
+/** The voxel under the cursor (index of the stored image), what the image holds there, and its label. */
+function showPlace() {
+  const { cursor, value } = viewer;
+  const name = editor.labels.names.find((label) => editor.labels.value(label) === editor.map[editor.frame.shownOffset(cursor)]);
+  const parts = [editor.frame.toSource(cursor).join(", "), Number(value.toPrecision(5)), name];
+  $("place").textContent = parts.filter((part) => part !== undefined).join(" · ");
+}
 
 const pointer = listen($("viewer"), viewer, {
   drag(shown, inside) {
@@ -212,12 +257,13 @@ const pointer = listen($("viewer"), viewer, {
   move: moveTo,
   scroll: (axis, steps) => step(axis, steps),
   zoom: (factor) => viewer.zoomBy(factor),
+  window: (right, up) => editor && changeWindow(right, up),
 });
 
 function step(axis, voxels) {
   if (!editor) return;
   viewer.moveBy(axis, voxels);
-  moveTo(viewer.cursor);
+  showPlace();
 }
 
 // Commands of keys and buttons
@@ -230,8 +276,8 @@ const commands = {
   right: ({ shiftKey }) => step(0, shiftKey ? -10 : -1),
   up: ({ shiftKey }) => step(1, shiftKey ? 10 : 1),
   down: ({ shiftKey }) => step(1, shiftKey ? -10 : -1),
-  sliceUp: () => step(2, 1),
-  sliceDown: () => step(2, -1),
+  sliceUp: () => step(viewer.depth, 1),
+  sliceDown: () => step(viewer.depth, -1),
   undo: ({ shiftKey }) => (shiftKey ? editor.redo() : editor.undo()),
   redo: () => editor.redo(),
   label: (event, number) => $("labels").querySelectorAll("button")[number - 1]?.click(),
@@ -242,7 +288,7 @@ const commands = {
   next,
   window: () => cycle($("window")),
   layout: () => cycle($("layout")),
-  mask: () => viewer.setOpacity(viewer.nv.drawOpacity ? 0 : Number($("opacity").value)),
+  mask: () => showOpacity(viewer.nv.drawOpacity ? 0 : undefined),
   zoomIn: () => viewer.zoomBy(1.25),
   zoomOut: () => viewer.zoomBy(1 / 1.25),
   fit: () => viewer.resetView(),
@@ -252,30 +298,48 @@ const commands = {
 
 document.addEventListener("keydown", (event) => {
   const { target } = event;
-  const typing = target.matches("input:not([type=range]), select");
+  const typing = target.matches("input:not([type=range])");
   const inViewer = target === $("viewer") || target === document.body;
   const found = shortcut(event, typing, inViewer);
-  if (!found || $("shortcuts").open || (!editor && found.command !== "help")) return;
+  if (!found || $("shortcuts").open || !allowed(found.command)) return;
   event.preventDefault();
+  if (event.repeat && !found.repeats) return;
   attempt(() => commands[found.command](event, found.number));
 });
 
+/** Before a study is open there is little to do, and while one opens there is nothing. */
+const allowed = (command) => $("loading").hidden && (editor || ["help", "next"].includes(command));
+
 for (const name of ["undo", "redo", "erase", "automatic", "fit", "next", "help"]) {
-  $(name).addEventListener("click", (event) => attempt(() => (editor || name === "help") && commands[name](event)));
+  $(name).addEventListener("click", (event) => attempt(() => allowed(name) && commands[name](event)));
 }
-$("accept").addEventListener("click", () => attempt(save));
-$("propagate").addEventListener("click", () => active && editor.togglePropagate(active));
+$("accept").addEventListener("click", () => attempt(() => allowed("save") && save()));
+$("propagate").addEventListener("click", () => active && allowed("propagate") && editor.togglePropagate(active));
 $("model").addEventListener("change", () => attempt(() => editor?.chooseModel($("model").value)));
 $("window").addEventListener("change", () => viewer.setWindow(...windowsHere[$("window").value]));
 $("layout").addEventListener("change", () => viewer.setLayout($("layout").value));
-$("opacity").addEventListener("input", () => viewer.setOpacity(Number($("opacity").value)));
+$("opacity").addEventListener("input", () => showOpacity());
+// Who works with the mouse clicks on in the views, and expects their keys; who tabs stays where they are.
+document.addEventListener("click", ({ detail, target }) => {
+  if (detail && target.closest("button") && !$("shortcuts").open) $("viewer").focus({ preventScroll: true });
+});
+for (const name of ["window", "layout", "model", "strategy"]) {
+  $(name).addEventListener("change", ({ target }) => target.matches(":focus-visible") || $("viewer").focus());
+}
+$("slices").addEventListener("webglcontextlost", () => {
+  say("The browser has taken the views' graphics memory away: save, then load the page again.", true);
+});
 $("add-label").addEventListener("submit", (event) => {
   event.preventDefault();
   const name = $("new-label").value.trim();
   if (!name || !editor) return;
-  attempt(() => editor.labels.value(name));
-  $("new-label").value = "";
-  chooseLabel(name);
+  attempt(() => {
+    editor.labels.value(name);
+    $("new-label").value = "";
+    if (!knows(editor.model, name)) throw new Error(`${editor.state.model} does not know the label ${name}: choose another model for it.`);
+    chooseLabel(name);
+    $("labels").querySelector("[aria-selected=true]")?.scrollIntoView({ block: "nearest" });
+  });
 });
 window.addEventListener("beforeunload", (event) => editor?.unsaved && event.preventDefault());
 window.addEventListener("hashchange", () => {

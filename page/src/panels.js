@@ -16,17 +16,17 @@ export function showStudies(list, studies, current, open) {
 }
 
 /**
- * labels: Labels. figures(name): what is written beside it. known: the names that the model takes, or null for any.
- * choose(name): called for the one that is chosen.
+ * names: of labels (Labels), in the order of the list. figures(name): what is written beside it. takes(name): whether the
+ * model does. choose(name): called for the one that is chosen.
  */
-export function showLabels(list, labels, { active, known, figures, choose }) {
-  const items = labels.names.map((name, index) => {
+export function showLabels(list, labels, names, { active, takes, figures, choose }) {
+  const items = names.map((name, index) => {
     const button = row({ selected: name === active });
     const colour = text("span", "", "colour");
     colour.style.setProperty("--colour", labels.colour(name));
     button.append(colour, text("span", name, "name"), text("span", figures(name), "figure"));
     if (index < 9) button.append(text("kbd", index + 1));
-    button.disabled = known !== null && !known.includes(name);
+    button.disabled = !takes(name);
     button.title = button.disabled ? `${name}: the model does not know this label` : name;
     button.addEventListener("click", () => choose(name));
     return item(button, "presentation");

@@ -1,15 +1,28 @@
-/** The mouse over the views: clicks and drags of clicks, the wheel, and moving the cursor alone. */
+/** The mouse over the views: clicks and drags of clicks, the wheel, moving the cursor alone, and the window. */
+
+const NOTCH = 40; // pixels of the wheel that are one slice: a mouse's notch has more at once, a trackpad collects them
+const PIXELS = [1, 40, 400]; // of WheelEvent.deltaMode
 
 /**
  * element: the views. viewer: Viewer. on: {drag(place, inside), drop(place, inside), move(place), scroll(axis, steps),
- * zoom(factor), giveUp()}, where a place is a voxel in shown order. Returns {cancel()}: gives a drag up.
+ * zoom(factor), window(right, up), giveUp()}, where a place is a voxel in shown order and right and up are pixels.
+ * Returns {cancel()}: gives a drag up.
  */
 export function listen(element, viewer, on) {
   let drag = null; // {inside, place, depth} while a button is down; it stays in the view where it began
+  let rolled = 0;
+
+  const dragTo = ({ clientX, clientY }) => {
+    const place = viewer.voxelAt(clientX, clientY);
+    if (!place || place.depth !== drag.depth || String(place.shown) === String(drag.place)) return;
+    drag.place = place.shown;
+    on.drag(drag.place, drag.inside);
+  };
 
   element.addEventListener("pointerdown", (event) => {
     element.focus({ preventScroll: true });
     const place = viewer.voxelAt(event.clientX, event.clientY);
+    if (event.button === 1) event.preventDefault(); // browsers scroll with it
     if (!place || drag || event.button === 1) return;
     event.preventDefault();
     if (event.button === 0 && (event.ctrlKey || event.altKey || event.metaKey)) return on.move(place.shown);
@@ -19,11 +32,8 @@ export function listen(element, viewer, on) {
   });
 
   element.addEventListener("pointermove", (event) => {
-    if (!drag) return;
-    const place = viewer.voxelAt(event.clientX, event.clientY);
-    if (!place || place.depth !== drag.depth || String(place.shown) === String(drag.place)) return;
-    drag.place = place.shown;
-    on.drag(drag.place, drag.inside);
+    if (drag) dragTo(event);
+    else if (event.buttons & 4) on.window(event.movementX, -event.movementY);
   });
 
   element.addEventListener("pointerup", () => {
@@ -44,8 +54,13 @@ export function listen(element, viewer, on) {
     "wheel",
     (event) => {
       event.preventDefault();
-      if (event.ctrlKey) on.zoom(event.deltaY < 0 ? 1.15 : 1 / 1.15);
-      else if (event.deltaY) on.scroll(viewer.depthAt(event.clientX, event.clientY), event.deltaY < 0 ? 1 : -1);
+      if (event.ctrlKey) return on.zoom(event.deltaY < 0 ? 1.15 : 1 / 1.15);
+      const pixels = event.deltaY * PIXELS[event.deltaMode];
+      rolled = rolled * pixels < 0 ? pixels : rolled + pixels;
+      if (Math.abs(rolled) < NOTCH) return;
+      rolled = 0;
+      on.scroll(viewer.depthAt(event.clientX, event.clientY), pixels < 0 ? 1 : -1);
+      if (drag) dragTo(event); // in another slice now
     },
     { passive: false },
   );

@@ -10,6 +10,7 @@ const WORDS = { none: "", SUBMITTED: "starting", RUNNING: "running", DONE: "done
 export class TrainingPanel {
   #timer = null;
   #running = false;
+  #failed = false; // the last look: that is told once
 
   constructor(elements, say, done) {
     Object.assign(this, { elements, say, done });
@@ -23,6 +24,7 @@ export class TrainingPanel {
   /** Follow the training of a model; null: there is nothing to train. */
   follow(model) {
     this.model = model;
+    this.#running = false; // what ran was another's
     clearTimeout(this.#timer);
     this.elements.train.disabled = !model;
     if (model) this.#look();
@@ -49,10 +51,13 @@ export class TrainingPanel {
       const found = await api.training(model);
       if (model !== this.model) return;
       this.#show(found);
-      if (this.#running) this.#timer = setTimeout(() => this.#look(), POLL_MS);
+      this.#failed = false;
     } catch (error) {
-      this.say(error.message, true);
+      if (model !== this.model) return;
+      if (!this.#failed) this.say(error.message, true);
+      this.#failed = true;
     }
+    if (this.#running) this.#timer = setTimeout(() => this.#look(), POLL_MS);
   }
 
   #show({ status, problem, total_epochs: total, epochs }) {

@@ -57,9 +57,13 @@ export class Viewer {
     new ResizeObserver(() => this.redraw()).observe(this.canvas);
   }
 
-  /** Show the image of a .nii file, without a label map. Sets `frame`. */
-  async open(file, name) {
-    const volume = await NVImage.loadFromUrl({ url: file, name: `${name}.nii` });
+  /** The volume of a .nii file, to be opened. */
+  read(file, name) {
+    return NVImage.loadFromUrl({ url: file, name: `${name}.nii` });
+  }
+
+  /** Show a volume, without a label map. Sets `frame`. */
+  open(volume) {
     const { nv } = this;
     while (nv.volumes.length) nv.removeVolume(nv.volumes[0]);
     this.clicks = [];
@@ -75,6 +79,12 @@ export class Viewer {
   get range() {
     const { robust_min: low, robust_max: high, global_min: least, global_max: greatest } = this.nv.volumes[0];
     return { low, high, least, greatest };
+  }
+
+  /** [black, white] */
+  get window() {
+    const { cal_min: low, cal_max: high } = this.nv.volumes[0];
+    return [low, high];
   }
 
   setWindow(low, high) {
@@ -103,6 +113,11 @@ export class Viewer {
   setLayout(name) {
     this.nv.customLayout = LAYOUTS[name];
     this.redraw();
+  }
+
+  /** The shown axis along which the first view is cut. */
+  get depth() {
+    return DEPTH[this.nv.customLayout[0].sliceType];
   }
 
   /** Show a label map in shown order; planes: of which only these of the shown axis `axis` have changed. */
@@ -182,8 +197,15 @@ export class Viewer {
     this.redraw();
   }
 
+  /** Move the cut, and what is zoomed in goes along. */
   moveBy(axis, voxels) {
     this.moveTo(this.cursor.map((index, one) => (one === axis ? index + voxels : index)));
+    this.zoomBy(1);
+  }
+
+  /** What the image holds at the cursor: HU for CT. */
+  get value() {
+    return this.nv.volumes[0].getValue(...this.cursor);
   }
 
   zoomBy(factor) {

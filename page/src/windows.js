@@ -8,6 +8,8 @@ const CT = {
   Brain: [0, 80],
 };
 
+export const OWN = "Own"; // that somebody has made by the mouse
+
 /** Name -> [black, white] for an image. range: of Viewer. CT knows air; of other images the values mean nothing. */
 export function windows({ low, high, least, greatest }) {
   const isCT = least < -200 && greatest > 100;

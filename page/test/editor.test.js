@@ -2,7 +2,8 @@
 
 import assert from "node:assert/strict";
 import { beforeEach, test } from "node:test";
-import { clickable, decidedIn } from "../src/clicks.js";
+import { Outdated } from "../src/api.js";
+import { clickable, decidedIn, propagated } from "../src/clicks.js";
 import { Editor } from "../src/editor.js";
 import { Frame } from "../src/frame.js";
 import { Labels } from "../src/labels.js";
@@ -13,6 +14,7 @@ const MODELS = {
   one: { type: "deepgrow", labels: [], config: { propagate: false } },
   other: { type: "deepgrow", labels: [], config: { propagate: false } },
   all: { type: "deepedit", labels: { background: 0, spleen: 1, liver: 2 }, config: {} },
+  slices: { type: "deepedit", labels: { background: 0, spleen: 1, liver: 2 }, config: { propagate: false } },
   all_auto: { type: "segmentation", labels: ["spleen", "liver"], config: {} },
 };
 const HEAD = new ArrayBuffer(352);
@@ -22,9 +24,11 @@ head.setInt32(0, 348, true);
 
 const server = {};
 let problems;
+let latencies;
 beforeEach(() => {
-  Object.assign(server, { down: false, saved: [], asked: [], waiting: null, preview: null });
+  Object.assign(server, { down: false, saved: [], asked: [], waiting: null, preview: null, version: null });
   problems = [];
+  latencies = [];
 });
 
 /** What the models find: the clicked voxels, minus those clicked as background; `all` finds both labels unasked. */
@@ -36,7 +40,7 @@ function answer(model, params) {
   return compress(writeLabels(HEAD, values));
 }
 
-globalThis.fetch = async (path, { method, body } = {}) => {
+globalThis.fetch = async (path, { method, body, headers } = {}) => {
   const url = new URL(path.slice(2), "http://here");
   if (server.waiting) await server.waiting;
   if (server.down) throw new TypeError("no network");
@@ -47,16 +51,21 @@ globalThis.fetch = async (path, { method, body } = {}) => {
   }
   if (url.pathname === "/clickseg/api/preview") return Response.json(server.preview);
   assert.deepEqual([method, url.pathname], ["PUT", "/datastore/label"]);
+  const { "If-Match": match, "If-None-Match": none } = headers;
+  if (none ? server.version : match && match !== server.version) return Response.json({ detail: "saved since" }, { status: 412 });
   server.saved.push(readLabels(await decompress(body.get("label"))).values.join(""));
-  return new Response("{}");
+  server.version = `"${server.saved.length}"`;
+  return new Response("{}", { headers: { ETag: server.version } });
 };
 
 function opened({ model = "one", labels = {}, base = [] } = {}) {
-  const on = { change() {}, preview() {}, latency() {}, problem: (sentence) => problems.push(sentence) };
+  const latency = (kind, ms) => latencies.push(ms === undefined || ms === null ? ms : "ms");
+  const on = { change() {}, preview() {}, latency, problem: (sentence) => problems.push(sentence) };
   const map = new Uint8Array(SHAPE[0]);
   map.set(base);
   const frame = new Frame(SHAPE, [1, 2, 3]);
-  return new Editor({ image: "a", head: HEAD, frame, axis: 2, models: MODELS, labels: new Labels(labels), base: map, model, on });
+  const known = { image: "a", head: HEAD, frame, axis: 2, models: MODELS, version: server.version };
+  return new Editor({ ...known, labels: new Labels(labels), base: map, model, on });
 }
 
 const click = (label, x, inside = true) => ({ label, position: [x, 0, 0], inside });
@@ -118,6 +127,45 @@ test("with another model all that the last one made stays, and is still to be sa
   await editor.idle();
   assert.equal(editor.state.model, "one");
   assert.deepEqual([shown(editor), editor.state.clicks.length], ["10000000".split("").reverse().join(""), 1]);
+});
+
+test("a label that a model does not know stays where the model finds another", async () => {
+  const editor = opened({ labels: { spleen: 1, liver: 2 } });
+  editor.add(click("tumour", 4));
+  await editor.chooseModel("all");
+  editor.add(click("spleen", 2));
+  await editor.idle();
+  assert.equal(shown(editor), "11103200");
+  assert.equal(editor.labels.value("tumour"), 3);
+  server.preview = { axis: 2, slice: 0, shape: [8, 1], values: [2], lengths: [8] };
+  editor.preview(click("liver", 6));
+  await editor.idle();
+  assert.equal(editor.display.join("")[4], "3", "nor is it drawn over by a preview");
+  await editor.chooseModel("one");
+  editor.add(click("spleen", 4));
+  await editor.idle();
+  assert.equal(shown(editor)[4], "1", "a click for one structure takes what it hits");
+});
+
+test("a label that a model finds unasked can be taken away, and the others stay", async () => {
+  const editor = opened({ model: "all", labels: { spleen: 1, liver: 2 } });
+  editor.add(click("spleen", 2));
+  await editor.idle();
+  await editor.erase("liver");
+  await editor.idle();
+  assert.equal(shown(editor), "11100000");
+  editor.undo();
+  await editor.idle();
+  assert.equal(shown(editor), "11102200");
+});
+
+test("of a model of named labels all are propagated, or none", () => {
+  const editor = opened({ model: "slices", labels: { spleen: 1, liver: 2 } });
+  const pressed = () => ["spleen", "liver"].map((label) => propagated(editor.state, editor.model, label));
+  editor.togglePropagate("spleen");
+  assert.deepEqual(pressed(), [true, true]);
+  editor.togglePropagate("liver");
+  assert.deepEqual(pressed(), [false, false]);
 });
 
 test("organs that a model found by itself stay when another one goes on", async () => {
@@ -187,6 +235,49 @@ test("segment all adds what a saved label lacks, and changes nothing of what it 
   assert.equal(shown(editor), "00003020");
 });
 
+test("segment all is asked once, and given up with a sentence if the map has changed meanwhile", async () => {
+  const editor = opened({ model: "all", labels: { spleen: 1, liver: 2 }, base: [0, 0, 0, 0, 0, 0, 2] });
+  const release = hold();
+  const both = [editor.segmentAll(), editor.segmentAll()];
+  await new Promise((done) => setTimeout(done, 20));
+  assert.deepEqual(latencies, [null]);
+  await editor.erase("liver").catch(() => {});
+  release();
+  await Promise.allSettled(both);
+  assert.equal(server.asked.length, 1);
+  await assert.rejects(both[0], /changed meanwhile/);
+});
+
+test("whatever becomes of a click, nobody waits for its time for ever", async () => {
+  const editor = opened();
+  const release = hold();
+  editor.add(click("liver", 0));
+  await new Promise((done) => setTimeout(done, 20));
+  editor.undo();
+  release();
+  await editor.idle();
+  server.down = true;
+  editor.add(click("liver", 1));
+  await editor.idle();
+  assert.deepEqual(latencies, [null, "ms", null, undefined]);
+});
+
+test("a label that somebody else has saved since is replaced only when that is wished", async () => {
+  const [mine, theirs] = [opened(), opened()];
+  theirs.add(click("liver", 5));
+  await theirs.save();
+  mine.add(click("liver", 0));
+  await assert.rejects(mine.save(), Outdated);
+  assert.deepEqual([server.saved.length, mine.unsaved], [1, true]);
+  await mine.save(true);
+  assert.equal(server.saved.at(-1), "10000000");
+  mine.add(click("liver", 1));
+  await mine.save();
+  assert.equal(server.saved.length, 3, "one's own last label is no obstacle");
+  theirs.add(click("liver", 6));
+  await assert.rejects(theirs.save(), Outdated);
+});
+
 test("segment all of an empty study is corrected by clicks without a start", async () => {
   const editor = opened({ model: "all", labels: { spleen: 1, liver: 2 } });
   await editor.segmentAll();
@@ -197,7 +288,7 @@ test("segment all of an empty study is corrected by clicks without a start", asy
 });
 
 test("models that take no clicks are not offered for clicking", () => {
-  assert.deepEqual(clickable(MODELS), ["one", "other", "all"]);
+  assert.deepEqual(clickable(MODELS), ["one", "other", "all", "slices"]);
 });
 
 test("of a slice a preview decides labels with a click inside there, in 3D all that are clicked", () => {

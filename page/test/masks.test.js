@@ -39,6 +39,14 @@ test("labels are drawn anew, later ones over earlier ones, and the others stay",
   assert.deepEqual([...base], [1, 1, 2, 3, 0]);
 });
 
+test("where other labels are to stay, labels are drawn anew round them", () => {
+  const parts = [
+    { value: 1, voxels: Uint32Array.from([1, 2, 4]) },
+    { value: 2, voxels: Uint32Array.from([0, 4]) },
+  ];
+  assert.deepEqual([...compose(Uint8Array.from([1, 1, 3, 3, 0]), parts, false)], [2, 1, 3, 3, 2]);
+});
+
 test("voxels are counted by label", () => {
   const counts = count(Uint8Array.from([0, 2, 2, 255]));
   assert.deepEqual([counts[0], counts[1], counts[2], counts[255]], [1, 0, 2, 1]);
@@ -53,7 +61,7 @@ test("a preview is drawn into its slice, whichever axis numbers it", () => {
     const display = map.slice();
     // Two pixels of the label at the end of the first row, the others are background.
     const lengths = [shape[1] - 1, 2, shape[0] * shape[1] - shape[1] - 1];
-    paint(display, map, FRAME, { axis, slice: 2, shape, values: [0, 1, 0], lengths }, new Map([[1, 5]]));
+    paint(display, map, FRAME, { axis, slice: 2, shape, values: [0, 1, 0], lengths }, new Map([[1, 5]]), new Set());
     const expected = map.map((value) => (value === 5 ? 0 : value));
     for (const [row, column] of [[0, shape[1] - 1], [1, 0]]) {
       const voxel = [0, 0, 0];
@@ -64,4 +72,12 @@ test("a preview is drawn into its slice, whichever axis numbers it", () => {
     }
     assert.deepEqual(display, expected);
   }
+});
+
+test("a preview leaves the labels alone that are to stay", () => {
+  const map = Uint8Array.from([3, 0, 2, 1]);
+  const display = map.slice();
+  const preview = { axis: 2, slice: 0, shape: [4, 1], values: [1], lengths: [4] };
+  paint(display, map, new Frame([4, 1, 1], [1, 2, 3]), preview, new Map([[1, 1]]), new Set([3]));
+  assert.deepEqual([...display], [3, 1, 1, 1]);
 });

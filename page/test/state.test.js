@@ -106,6 +106,10 @@ test("labels keep the values of the file, and new ones get what is free", () => 
   counts[2] = counts[1] = 5;
   assert.deepEqual(labels.info(counts).map(({ name, idx }) => [name, idx]), [["spleen", 1], ["liver", 2]]);
   assert.match(labels.colour("something"), /^#[0-9a-f]{6}$/);
+  const elsewhere = new Labels({ cyst: 1, liver: 2, something: 3 });
+  assert.equal(elsewhere.colour("something"), labels.colour("something"), "the same in every study");
+  const nine = Array.from({ length: 9 }, (_, index) => elsewhere.colour(`lesion ${index}`));
+  assert.equal(new Set([...nine, elsewhere.colour("something")]).size, 10, "no two alike, as long as there are others");
 });
 
 test("a label map is written and read, with the frame of its image", () => {
@@ -126,8 +130,10 @@ test("a label map is written and read, with the frame of its image", () => {
 test("keys are commands, unless somebody writes", () => {
   const press = (key, more = {}) => ({ key, ctrlKey: false, metaKey: false, altKey: false, ...more });
   assert.equal(shortcut(press("z"), false, true).command, "undo");
-  assert.equal(shortcut(press("Z", { ctrlKey: true }), true, false).command, "undo");
+  assert.equal(shortcut(press("Z", { ctrlKey: true }), false, false).command, "undo");
   assert.equal(shortcut(press("z"), true, false), null);
+  assert.equal(shortcut(press("z", { ctrlKey: true }), true, false), null, "it undoes what was written");
+  assert.equal(shortcut(press("s", { ctrlKey: true }), true, false).command, "save");
   assert.equal(shortcut(press("Enter"), false, false), null); // it presses the button that has the focus
   assert.equal(shortcut(press("Enter"), false, true).command, "inside");
   assert.deepEqual(shortcut(press("4"), false, true), { command: "label", number: 4 });

@@ -1,5 +1,6 @@
 """The app's own page in a real browser, over the real server: what a user sees, and what is saved."""
 
+import contextlib
 import itertools
 import json
 from urllib.parse import urlsplit
@@ -68,6 +69,26 @@ def url(folder, serve):
         yield url
 
 
+def accept(dialog):
+    dialog.accept()
+
+
+@contextlib.contextmanager
+def declining(page):
+    """While this lasts the page's questions are answered with no; their texts."""
+    asked = []
+
+    def decline(dialog):
+        asked.append(dialog.message)
+        dialog.dismiss()
+
+    page.remove_listener("dialog", accept)
+    page.on("dialog", decline)
+    yield asked
+    page.remove_listener("dialog", decline)
+    page.on("dialog", accept)
+
+
 @pytest.fixture(scope="module")
 def page(browser, url):
     page = browser.new_page(viewport={"width": 1000, "height": 700})
@@ -75,7 +96,7 @@ def page(browser, url):
     page.problems, page.hosts = [], set()
     page.on("pageerror", lambda error: page.problems.append(str(error)))
     page.on("request", lambda request: page.hosts.add(urlsplit(request.url).netloc))
-    page.on("dialog", lambda dialog: dialog.accept())
+    page.on("dialog", accept)
     yield page
     page.close()
 
@@ -306,6 +327,140 @@ def test_a_drag_that_is_given_up_leaves_nothing_behind(page, study, kidney):
     assert page.evaluate("clickseg.editor().state.clicks.length") == 0
     assert not page.evaluate("clickseg.editor().display.some((value) => value)")
     assert page.evaluate("clickseg.viewer.clicks.length") == 0
+
+
+def test_what_is_clicked_while_another_study_opens_is_asked_about_first(page, study):
+    study("dicom")
+    choose(page, ORGAN)
+    held = []
+    page.route("**/clickseg/api/image?image=plain", lambda route: held.append(route))
+    page.locator("#studies button[title=plain]").click()
+    page.wait_for_function("!document.getElementById('loading').hidden")
+    page.keyboard.press("Enter")  # a study that opens takes no more clicks by the keyboard
+    page.evaluate("""clickseg.editor().add({ position: [64, 64, 24], label: "left kidney", inside: true })""")
+    settle(page)
+    with declining(page) as asked:
+        held[0].continue_()
+        page.wait_for_function("document.getElementById('loading').hidden")
+    page.unroute("**/clickseg/api/image?image=plain")
+    assert asked == ["The label of dicom is not saved. Leave it?"]
+    assert page.locator("#study-name").inner_text() == "dicom"
+    assert page.evaluate("clickseg.editor().state.clicks.length") == 1
+    assert page.evaluate("location.hash") == "#study=dicom"
+
+
+def test_after_lists_and_labels_are_used_by_mouse_the_keys_go_on(page, study):
+    study("plain")
+    for name in ("layout", "window"):
+        page.locator(f"#{name}").click()
+        page.keyboard.press("Escape")  # its list is closed, and it has the focus
+        page.keyboard.press("m")
+        assert page.evaluate("clickseg.viewer.nv.drawOpacity") == 0, f"m is a command while {name} has the focus"
+        page.keyboard.press("m")
+    choose(page, "spleen")
+    before = page.evaluate("clickseg.viewer.cursor")
+    page.keyboard.press("ArrowUp")
+    assert page.evaluate("clickseg.viewer.cursor") != before
+    for repeat in ("false", "true", "true"):
+        page.evaluate(
+            """(repeat) => document.getElementById("viewer").dispatchEvent(
+                new KeyboardEvent("keydown", { key: "Enter", bubbles: true, repeat }))""",
+            json.loads(repeat),
+        )
+    settle(page)
+    assert page.evaluate("clickseg.editor().state.clicks.length") == 1, "a key that is held clicks once"
+
+
+def test_the_digit_of_a_label_is_the_same_in_every_study(page, study, kidney):
+    study("permuted")
+    choose(page, "liver")
+    click(page, kidney[1])
+    page.locator("#accept").click()
+    page.wait_for_function("document.getElementById('saved').textContent === 'Saved'")  # the study's first label
+    for name in ("permuted", "plain"):
+        study(name)
+        page.keyboard.press("1")
+        assert page.locator("#labels [aria-selected=true]").inner_text().startswith("spleen")
+
+
+def test_the_place_says_voxel_value_and_label(page, study, folder):
+    for name in ("permuted", "flipped"):
+        study(name)
+        page.evaluate("clickseg.viewer.moveTo([70, 50, 20])")
+        page.locator("#viewer").focus()
+        page.keyboard.press("ArrowUp")
+        place, value, *label = page.locator("#place").inner_text().split(" · ")
+        image = nib.load(folder / f"studies/{name}.nii.gz").get_fdata()
+        index = tuple(map(int, place.split(", ")))
+        assert float(value) == pytest.approx(image[index], rel=1e-3)
+        assert not label
+
+
+def test_the_middle_button_makes_a_window_that_stays_from_study_to_study(page, study, kidney):
+    study("plain")
+    page.mouse.move(*go_to(page, kidney[1]))
+    low, high = page.evaluate("clickseg.viewer.window")
+    page.mouse.down(button="middle")
+    page.mouse.move(*(at + shift for at, shift in zip(go_to(page, kidney[1]), (40, 40), strict=True)), steps=4)
+    page.mouse.up(button="middle")
+    assert page.locator("#window").input_value() == "Own"
+    own = page.evaluate("clickseg.viewer.window")
+    assert own[1] - own[0] == pytest.approx((high - low) * 1.1, rel=0.02), "wider to the right"
+    assert sum(own) > low + high, "darker downwards: its level rises"
+    assert page.evaluate("clickseg.editor().state.clicks.length") == 0
+    page.locator("#studies button[title=dicom]").click()
+    page.wait_for_function("document.getElementById('study-name').textContent === 'dicom'")
+    assert page.evaluate("clickseg.viewer.window") == pytest.approx(own)
+
+
+def test_a_trackpad_turns_slices_slowly_and_a_click_falls_into_the_slice_that_is_shown(page, study, kidney):
+    study("plain")
+    choose(page, ORGAN)
+    x, y = go_to(page, kidney[1])
+    page.mouse.move(x, y)
+    number = page.evaluate("clickseg.viewer.cursor[2]")
+    for _ in range(20):
+        page.mouse.wheel(0, -4)
+    page.wait_for_function(f"clickseg.viewer.cursor[2] === {number + 2}")
+    page.mouse.down()
+    page.mouse.wheel(0, 100)
+    page.wait_for_function(f"clickseg.viewer.cursor[2] === {number + 1}")
+    page.mouse.up()
+    settle(page)
+    (click,) = page.evaluate("clickseg.editor().state.clicks")
+    assert click["position"][2] == number + 1
+
+
+def test_a_label_that_the_model_does_not_know_is_refused_in_words(page, study):
+    study("plain")
+    page.locator("#model").select_option("unet2d_labels")
+    page.locator("#new-label").fill("tumour")
+    page.keyboard.press("Enter")
+    assert "unet2d_labels does not know the label tumour" in page.locator("#status").inner_text()
+    assert "tumour" not in page.locator("#labels [aria-selected=true]").inner_text()
+
+
+def test_a_label_saved_elsewhere_meanwhile_is_not_replaced_unasked(page, study, url, folder, kidney, tmp_path):
+    study("oblique")
+    truth = kidney[0].astype(np.uint8)
+    image = nib.load(folder / "studies/oblique.nii.gz")
+    nib.save(nib.Nifti1Image(truth, image.affine), tmp_path / "theirs.nii.gz")
+    with (tmp_path / "theirs.nii.gz").open("rb") as file:
+        params = {"label_info": [{"name": ORGAN, "idx": 1}]}
+        reply = requests.put(
+            f"{url}/datastore/label?image=oblique",
+            files={"label": ("theirs.nii.gz", file)},
+            data={"params": json.dumps(params)},
+            timeout=60,
+        )
+    assert reply.status_code == 200, reply.text
+    choose(page, "liver")
+    click(page, (30, 64, 24))
+    with declining(page) as asked:
+        page.locator("#accept").click()
+        page.wait_for_function("document.getElementById('status').textContent")
+    assert "saved by somebody else" in asked[0]
+    assert nib.load(folder / "studies/labels/final/oblique.nii.gz").get_fdata().sum() == truth.sum()
 
 
 def test_the_keyboard_is_enough(page, study, kidney):
