@@ -308,16 +308,6 @@ def test_a_changed_image_is_read_again(tmp_path, image, weights):
     assert (cache.open(path, weights).predict(CLICKS) != before).any()
 
 
-def test_an_image_is_known_by_its_identity_where_its_file_moves(tmp_path, image, weights, reads):
-    moved = tmp_path / "moved.nii.gz"
-    moved.write_bytes(image.read_bytes())
-    cache = SessionCache()
-    session = cache.open(image, weights, identity="series 1.2.3")
-    assert cache.open(moved, weights, identity="series 1.2.3") is session
-    assert cache.open(moved, weights, identity="series 4.5.6") is not session
-    assert len(reads) == 2
-
-
 class Clockwork:
     """A clock that the test moves."""
 

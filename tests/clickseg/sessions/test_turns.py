@@ -85,6 +85,48 @@ def test_somebody_with_much_to_ask_does_not_keep_others_waiting(turns):
     assert asked_meanwhile < 20
 
 
+def waiting(turns, count):
+    """Until so many short computations stand in the queue."""
+    while len(turns._short) < count:
+        time.sleep(0.001)
+
+
+def test_who_clicks_is_answered_in_the_pauses_of_what_takes_long_and_what_takes_long_is_not_cut_up(turns):
+    order, begun, go_on = [], threading.Event(), threading.Event()
+
+    def long(name):
+        order.append(f"{name} begins")
+        begun.set()
+        go_on.wait()
+        turns.let_others()
+        order.append(f"{name} ends")
+
+    def fail():
+        order.append("fails")
+        raise ValueError("for who asked alone")
+
+    def ask_in_vain():
+        with pytest.raises(ValueError, match="alone"):
+            turns.take(fail)
+
+    askers = [threading.Thread(target=turns.take, args=(functools.partial(long, "first"), True))]
+    askers[0].start()
+    begun.wait()
+    askers.append(threading.Thread(target=turns.take, args=(functools.partial(long, "second"), True)))
+    askers[1].start()
+    askers.append(threading.Thread(target=ask_in_vain))
+    askers[2].start()
+    waiting(turns, 1)
+    askers.append(threading.Thread(target=turns.take, args=(lambda: order.append("click"),)))
+    askers[3].start()
+    waiting(turns, 2)
+    go_on.set()
+    for asker in askers:
+        asker.join()
+    assert order == ["first begins", "fails", "click", "first ends", "second begins", "second ends"]
+    assert turns.take(lambda: 5) == 5
+
+
 def test_who_fails_hears_of_it_and_the_next_is_served(turns):
     with pytest.raises(ZeroDivisionError):
         turns.take(lambda: 1 / 0)

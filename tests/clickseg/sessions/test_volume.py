@@ -1,6 +1,8 @@
 """Sessions of a 3D method."""
 
 import itertools
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -53,6 +55,28 @@ def test_without_clicks_the_label_map_is_the_automatic_segmentation(session, ima
     assert mask.shape == volume.shape == grid.shape
     assert set(np.unique(mask)) <= {0, 1, 4}
     assert len(np.unique(mask)) > 1
+
+
+def test_while_a_volume_is_encoded_a_click_elsewhere_is_answered(session, image, weights, monkeypatch):
+    expected = SessionCache().open(image, weights).predict_labels({}, LABELS)
+    turns, done, clicker = session._turns, [], []
+
+    def encode_patch(network, patch):
+        if not clicker:
+            clicker.append(threading.Thread(target=turns.take, args=(lambda: done.append("click"),)))
+            clicker[0].start()
+            while not turns._short:
+                time.sleep(0.001)
+        found = whole(network, patch)
+        done.append("patch")
+        return found
+
+    whole = Tis.encode_patch
+    monkeypatch.setattr(Tis, "encode_patch", encode_patch)
+    assert np.array_equal(session.predict_labels({}, LABELS), expected)
+    clicker[0].join()
+    assert done[0] == "click"
+    assert done.count("patch") > 1
 
 
 def test_a_clicked_voxel_has_its_label_and_a_later_click_wins(session):

@@ -5,7 +5,8 @@ import pytest
 from monailabel.interfaces.tasks.infer_v2 import InferType
 
 from clickseg.clicks import Click
-from clickseg.images import read_volume
+from clickseg.geometry import Grid
+from clickseg.images import read_volume, write_mask
 from clickseg.sessions import SessionCache
 from lib.infers.click import ClickInfer
 
@@ -90,14 +91,14 @@ def test_bad_requests_raise_value_errors(structure, datastore, wrong):
         structure({"image": datastore.get_image_uri("a"), **wrong})
 
 
-def test_an_identity_stands_for_the_path(structure, datastore, tmp_path):
-    first = tmp_path / "moved.nii.gz"
-    first.write_bytes((tmp_path / "studies/a.nii.gz").read_bytes())
-    request = {"foreground": [[12, 10, 5]], "identity": "1.2.3"}
-    before = read_volume(structure({**request, "image": str(first)})[0])[0]
-    first.unlink()
-    after = read_volume(structure({**request, "image": "where it is no more"})[0])[0]
-    assert np.array_equal(before, after)
+def test_an_image_that_has_grown_is_read_again(structure, datastore, tmp_path):
+    """A series that is opened while its scanner still sends has more slices later, at the same path."""
+    image = tmp_path / "growing.nii.gz"
+    volume, grid = read_volume(datastore.get_image_uri("a"))
+    for slices in (8, 12):
+        write_mask(image, volume[:, :, :slices].astype(np.uint8), Grid((24, 20, slices), grid.affine))
+        answer = structure({"image": str(image), "foreground": [[12, 10, 5]]})
+        assert read_volume(answer[0])[1].shape == (24, 20, slices)
 
 
 def test_threads_get_the_answers_to_their_own_clicks(structure, datastore):

@@ -1,7 +1,10 @@
 """Series of a DICOM archive, fetched once and whole; the archive's client is played."""
 
 import io
+import os
+import sys
 import tempfile
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +15,11 @@ from monailabel.datastore.local import LocalDatastore
 
 from clickseg.images import read_volume, write_mask
 from clickseg.phantom.dicom import dicom_series
+from clickseg.sessions import SessionCache
 from lib.server import archived
 from lib.server.archived import ArchivedLabels
-from lib.server.datastore import careful
+from lib.server.careful import CarefulRequests
+from lib.server.datastore import careful, label_version
 from lib.server.segmentations import write_segmentation
 
 STUDY, SERIES = "1.2.3", "1.2.3.4"
@@ -28,12 +33,14 @@ class Client:
         files = dicom_series(volume, (2.0, 2.0, 5.0), uids=(STUDY, SERIES))
         self.slices = [pydicom.dcmread(io.BytesIO(content)) for content in files]
         self.held_back, self.said, self.fetched, self.segmentations, self.asked = (), 12, 0, {}, 0
+        self.stored = {}  # the SEGs whose files there are
 
     def search_for_series(self, search_filters):
         if search_filters.get("Modality") == "SEG":
             self.asked += 1
             return [self.described(uid) for uid in self.segmentations]
-        return [self.described(SERIES)] if search_filters.get("SeriesInstanceUID", SERIES) == SERIES else []
+        uid = search_filters.get("SeriesInstanceUID", SERIES)
+        return [self.described(uid)] if uid in (SERIES, *self.stored) else []
 
     def described(self, uid):
         described = pydicom.Dataset()
@@ -42,6 +49,8 @@ class Client:
         return described.to_json_dict()
 
     def retrieve_series(self, study, series):
+        if series in self.stored:
+            return [self.stored[series]]
         self.fetched += 1
         return [data for number, data in enumerate(self.slices) if number not in self.held_back]
 
@@ -49,7 +58,7 @@ class Client:
         if self.segmentations[series] is None:
             raise OSError("broken")
         segmentation = pydicom.Dataset()
-        segmentation.ContentDate, segmentation.ContentTime = "20240101", "120000"
+        segmentation.ContentDate, segmentation.ContentTime = "20240101", f"1200{len(series):02}"
         segmentation.ReferencedSeriesSequence = [pydicom.Dataset()]
         segmentation.ReferencedSeriesSequence[0].SeriesInstanceUID = self.segmentations[series]
         return [segmentation.to_json_dict()]
@@ -62,7 +71,7 @@ def client():
 
 @pytest.fixture
 def archive(tmp_path, client, monkeypatch):
-    for name in ("_made", "_uneven", "_failed"):
+    for name in ("_made", "_uneven", "_failed", "_expected"):
         monkeypatch.setattr(ArchivedLabels, name, {})
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     (tmp_path / "temporary").mkdir()
@@ -187,7 +196,121 @@ def test_a_label_that_is_fetched_does_not_write_over_what_the_server_has_learnt_
     client.slices = [pydicom.dcmread(segmentation)]
     monkeypatch.setattr(client, "search_for_series", lambda search_filters: [client.described("1.2.9")])
     archive.update_image_info(SERIES, {"score": 0.7})
-    training._fetch(SERIES, "1.2.9")
+    training._fetch(SERIES, "1.2.9", None)
     archive.refresh()
     assert archive.get_image_info(SERIES)["score"] == 0.7
     assert archive.get_label_info(SERIES, "final")["SeriesInstanceUID"] == "1.2.9"
+
+
+@pytest.fixture
+def saved(archive, client, tmp_path, monkeypatch):
+    """saved(slices): the SEG series that a label of so many slices was stored as, newer than those before."""
+    monkeypatch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
+
+    def upload(file, _):
+        uid = "1.9" + len(client.stored) * "9"
+        client.stored[uid] = pydicom.dcmread(file)
+        client.segmentations[uid] = SERIES
+        return uid
+
+    monkeypatch.setattr(archived, "dicom_web_upload_dcm", upload)
+
+    def save(slices):
+        grid = read_volume(archive.get_image_uri(SERIES))[1]
+        mask = np.zeros(grid.shape, np.uint8)
+        mask[1:3, 1:3, :slices] = 1
+        write_mask(tmp_path / "saved.nii.gz", mask, grid)
+        archive.save_label(SERIES, str(tmp_path / "saved.nii.gz"), "final", {"label_info": []})
+        return list(client.stored)[-1]
+
+    return save
+
+
+def slices_of(path):
+    return int(read_volume(path)[0].any((0, 1)).sum())
+
+
+def test_a_series_that_was_opened_while_it_was_still_arriving_is_whole_later(archive, client, monkeypatch):
+    monkeypatch.setattr(archived, "FRESH", 0.0)
+    app = CarefulRequests()
+    app.datastore, app.cache = lambda: archive, SessionCache()
+    client.held_back, client.said = range(6, 12), 6
+    archive.list_images()
+    assert app.volume(SERIES)[1].shape == (6, 5, 6)
+    client.held_back, client.said = (), 12
+    archive.list_images()
+    for _ in range(2):
+        assert app.volume(SERIES)[1].shape == (6, 5, 12)
+    assert client.fetched == 2
+    assert len(list(archive.series_folder(SERIES).iterdir())) == 12
+
+
+def test_a_label_follows_its_series_when_more_of_that_has_come(archive, client, saved, monkeypatch):
+    monkeypatch.setattr(archived, "FRESH", 0.0)
+    client.held_back, client.said = range(6, 12), 6
+    saved(3)
+    client.held_back, client.said = (), 12
+    archive.list_images()
+    archive.get_image_uri(SERIES)
+    (pair,) = archive.datalist()
+    assert read_volume(pair["image"])[1].shape == read_volume(pair["label"])[1].shape == (6, 5, 12)
+    assert slices_of(pair["label"]) == 3
+
+
+def test_the_version_of_an_archived_label_is_its_series(archive, saved):
+    for slices in (2, 4):
+        assert saved(slices) == label_version(archive, SERIES)
+
+
+def test_a_search_that_began_before_a_save_does_not_put_the_older_label_back(archive, client, saved, monkeypatch):
+    saved(2)
+    archive.get_label_uri(SERIES, "final")
+    search, began, go_on = client.search_for_series, threading.Event(), threading.Event()
+
+    def slow(search_filters):
+        found = search(search_filters)
+        if threading.current_thread().name == "slow" and search_filters.get("Modality") == "SEG":
+            began.set()
+            go_on.wait(30)
+        return found
+
+    monkeypatch.setattr(client, "search_for_series", slow)
+    archive._found = ArchivedLabels._found
+    thread = threading.Thread(target=archive.get_label_uri, args=(SERIES, "final"), name="slow")
+    thread.start()
+    assert began.wait(30)
+    newest = saved(4)
+    go_on.set()
+    thread.join(30)
+    assert LocalDatastore.get_label_info(archive, SERIES, "final")["SeriesInstanceUID"] == newest
+    assert slices_of(archive.get_label_uri(SERIES, "final")) == 4
+
+
+def test_nobody_waits_while_a_label_is_converted_and_sent_to_the_archive(archive, saved, monkeypatch):
+    upload, done = archived.dicom_web_upload_dcm, []
+
+    def meanwhile(file, client):
+        other = threading.Thread(target=lambda: done.append(archive.update_image_info(SERIES, {"score": 0.5})))
+        other.start()
+        other.join(20)
+        assert done, "it waited"
+        return upload(file, client)
+
+    archive.get_image_uri(SERIES)
+    monkeypatch.setattr(archived, "dicom_web_upload_dcm", meanwhile)
+    saved(2)
+    assert archive.get_image_info(SERIES)["score"] == 0.5
+    assert archive.get_labeled_images() == [SERIES]
+
+
+def test_a_newest_label_that_cannot_be_decoded_is_left_out_of_training_and_refused_when_it_is_opened(
+    archive, client, saved, monkeypatch
+):
+    monkeypatch.setattr(archived, "FRESH", 0.0)
+    saved(2)
+    assert len(archive.datalist()) == 1
+    del client.stored[saved(4)].PixelData
+    LocalDatastore.get_label_info(archive, SERIES, "final")["SeriesInstanceUID"] = "that of another day"
+    assert archive.datalist() == []
+    with pytest.raises(ValueError, match="is not a readable DICOM segmentation"):
+        archive.get_label_uri(SERIES, "final")

@@ -1,3 +1,4 @@
+import io
 import json
 import os
 import queue
@@ -32,7 +33,7 @@ class App(CarefulRequests, Stock):
         self._trainers = {"unet2d": self.answer}
         self._strategies = {"random": None, "first": None}
         self._scoring_methods = {}
-        self.asked = None
+        self.asked, self.mask = None, "mask.nrrd"
         self.read = queue.Queue()
         self.cache = SimpleNamespace(read=lambda *given: self.read.put(given))
 
@@ -40,7 +41,7 @@ class App(CarefulRequests, Stock):
         self.asked = request
         if request.get("wrong"):
             raise ValueError("click (9, 9, 9) outside the image")
-        return "mask.nrrd", {"volume_ml": 1}
+        return self.mask, {"volume_ml": 1, "label_names": {"background": 0, "spleen": 1, "liver": 2}}
 
     def datastore(self):
         saved = lambda *given: f"saved {given[:3]}"  # noqa: E731
@@ -66,7 +67,7 @@ def refusal(ask, *given):
 def test_an_image_of_the_datastore_is_opened_by_its_id(app):
     result = app.infer({"model": "unet2d", "image": "case"})
     assert app.asked["image"] == "/studies/case.nii.gz"
-    assert (result["file"], result["params"]) == ("mask.nrrd", {"volume_ml": 1})
+    assert (result["file"], result["params"]["volume_ml"]) == ("mask.nrrd", 1)
 
 
 @pytest.mark.parametrize("image", ["nobody", "../case", "/etc/passwd", "", None, 7, ["case"], {}])
@@ -90,11 +91,6 @@ def test_the_image_of_a_session_is_opened(app, tmp_path):
     image = str(tmp_path / "sessions/1234/image.nii.gz")
     app.infer({"model": "unet2d", "image": image, "session": {"image": image}})
     assert app.asked["image"] == image
-
-
-def test_a_client_cannot_name_the_identity_under_which_an_image_is_kept(app):
-    app.infer({"model": "unet2d", "image": "case", "identity": "somebody else's"})
-    assert app.asked["identity"] is None
 
 
 @pytest.mark.parametrize("model", ["nobody", None, ["unet2d"]])
@@ -123,6 +119,59 @@ def test_a_mask_is_saved_when_batch_inference_asks_for_it(app):
     assert result["file"] == "mask.nrrd"
 
 
+def test_a_mask_that_the_server_saves_keeps_the_names_of_its_values(app, monkeypatch):
+    saved = []
+    store = SimpleNamespace(
+        list_images=lambda: ["case"], get_image_uri=str, save_label=lambda *given: saved.append(given)
+    )
+    app.infer({"model": "unet2d", "image": "case", "save_label": True, "label_tag": "final"}, store)
+    assert saved[0][2] == "final"
+    assert saved[0][3]["label_info"] == [{"name": "spleen", "idx": 1}, {"name": "liver", "idx": 2}]
+
+
+def test_a_mask_that_cannot_be_saved_does_not_stay_in_the_temporary_folder(app, tmp_path):
+    def refuse(*given):
+        raise HTTPException(400, "does not fit")
+
+    mask = tmp_path / "mask.nrrd"
+    mask.write_bytes(b"patient")
+    app.mask = str(mask)
+    store = SimpleNamespace(list_images=lambda: ["case"], get_image_uri=str, save_label=refuse)
+    with pytest.raises(HTTPException, match="does not fit"):
+        app.infer({"model": "unet2d", "image": "case", "save_label": True}, store)
+    assert not mask.exists()
+
+
+@pytest.fixture
+def served(app, weights):
+    app._infers = {"unet2d": SimpleNamespace(get_path=lambda validate: str(weights.trained))}
+    app.models = [SimpleNamespace(name="unet2d", method="unet2d")]
+    return app
+
+
+def test_weights_that_are_sent_answer_from_then_on_though_nothing_was_trained_before(served, weights):
+    sent = weights.trained.read_bytes()
+    weights.trained.unlink()
+    weights.trained.parent.rmdir()
+    assert served.replace_weights("unet2d", io.BytesIO(sent)) == weights.trained
+    assert weights.trained.read_bytes() == sent
+
+
+@pytest.mark.parametrize("method", [None, "tis"])
+def test_what_is_no_weights_of_the_method_is_refused_and_leaves_nothing(served, weights, tmp_path, monkeypatch, method):
+    before = weights.trained.read_bytes()
+    served.models[0].method = method or "unet2d"
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    status, sentence = refusal(served.replace_weights, "unet2d", io.BytesIO(before if method else b"rubbish"))
+    assert status == 400
+    assert ("weights of unet2d, and unet2d needs those of tis" if method else "not a clickseg weights file") in sentence
+    assert weights.trained.read_bytes() == before
+    assert list((tmp_path / "temporary").iterdir()) == []
+    assert [path.name for path in weights.trained.parent.iterdir()] == [weights.trained.name]
+    assert refusal(served.replace_weights, "nobody", io.BytesIO(b""))[0] == 404
+
+
 def test_an_unknown_strategy_is_not_found_and_none_is_random(app):
     assert app.next_sample({})["strategy"] == "random"
     status, sentence = refusal(app.next_sample, {"strategy": "wisdom"})
@@ -132,7 +181,7 @@ def test_an_unknown_strategy_is_not_found_and_none_is_random(app):
 
 def test_the_image_that_is_proposed_next_is_read_ahead_of_its_first_click(app):
     app.next_sample({})
-    assert app.read.get(timeout=10) == ("/studies/case.nii.gz", None)
+    assert app.read.get(timeout=10) == ("/studies/case.nii.gz",)
 
 
 def test_an_image_that_cannot_be_read_ahead_is_proposed_all_the_same(app, caplog):

@@ -1,4 +1,5 @@
 import json
+import os
 import resource
 import shutil
 import time
@@ -137,14 +138,45 @@ def test_a_label_that_finds_no_room_on_the_disk_leaves_everything_as_it_was(care
         resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))
         try:
             with pytest.raises(OSError, match="File too large"):
-                careful.save_label("a", str(path), "final", {"label_info": names})
+                careful.save_label("a", str(path), "final", {"label_info": []})
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         assert np.asanyarray(nib.load(careful.get_label_uri("a", "final")).dataobj).max() == 1
         assert json.loads(Path(careful._datastore_config_path).read_text())["objects"].keys() == {"a", "b"}
+        assert careful.get_label_info("a", "final")["label_info"] == names
     again = LocalDatastore(careful._datastore_path, auto_reload=False)
     assert again.get_label_info("a", "final")["label_info"] == names
-    assert not [path for path in Path(careful._datastore_path).iterdir() if path.name.startswith(".before")]
+    assert not list(Path(careful._datastore_path).rglob(".*.nii.gz.*[!n]")), "nothing half written is left"
+
+
+@pytest.mark.parametrize("steps", [0, 1, 2])
+def test_a_kill_during_a_save_leaves_a_whole_label_and_nothing_of_it_after_the_next_save(careful, tmp_path, steps):
+    """Killed before the first, the second, the third of the files that belong to a label takes its place."""
+    careful.save_label("a", labelled(careful, tmp_path, 1), "final", {"label_info": [{"name": "liver", "idx": 1}]})
+    second = labelled(careful, tmp_path, 2)
+    child = os.fork()
+    if child == 0:
+        replace, done = Path.replace, []
+
+        def killed(path, target):
+            if len(done) == steps:
+                os._exit(9)
+            done.append(target)
+            return replace(path, target)
+
+        Path.replace = killed
+        try:
+            store = careful_datastore.careful(LocalDatastore(careful._datastore_path, auto_reload=False))
+            store.save_label("a", second, "final", {"label_info": []})
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    again = careful_datastore.careful(LocalDatastore(careful._datastore_path, auto_reload=False))
+    assert again.get_labeled_images() == ["a"]
+    folder = Path(again.get_label_uri("a", "final")).parent
+    assert np.unique(np.asanyarray(nib.load(folder / "a.nii.gz").dataobj)).tolist() == [1 if steps == 0 else 2]
+    again.save_label("a", labelled(again, tmp_path, 3), "final", {})
+    assert sorted(path.name for path in folder.iterdir()) == [".notes", "a.nii.gz"]
 
 
 def test_a_label_in_another_format_takes_the_place_of_the_one_before(careful, tmp_path):
@@ -154,7 +186,8 @@ def test_a_label_in_another_format_takes_the_place_of_the_one_before(careful, tm
     nib.save(nib.load(labelled(careful, tmp_path, 2)), plain)
     careful.save_label("a", str(plain), "final", {})
     folder = Path(careful.get_label_uri("a", "final")).parent
-    assert [path.name for path in folder.iterdir()] == ["a.nii"]
+    assert sorted(path.name for path in folder.iterdir()) == [".notes", "a.nii"]
+    assert [path.name for path in (folder / ".notes").iterdir()] == ["a.nii.json"]
     careful.remove_label("a", "final")
     careful.refresh()
     assert careful.get_labeled_images() == [], "the deleted label's predecessor does not come back"
@@ -189,3 +222,119 @@ def test_what_another_process_writes_is_read_though_the_file_is_another_one(data
         assert server.get_image_info("b")["score"] == 0.5
     finally:
         server._observer.stop()
+
+
+def eventually(condition):
+    for _ in range(200):
+        if condition():
+            return True
+        time.sleep(0.05)
+    return False
+
+
+@pytest.fixture
+def watching(datastore):
+    """A datastore that watches its folder, as that of a server does."""
+    server = careful_datastore.careful(LocalDatastore(datastore._datastore_path, ".", auto_reload=True))
+    yield server
+    server._observer.stop()
+    server._observer.join()
+
+
+def test_a_study_that_comes_by_a_new_name_as_rsync_sends_it_is_seen(watching):
+    folder = Path(watching._datastore_path)
+    shutil.copy(folder / "a.nii.gz", folder / ".c.nii.gz.Xy12Ab")
+    (folder / ".c.nii.gz.Xy12Ab").rename(folder / "c.nii.gz")
+    assert eventually(lambda: "c" in watching.list_images())
+    (folder / "c.nii.gz").rename(folder / "d.nii.gz")
+    assert eventually(lambda: sorted(watching.list_images()) == ["a", "b", "d"])
+
+
+def test_a_disk_that_is_full_for_a_moment_does_not_end_the_watching(watching, monkeypatch, caplog):
+    folder = Path(watching._datastore_path)
+
+    def full(path):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(careful_datastore, "whole_file", full)
+        shutil.copy(folder / "a.nii.gz", folder / "c.nii.gz")
+        assert eventually(lambda: "No space left on device" in caplog.text)
+    shutil.copy(folder / "a.nii.gz", folder / "d.nii.gz")
+    listing = Path(watching._datastore_config_path)
+    assert eventually(lambda: sorted(json.loads(listing.read_text())["objects"]) == ["a", "b", "c", "d"])
+    assert sorted(watching.list_images()) == ["a", "b", "c", "d"]
+
+
+NAMES = [{"name": "cyst", "idx": 1, "color": [1, 2, 3]}]
+
+
+def test_a_label_has_its_names_again_when_its_image_was_away_for_a_while(careful, tmp_path):
+    careful.save_label("a", labelled(careful, tmp_path, 1), "final", {"label_info": NAMES})
+    careful.update_label_info("a", "final", {"reviewed": True})
+    image, away = Path(careful.get_image_uri("a")), tmp_path / "away.nii.gz"
+    for look in (careful.refresh, lambda: LocalDatastore(careful._datastore_path)):
+        image.rename(away)
+        look()  # a server that runs, or one that starts while a share is not mounted
+        away.rename(image)
+        again = careful_datastore.careful(LocalDatastore(careful._datastore_path))
+        careful.refresh()
+        for store in (careful, again):
+            assert store.get_labeled_images() == ["a"]
+            assert store.get_label_info("a", "final")["label_info"] == NAMES
+            assert store.get_label_info("a", "final")["reviewed"]
+
+
+def test_a_label_does_not_go_to_another_image_of_the_name(careful, tmp_path, caplog):
+    careful.save_label("a", labelled(careful, tmp_path, 1), "final", {"label_info": NAMES})
+    other = Path(careful.get_image_uri("b")).read_bytes()
+    Path(careful.get_image_uri("a")).unlink()
+    careful.refresh()
+    (tmp_path / "a.nii.gz").write_bytes(other)
+    careful.add_image("a", str(tmp_path / "a.nii.gz"), {})
+    for store in (careful, careful_datastore.careful(LocalDatastore(careful._datastore_path))):
+        store.refresh()
+        assert store.get_labeled_images() == []
+        assert store.get_label_uri("a", "final") == ""
+    assert "label of another image" in caplog.text
+    careful.save_label("a", labelled(careful, tmp_path, 2), "final", {})
+    careful.refresh()
+    assert careful.get_labeled_images() == ["a"], "it can have one of its own"
+
+
+def test_names_do_not_go_to_a_label_that_somebody_has_put_there_by_hand(careful, tmp_path):
+    careful.save_label("a", labelled(careful, tmp_path, 1), "final", {"label_info": NAMES})
+    file = Path(careful.get_label_uri("a", "final"))
+    file.unlink()
+    careful.refresh()
+    shutil.copy(labelled(careful, tmp_path, 2), file)
+    careful.refresh()
+    assert careful.get_labeled_images() == ["a"]
+    assert "label_info" not in careful.get_label_info("a", "final")
+
+
+def test_what_is_not_there_is_not_found_and_a_name_that_no_file_can_have_is_refused(careful, tmp_path):
+    image = careful.get_image_uri("a")
+    for status, ask in (
+        (404, lambda: careful.remove_image("nobody")),
+        (404, lambda: careful.remove_label("a", "final")),
+        (404, lambda: careful.update_image_info("nobody", {})),
+        (404, lambda: careful.update_label_info("a", "final", {})),
+        (400, lambda: careful.add_image("x" * 300, image, {})),
+        (400, lambda: careful.save_label("a", labelled(careful, tmp_path, 1), "x" * 300, {})),
+    ):
+        with pytest.raises(HTTPException) as caught:
+            ask()
+        assert caught.value.status_code == status
+        assert caught.value.detail
+
+
+def test_the_version_of_a_label_is_another_one_after_each_save_of_another(careful, tmp_path):
+    assert careful_datastore.label_version(careful, "a") is None
+    versions = []
+    for value in (1, 2, 1):
+        careful.save_label("a", labelled(careful, tmp_path, value), "final", {})
+        versions.append(careful_datastore.label_version(careful, "a"))
+    assert versions[0] == versions[2] != versions[1]
+    assert len(versions[0]) == 32
+    assert careful_datastore.label_version(object(), "a") is None

@@ -15,7 +15,7 @@ from monailabel.datastore.local import LocalDatastore
 from clickseg.sessions import SessionCache
 from lib.server import page
 from lib.server.careful import CarefulRequests
-from lib.server.datastore import careful
+from lib.server.datastore import careful, label_version
 from lib.trainers.click import ClickTrainTask
 
 AFFINE = np.array([[0, 0, -2.0, 30], [3.0, 0, 0, -40], [0, 5.0, 0, 12], [0, 0, 0, 1]])  # slices along the second axis
@@ -94,6 +94,16 @@ def test_a_label_comes_on_the_grid_of_its_image_with_its_names(client, app, tmp_
     response = client.get("/clickseg/api/label", params={"image": "a"})
     assert json.loads(response.headers["X-Clickseg-Labels"]) == {"Leber ä": 7}
     np.testing.assert_array_equal(np.asanyarray(nifti(gzip.decompress(response.content)).dataobj), values)
+
+
+def test_a_label_comes_with_its_version(client, app, tmp_path):
+    image = nib.load(app.datastore().get_image_uri("a"))
+    versions = []
+    for value in (1, 1, 2):
+        save(app, tmp_path, "a", nib.Nifti1Image(np.full(image.shape, value, np.uint8), image.affine))
+        versions.append(client.get("/clickseg/api/label", params={"image": "a"}).headers["ETag"])
+        assert versions[-1] == f'"{label_version(app.datastore(), "a")}"'
+    assert versions[0] == versions[1] != versions[2]
 
 
 def test_segments_of_one_name_are_one_label(client, app, tmp_path):

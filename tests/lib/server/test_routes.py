@@ -7,6 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 
+import nibabel as nib
+import numpy as np
 import pytest
 import requests
 from fastapi import FastAPI, HTTPException
@@ -15,6 +17,7 @@ from fastapi.testclient import TestClient
 
 from lib.server import pooled, proxy, routes
 from lib.server.archived import ArchivedLabels
+from lib.server.datastore import careful
 
 
 def test_routes_of_ours_come_first_and_once_and_files_go_out_in_large_pieces(monkeypatch):
@@ -42,7 +45,7 @@ def test_outside_the_server_nothing_is_changed(monkeypatch):
 POOLED = [route.endpoint for router in (pooled.pooled_router, proxy.proxy_router) for route in router.routes]
 
 
-@pytest.mark.parametrize("route", [routes.infer, routes.save_label, routes.next_sample, *POOLED])
+@pytest.mark.parametrize("route", [routes.infer, routes.save_label, routes.update_model, routes.next_sample, *POOLED])
 def test_what_takes_long_runs_in_the_thread_pool_so_that_others_are_answered_meanwhile(route):
     assert not inspect.iscoroutinefunction(route)
 
@@ -50,7 +53,7 @@ def test_what_takes_long_runs_in_the_thread_pool_so_that_others_are_answered_mea
 @pytest.fixture
 def client():
     server = FastAPI()
-    for router in (routes.datastore_router, routes.activelearning_router):
+    for router in (routes.datastore_router, routes.activelearning_router, pooled.pooled_router, routes.model_router):
         server.include_router(router)
     return TestClient(server)
 
@@ -68,6 +71,7 @@ def test_saves_come_one_after_the_other_and_nobody_else_waits(client, monkeypatc
 
     monkeypatch.setattr(routes.stock_datastore, "save_label", save)
     monkeypatch.setattr(routes.stock_activelearning, "sample", lambda strategy, *_: {"id": strategy})
+    monkeypatch.setattr(routes, "app_instance", lambda: SimpleNamespace(datastore=lambda: None))
 
     def put(image):
         sent = {"params": '{"label_info": []}'}
@@ -81,10 +85,85 @@ def test_saves_come_one_after_the_other_and_nobody_else_waits(client, monkeypatc
     assert client.post("/activelearning/first", json={}).json() == {"id": "first"}
 
 
-def test_params_of_a_save_that_are_no_object_are_refused_in_words(client):
-    files = {"label": ("a.nii.gz", b"x")}
-    reply = client.put("/datastore/label", params={"image": "a"}, data={"params": "{"}, files=files)
-    assert (reply.status_code, reply.json()["detail"][:18]) == (400, "params is not JSON")
+@pytest.mark.parametrize(
+    ("path", "field", "file"),
+    [
+        ("label", "params", "label"),
+        ("image", "params", "file"),
+        ("image/info", "info", None),
+        ("label/info", "info", None),
+    ],
+)
+def test_what_is_no_json_object_is_refused_in_words(client, path, field, file):
+    files = {file: ("a.nii.gz", b"x")} if file else None
+    ids = {"image": "a", "label": "a", "tag": "final"}
+    for content, sentence in (("{", "is not JSON"), ("[]", "must be a JSON object")):
+        reply = client.put(f"/datastore/{path}", params=ids, data={field: content}, files=files)
+        assert reply.status_code == 400
+        assert reply.json()["detail"].startswith(f"{field} {sentence}")
+
+
+@pytest.fixture
+def annotators(client, datastore, monkeypatch, tmp_path):
+    """save(value, **headers): the answer to somebody who saves a label of image a, of one value."""
+    store = careful(datastore)
+    app = SimpleNamespace(datastore=lambda: store, on_save_label=lambda *given: {})
+    for module in (routes, routes.stock_datastore):
+        monkeypatch.setattr(module, "app_instance", lambda: app)
+    image = nib.load(store.get_image_uri("a"))
+
+    def save(value, tag="final", **headers):
+        nib.save(nib.Nifti1Image(np.full(image.shape, value, np.uint8), image.affine), tmp_path / "sent.nii.gz")
+        files = {"label": ("a.nii.gz", (tmp_path / "sent.nii.gz").read_bytes())}
+        sent = {name.replace("_", "-"): text for name, text in headers.items()}
+        return client.put("/datastore/label", params={"image": "a", "tag": tag}, files=files, headers=sent)
+
+    save.stored = lambda: int(np.asanyarray(nib.load(store.get_label_uri("a", "final")).dataobj).max())
+    return save
+
+
+def test_of_two_who_correct_the_same_label_the_second_is_told_and_the_first_ones_work_stays(annotators):
+    opened = annotators(1).headers["ETag"]
+    first = annotators(2, If_Match=opened)
+    assert first.status_code == 200
+    second = annotators(3, If_Match=opened)
+    assert second.status_code == 412
+    assert second.json()["detail"] == "The label of a was saved by somebody else since it was opened here."
+    assert "ETag" not in second.headers
+    assert annotators.stored() == 2
+    assert annotators(4, If_Match=f'"something else", W/{first.headers["ETag"]}').status_code == 200
+    assert annotators.stored() == 4
+
+
+def test_of_two_who_label_the_same_study_anew_the_second_is_told(annotators):
+    assert annotators(1, If_Match='"there was one"').status_code == 412
+    assert annotators(1, If_Match="*").status_code == 412
+    assert annotators(1, If_None_Match="*").status_code == 200
+    assert annotators(2, If_None_Match="*").status_code == 412
+    assert annotators.stored() == 1
+    assert annotators(2, If_Match="*").status_code == 200
+
+
+def test_who_names_no_version_saves_as_before_and_drafts_have_none(annotators):
+    assert [annotators(value).status_code for value in (1, 2)] == [200, 200]
+    draft = annotators(3, tag="original", If_None_Match="*")
+    assert draft.status_code == 200
+    assert "ETag" not in draft.headers
+    assert annotators.stored() == 2
+
+
+def test_weights_that_are_sent_are_checked_before_they_answer(client, monkeypatch, tmp_path):
+    def replace(model, content):
+        if content.read() == b"rubbish":
+            raise HTTPException(400, "not a clickseg weights file")
+        return tmp_path
+
+    (tmp_path / "unet2d.pt").write_bytes(b"weights")
+    monkeypatch.setattr(
+        routes, "app_instance", lambda: SimpleNamespace(replace_weights=lambda *given: replace(*given) / "unet2d.pt")
+    )
+    assert client.put("/model/unet2d", files={"file": ("a.pt", b"weights")}).json()["checksum"].startswith("SHA256:")
+    assert client.put("/model/unet2d", files={"file": ("a.pt", b"rubbish")}).status_code == 400
 
 
 @pytest.mark.parametrize("fit", [["unet2d"], []])
@@ -216,3 +295,11 @@ def test_what_the_archive_says_no_to_or_nothing_is_told(archived, monkeypatch):
     assert "the DICOM server does not answer" in reply.json()["detail"]
     monkeypatch.setattr(proxy, "app_instance", lambda: SimpleNamespace(datastore=lambda: None))
     assert archived.get("/proxy/dicom/wado/quick").status_code == 404
+
+
+@pytest.mark.parametrize("params", [None, {"multi_gpu": True, "max_workers": 2}])
+def test_where_there_is_no_gpu_a_batch_of_images_is_not_dealt_out_to_gpus(monkeypatch, params):
+    monkeypatch.setattr(pooled.torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(pooled.stock_batch, "run", lambda model, images, wishes, run_sync: wishes)
+    wishes = pooled.infer_batch("tis_abdomen_auto", params=params, user=None)
+    assert wishes == {**(params or {"max_workers": 1}), "multi_gpu": False}

@@ -5,6 +5,7 @@ from pathlib import Path
 import highdicom
 import numpy as np
 import pydicom
+import pydicom.encaps
 import pydicom_seg
 import pytest
 from monailabel.datastore.utils.convert import dicom_to_nifti
@@ -191,6 +192,23 @@ def test_what_is_no_segmentation_is_refused(axial, tmp_path):
     image = next(axial[0].iterdir())
     with pytest.raises(ValueError, match="DICOM-SEG"):
         read_segmentation(image, axial[1])
+
+
+@pytest.mark.parametrize("missing", ["decoder", "SharedFunctionalGroupsSequence", "PixelData", "Rows"])
+def test_an_odd_segmentation_is_refused_whatever_its_reader_stumbles_over(axial, tmp_path, missing):
+    content = pydicom.dcmread(written(axial, three_segments(axial[1].shape)))
+    if missing == "decoder":
+        content.SegmentationType, content.MaximumFractionalValue = "FRACTIONAL", 255
+        content.BitsAllocated = content.BitsStored = 8
+        content.HighBit = 7
+        content.file_meta.TransferSyntaxUID = pydicom.uid.JPEGLSLossless
+        content.PixelData = pydicom.encaps.encapsulate([b"\0\1\2\3"] * int(content.NumberOfFrames))
+        content["PixelData"].is_undefined_length = True
+    else:
+        del content[missing]
+    content.save_as(tmp_path / "odd.dcm")
+    with pytest.raises(ValueError, match=r"odd.dcm is not a readable DICOM segmentation"):
+        read_segmentation(tmp_path / "odd.dcm", axial[1])
 
 
 @pytest.mark.parametrize(

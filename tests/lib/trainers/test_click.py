@@ -54,7 +54,8 @@ def test_nothing_is_left_of_a_run_but_its_results(task, labelled, weights):
     (run,) = (weights.trained.parent / "runs/unet2d/trial").iterdir()
     assert {"checkpoint.pt", "weights.pt", "log.csv"} <= {path.name for path in run.iterdir()}
     assert not (run / "cache").exists()
-    assert not list((weights.trained.parent / "runs/unet2d").glob(".*")), "nor of what was made for it"
+    left = [path.name for path in (weights.trained.parent / "runs/unet2d").glob(".*")]
+    assert left in ([], [".lock"]), "nor of what was made for it"
 
 
 def test_nothing_is_left_of_runs_that_failed_or_were_killed(task, labelled, weights, monkeypatch):
@@ -66,6 +67,16 @@ def test_nothing_is_left_of_runs_that_failed_or_were_killed(task, labelled, weig
     with pytest.raises(ZeroDivisionError):
         task(ONE_EPOCH, labelled)
     assert not killed.parent.parent.exists()
+
+
+def test_two_servers_of_one_folder_of_weights_do_not_train_at_once(task, labelled, weights):
+    other = ClickTrainTask("unet2d", "unet2d", weights)
+    with task._scratch(keep=False) as (data, _):
+        (data / "images").mkdir()
+        with pytest.raises(ValueError, match="unet2d is being trained already, by another server"):
+            other(ONE_EPOCH, labelled)
+        assert (data / "images").is_dir(), "the data of the one that goes on is there"
+    assert other(ONE_EPOCH, labelled)["epoch"] == 1
 
 
 def test_a_second_run_of_the_same_name_does_not_disturb_the_first(task, labelled, weights):

@@ -122,6 +122,17 @@ def test_names_without_numbers_are_counted_through():
     assert value_names([1, 2], [{"name": "cyst"}, {"name": "tumour"}], SERVED) == {1: "cyst", 2: "tumour"}
 
 
+def test_the_number_zero_is_the_backgrounds_and_shifts_no_name():
+    names = [{"name": "background", "idx": 0}, {"name": "left kidney", "idx": 3}, {"name": "liver", "idx": 5}]
+    assert value_names([3], names, SERVED) == {3: "left kidney"}
+    assert value_names([1, 2], [{"name": "background", "id": 0}, {"name": "cyst"}, {"name": "tumour"}], SERVED) == {
+        1: "cyst",
+        2: "tumour",
+    }
+    table = [{"name": name, "idx": idx} for idx, name in enumerate(("background", "spleen", "liver"))]
+    assert value_names([1, 2], table, {}) == {1: "spleen", 2: "liver"}
+
+
 def test_a_named_value_keeps_its_name_among_others_without():
     assert value_names([2, 6], [{"name": "liver", "idx": 6}], SERVED) == {2: "label 2", 6: "liver"}
 

@@ -14,9 +14,17 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 RECIPES = Path(__file__).parent / "recipes"
+MOST_LABEL = 255  # label maps are kept as uint8
 
 # What a field of a recipe that is annotated so may hold; JSON knows no other numbers.
-FIELD_TYPES: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "bool": (bool,), "str": (str,)}
+FIELD_TYPES: dict[str, tuple[type, ...]] = {
+    "int": (int,),
+    "int | None": (int, type(None)),
+    "float": (int, float),
+    "bool": (bool,),
+    "str": (str,),
+    "Mapping[str, Any] | None": (Mapping, type(None)),
+}
 
 
 @dataclass(frozen=True)
@@ -39,7 +47,24 @@ class Recipe:
         for entry in dataclasses.fields(self):
             wanted, value = FIELD_TYPES.get(str(entry.type)), getattr(self, entry.name)
             if wanted and (not isinstance(value, wanted) or (isinstance(value, bool) and entry.type != "bool")):
-                raise ValueError(f"recipe field {entry.name} must be of type {entry.type}, got {value!r}")
+                kind = str(entry.type).replace(" | None", " or null")
+                raise ValueError(f"recipe field {entry.name} must be of type {kind}, got {value!r}")
+        self._check_labels()
+
+    def _check_labels(self) -> None:
+        if not isinstance(self.labels, Mapping):
+            raise ValueError(f"recipe field labels must hold values by name, such as liver: 6, got {self.labels!r}")
+        for name, value in self.labels.items():
+            if not isinstance(name, str) or not is_whole(value) or not 0 < value <= MOST_LABEL:
+                raise ValueError(
+                    f"recipe field labels must hold whole numbers from 1 to {MOST_LABEL} by name, got {name!r}: "
+                    f"{value!r}"
+                )
+
+    @property
+    def needs_weights(self) -> bool:
+        """Whether a training must start from weights, for it leaves a part alone that only another has trained."""
+        return False
 
     def of_stage(self, stage: str) -> Self:
         """This recipe, for one stage of a training that has several. ValueError for a method that has none."""
@@ -62,15 +87,22 @@ class Recipe:
         return {"method": self.method, **dataclasses.asdict(self)}
 
     def with_labels(self, labels: Mapping[str, int]) -> Self:
-        """This recipe, for these labels, the data's, where it names none itself.
+        """This recipe, for these labels, those that the data names itself, where it has none of its own.
 
-        Raises ValueError where both name a structure and mean other values: it would learn, or be judged by, another.
+        Raises ValueError where both name a structure and mean other values, and where the data has another name for a
+        value and none of the recipe's: it would learn, or be judged by, another structure.
         """
-        for name in self.labels:
-            if labels.get(name, self.labels[name]) != self.labels[name]:
+        names = {value: name for name, value in labels.items()}
+        for name, value in self.labels.items():
+            if labels.get(name, value) != value:
                 raise ValueError(
-                    f"{name} has the value {labels[name]} in the data and {self.labels[name]} in the recipe: number "
-                    "the data's labels as the recipe does, or take a recipe for these labels"
+                    f"{name} has the value {labels[name]} in the data and {value} in the recipe: number the data's "
+                    "labels as the recipe does, or take a recipe for these labels"
+                )
+            if name not in labels and value in names:
+                raise ValueError(
+                    f"the value {value} is {names[value]} in the data and {name} in the recipe: name the data's labels "
+                    "as the recipe does, or take a recipe for these labels"
                 )
         return self if self.labels else dataclasses.replace(self, labels=dict(labels))
 
@@ -110,9 +142,14 @@ class Recipe:
         return cls.from_dict(values)
 
 
+def is_whole(value: Any) -> bool:
+    """Whether a value of a recipe is a whole number, which True is not."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
 def check_window(window: Any) -> None:
     """ValueError for a recipe's window that is neither None nor (low, high)."""
-    numbers = isinstance(window, tuple) and all(isinstance(end, int | float) for end in window)
+    numbers = isinstance(window, tuple) and all(isinstance(end, float) or is_whole(end) for end in window)
     if window is not None and not (numbers and len(window) == 2 and window[0] < window[1]):
         raise ValueError(f"recipe field window must be (low, high), got {window!r}")
 
@@ -128,6 +165,7 @@ class Segmenter(nn.Module):
     dimension: int
     feedback: bool = False
     answers_first: bool = False
+    pause: Callable[[], object] = staticmethod(lambda: None)  # called between the parts of a long computation
 
     def encode(self, image: Tensor) -> Tensor:
         """(B, 1, *S) image on the model grid, in the image's own units -> code, costly, once per image."""

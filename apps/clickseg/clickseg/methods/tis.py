@@ -18,7 +18,7 @@ from ..geometry import axes_order, pad_far
 from ..networks import ClickTokens, Refiner, RefinerDesign, Tokens
 from ..networks.encoder3d import LEAST_SIDE, Encoder3d, described_unet, plain_unet, plan_strides
 from .islands import without_denied, without_strays
-from .protocol import Method, Recipe, Segmenter, check_window
+from .protocol import Method, Recipe, Segmenter, check_window, is_whole
 from .regions import balls, dilate
 
 SURE = 50.0  # a logit
@@ -126,22 +126,32 @@ class TisRecipe(Recipe):
         for name, allowed in choices.items():
             value = getattr(self, name)
             chosen, number = (value, "some") if name == "users" else ((value,), "one")
-            if not chosen or not set(chosen) <= set(allowed):
+            if not isinstance(chosen, tuple) or not chosen or not all(one in allowed for one in chosen):
                 raise ValueError(f"recipe field {name} must be {number} of {allowed}, got {value!r}")
         if self.tokens % self.heads:
             raise ValueError(f"recipe field tokens must be a multiple of heads, {self.heads}, got {self.tokens}")
         self._check_boxes()
 
     def _check_boxes(self) -> None:
-        if self.crop is not None and (len(self.crop) != 3 or min(self.crop) < 1):
-            raise ValueError(f"recipe field crop must be three sides of at least one voxel, or null, got {self.crop}")
-        if len(self.patch) != 3 or min(self.patch) < LEAST_SIDE:
+        if self.crop is not None and not _are_sides(self.crop, least=1):
+            raise ValueError(f"recipe field crop must be three sides of at least one voxel, or null, got {self.crop!r}")
+        if not _are_sides(self.patch, LEAST_SIDE):
             raise ValueError(
-                f"recipe field patch must be three sides of {LEAST_SIDE} voxels at least, got {self.patch}"
+                f"recipe field patch must be three sides of {LEAST_SIDE} voxels at least, got {self.patch!r}"
+            )
+        if self.architecture is None and len(plan_strides(self.patch)) < 2:
+            raise ValueError(
+                f"recipe field patch must have a side that a U-Net can halve, an even one of {2 * LEAST_SIDE} voxels "
+                f"at least, got {self.patch!r}"
             )
 
     def of_stage(self, stage: str) -> Self:
         return type(self).from_dict({**self.to_dict(), "stage": stage})
+
+    @property
+    def needs_weights(self) -> bool:
+        """A refiner learns from the answers of an encoder."""
+        return self.stage == "refiner"
 
     @property
     def steps_mm(self) -> tuple[float, ...]:
@@ -167,6 +177,11 @@ class TisRecipe(Recipe):
         named = {entry.name for entry in fields(RefinerDesign)} & {entry.name for entry in fields(self)} - {"width"}
         reach_mm = tuple(sigma * sum(self.steps_mm) / 3 for sigma in FIRST_SIGMAS)
         return RefinerDesign(self.tokens, reach_mm=reach_mm, **{name: getattr(self, name) for name in named})
+
+
+def _are_sides(value: Any, least: int) -> bool:
+    """Whether a value of a recipe is three numbers of voxels from `least` up."""
+    return isinstance(value, tuple) and len(value) == 3 and all(is_whole(side) and side >= least for side in value)
 
 
 # Those whose clicks a refiner can learn from.
@@ -238,6 +253,7 @@ class Tis(Segmenter):
 
     def encode_patch(self, patch: Tensor) -> Tensor:
         """A standardised patch -> its code."""
+        self.pause()
         features = self.encoder(patch)
         return torch.cat([features, self.encoder.head(features)], dim=1)
 

@@ -87,21 +87,21 @@ class SessionCache:
         self._models = _SharedCache(models, ttl_s, lambda model: 1)
 
     def open(
-        self, image: Path | str, weights: Path | str, device: torch.device | str = "cpu", identity: str | None = None
+        self, image: Path | str, weights: Path | str, device: torch.device | str = "cpu"
     ) -> Session | VolumeSession:
         """The session of an image with some weights, made or found again.
 
-        identity: what names the image where its path does not (a DICOM series UID, whose files move); else path, time
-        and size of the file. New weights in the same place, or a changed image, make a new session.
+        Both are known by path, time and size of their files: new weights in the same place, or a changed image, make a
+        new session.
         Raises ValueError for an image or weights that cannot be read (`read_volume`, `load_model`).
         """
-        image_key = identity if identity is not None else file_identity(image)
+        image_key = file_identity(image)
         weights_key = (file_identity(weights), str(device))
         return self._opened.get((image_key, *weights_key), lambda: self._open(image, weights, device, image_key))
 
-    def read(self, image: Path | str, identity: str | None = None) -> tuple[NDArray[np.generic], Grid]:
+    def read(self, image: Path | str) -> tuple[NDArray[np.generic], Grid]:
         """An image and its grid, kept for its first click. Raises ValueError as `open`."""
-        opened = self._image(image, identity if identity is not None else file_identity(image))
+        opened = self._image(image, file_identity(image))
         return opened.volume, opened.grid
 
     def _image(self, image: Path | str, key: Hashable) -> _Image:

@@ -49,6 +49,7 @@ class OpenImage:
         self._volume = volume
         self._device = torch.device(device)
         self._turns = turns_on(str(self._device))
+        model.segmenter.pause = self._turns.let_others
         self._lock = threading.Lock()
 
     def write(self, mask: NDArray[np.uint8], path: Path | str) -> None:

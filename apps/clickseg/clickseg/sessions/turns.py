@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import functools
+from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 import torch
@@ -25,16 +26,19 @@ class Turns:
     helpers of its own. As soon as two have, there are more of them than processors, and OpenMP (GNU's) sends them to
     sleep after each layer of a network instead of letting them wait; to be woken so often costs a U-Net on a virtual
     machine up to two thirds of its time again.
+
+    What takes seconds, the first look at a volume, pauses now and then: clicks that wait are answered in its pauses.
     """
 
     def __init__(self, device: str) -> None:
         self._device = device
+        self._short: deque[Callable[[], None]] = deque()  # computations that wait, and do not pause
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"clickseg on {device}")
 
-    def take(self, compute: Callable[[], Found]) -> Found:
+    def take(self, compute: Callable[[], Found], pauses: bool = False) -> Found:
         """What it returns, computed after all that was asked for before: for inference, in half precision if fast.
 
-        It must not take a turn itself.
+        It must not take a turn itself. pauses: whether it calls `let_others` on its way.
         """
         with contextlib.ExitStack() as waiting:
             waiting.enter_context(stage("wait"))
@@ -44,11 +48,34 @@ class Turns:
                 with torch.inference_mode(), half_precision(self._device):
                     return compute()
 
-            return self._thread.submit(contextvars.copy_context().run, begin).result()
+            run = functools.partial(contextvars.copy_context().run, begin)
+            if pauses:
+                return self._thread.submit(run).result()
+            found: Future[Found] = Future()
+            self._short.append(functools.partial(_settle, found, run))
+            self._thread.submit(self._next)
+            return found.result()
+
+    def let_others(self) -> None:
+        """Compute what waits and is short, in the midst of something long."""
+        while self._short:
+            self._next()
+
+    def _next(self) -> None:
+        """Compute what has waited longest of what is short, unless it was done in another's pause."""
+        if self._short:
+            self._short.popleft()()
 
     def load(self, make: Callable[[], Found]) -> Found:
         """What it returns, a model, made by the thread that computes: a thread that makes one gets helpers, too."""
         return self._thread.submit(make).result()
+
+
+def _settle(future: Future[Found], compute: Callable[[], Found]) -> None:
+    try:
+        future.set_result(compute())
+    except BaseException as error:  # whoever waits for it hears of it
+        future.set_exception(error)
 
 
 @functools.cache

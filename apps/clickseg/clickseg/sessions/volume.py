@@ -138,7 +138,7 @@ class VolumeSession(OpenImage):
         with self._lock:
             if asked.key not in self._answers:
                 everything = range(self.upright.shape[2])
-                self._answers[asked.key] = self._turns.take(lambda: self._compute(asked, everything))
+                self._answers[asked.key] = self._in_turn(asked, everything)
             return self._answers[asked.key]
 
     def _answer_in(self, number: int, asked: _Asked) -> NDArray[np.uint8]:
@@ -146,7 +146,11 @@ class VolumeSession(OpenImage):
         with self._lock:
             if asked.key in self._answers:
                 return self._answers[asked.key][..., number]
-            return self._turns.take(lambda: self._compute(asked, range(number, number + 1)))[..., 0]
+            return self._in_turn(asked, range(number, number + 1))[..., 0]
+
+    def _in_turn(self, asked: _Asked, numbers: range) -> NDArray[np.uint8]:
+        """`_compute`; the first time the volume is encoded, which takes long."""
+        return self._turns.take(lambda: self._compute(asked, numbers), pauses=self._code is None)
 
     def _compute(self, asked: _Asked, numbers: range) -> NDArray[np.uint8]:
         """The answer (X, Y, N) in N slices: where the clicks change nothing it is as it was without."""

@@ -69,8 +69,8 @@ class ClickInfer(InferTask):
     def __call__(self, request: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         """Path of the mask (the caller deletes it) and the reply's params. Raises ValueError for bad input.
 
-        request: the client's JSON, with `image` a path, `identity` what names it if its path may change, and `start`
-        the path of a label map that is to be corrected, if there is one.
+        request: the client's JSON, with `image` a path, and `start` that of a label map that is to be corrected, if
+        there is one.
         """
         with stopwatch() as seconds:
             reply = wire.parse_reply(request)
@@ -117,12 +117,7 @@ class ClickInfer(InferTask):
         return AskedLabels(named, known, frozen, measured, reach)
 
     def _open(self, request: Mapping[str, Any]) -> Session | VolumeSession:
-        return self.cache.open(
-            request["image"],
-            self.weights.current,
-            device=asked_device(request.get("device")),
-            identity=request.get("identity"),
-        )
+        return self.cache.open(request["image"], self.weights.current, device=asked_device(request.get("device")))
 
 
 @dataclass(frozen=True)

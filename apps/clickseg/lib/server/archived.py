@@ -50,12 +50,18 @@ class ArchivedLabels(DICOMWebDatastore):
     _made: ClassVar[dict[str, tuple[str, str]]] = {}
     _uneven: ClassVar[dict[str, str]] = {}  # why a series has no grid of its own, "" if it has
     _failed: ClassVar[dict[str, float]] = {}  # when a series was last asked for in vain
-    _found: tuple[float, dict[str, str]] = (-math.inf, {})  # the last answer of `_segmentations`, and when
+    _expected: ClassVar[dict[str, int]] = {}  # how many files a series has, as the archive has said last
+    _saves = 0  # labels that this server has stored there
+    _found: tuple[float, int, dict[str, str]] = (-math.inf, 0, {})  # when `_segmentations` ended, after which save, how
     _listed: tuple[float, list[str]] = (-math.inf, [])  # that of `list_images`
 
     def _writing(self) -> contextlib.AbstractContextManager[None]:
         """What `Careful` puts in its place."""
         return contextlib.nullcontext()
+
+    def _store(self, image_id: str, label_filename: str, tag: str, info: dict[str, Any]) -> str:
+        """Keep a label here. What `Careful` puts in its place."""
+        return LocalDatastore.save_label(self, image_id, label_filename, tag, info)
 
     def list_images(self) -> list[str]:
         """The series of CT and MR, or those that MONAI Label's own search filter asks for if it is set."""
@@ -66,9 +72,10 @@ class ArchivedLabels(DICOMWebDatastore):
         if os.environ.get(SEARCH_FILTER):
             filters = [self._search_filter]
         found = [item for wanted in filters for item in self._client.search_for_series(search_filters=wanted)]
-        series = list(dict.fromkeys(str(Dataset.from_json(item).SeriesInstanceUID) for item in found))
-        self._listed = (time.monotonic(), series)
-        return series
+        counts = {str(series.SeriesInstanceUID): _files_of(series) for series in map(Dataset.from_json, found)}
+        self._expected.update(counts)
+        self._listed = (time.monotonic(), list(counts))
+        return list(counts)
 
     def get_image_uri(self, image_id: str) -> str:
         """The NIfTI copy of a series, fetched if need be.
@@ -94,7 +101,8 @@ class ArchivedLabels(DICOMWebDatastore):
         images = Path(self._datastore.image_path()).resolve()
         folder, copy = images / image_id, images / f"{image_id}.nii.gz"
         with FileLock(images / f".{image_id}.lock"):  # scoring, another process, fetches, too
-            if not (folder.is_dir() and copy.is_file()):
+            whole = folder.is_dir() and copy.is_file()
+            if not whole or self._expected.get(image_id, 0) > len(list(folder.iterdir())):  # more has come since
                 self._fetch_series(image_id, folder)
             elif image_id not in self._uneven:
                 self._uneven[image_id] = _unevenness(folder)
@@ -104,7 +112,7 @@ class ArchivedLabels(DICOMWebDatastore):
 
     def _fetch_series(self, image_id: str, folder: Path) -> None:
         said = self._client.search_for_series(search_filters={"SeriesInstanceUID": image_id})[0]
-        expected = int(Dataset.from_json(said).get("NumberOfSeriesRelatedInstances") or 0)
+        expected = self._expected[image_id] = _files_of(Dataset.from_json(said))
         refusal = self._refusal(image_id)
         with contextlib.suppress(OSError, ValueError):
             refused = json.loads(refusal.read_text())
@@ -124,6 +132,7 @@ class ArchivedLabels(DICOMWebDatastore):
                 return
             refusal.unlink(missing_ok=True)
             converted = dicom_to_nifti(str(series))
+            folder.with_name(f"{image_id}.nii.gz").unlink(missing_ok=True)  # of fewer slices, or cut off by a kill
             try:
                 self.add_image(image_id, converted, self._dicom_info(image_id))
             finally:
@@ -147,7 +156,7 @@ class ArchivedLabels(DICOMWebDatastore):
         Raises HTTPException: 404 for an unknown series, 400 for a label map that is empty or does not fit.
         """
         if label_tag != FINAL:
-            return super().save_label(image_id, label_filename, label_tag, label_info, label_id)
+            return self._store(image_id, label_filename, label_tag, label_info)
         image = self.get_image_uri(image_id)
         with refusing(), tempfile.TemporaryDirectory(prefix="clickseg-label-") as folder:
             grid = read_volume(image)[1]
@@ -158,10 +167,8 @@ class ArchivedLabels(DICOMWebDatastore):
                 stored = dicom_web_upload_dcm(file, self._client)
             finally:
                 Path(file).unlink(missing_ok=True)
-            self._found = (-math.inf, {})
-            return LocalDatastore.save_label(
-                self, image_id, str(path), FINAL, {**label_info, "SeriesInstanceUID": stored}
-            )
+            self._saves += 1  # what a search that began before it will say is out of date
+            return self._store(image_id, str(path), FINAL, {**label_info, "SeriesInstanceUID": stored})
 
     def get_label_uri(self, label_id: str, label_tag: str, image_id: str = "") -> str:
         """The local copy of a label, and of the final one the newest.
@@ -169,8 +176,10 @@ class ArchivedLabels(DICOMWebDatastore):
         label_id: that of its image, as `save_label` returns it.
         """
         image_id = image_id or label_id
-        if label_tag == FINAL and (stored := self._segmentations().get(image_id)):
-            self._fetch(image_id, stored)
+        if label_tag == FINAL:
+            copied = self._copied(image_id)
+            if stored := self._segmentations().get(image_id):
+                self._fetch(image_id, stored, copied)
         return LocalDatastore.get_label_uri(self, image_id, label_tag)
 
     def get_labeled_images(self, label_tag: str | None = None, labels: list[str] | None = None) -> list[str]:
@@ -188,23 +197,29 @@ class ArchivedLabels(DICOMWebDatastore):
 
     def _download_labeled_data(self) -> None:
         """Let the local copies be those of the archive. Called before labels are trained on."""
-        archived, labelled = self._segmentations(), self.get_labeled_images()
-        for image_id in set(LocalDatastore.get_labeled_images(self, FINAL)) - set(labelled):
-            Path(LocalDatastore.get_label_uri(self, image_id, FINAL)).unlink(missing_ok=True)
-            self.refresh()
+        copied = {image_id: self._copied(image_id) for image_id in LocalDatastore.get_labeled_images(self, FINAL)}
+        archived = self._segmentations()
+        labelled = [image_id for image_id in self.get_labeled_images() if image_id in archived]
+        outdated = set(copied) - set(labelled)
         for image_id in labelled:
             try:
-                self._fetch(image_id, archived[image_id])
-            except (ValueError, HTTPException) as error:  # one that cannot be read keeps nobody from training
+                self._fetch(image_id, archived[image_id], copied.get(image_id))
+            except (ValueError, OSError, HTTPException) as error:  # one that cannot be read keeps nobody from training
                 logger.warning("the label of series %s is left out: %s", image_id, error)
+                outdated.add(image_id)
+        for image_id in outdated & set(copied):
+            if self._copied(image_id) == copied[image_id]:  # and was not saved meanwhile
+                Path(LocalDatastore.get_label_uri(self, image_id, FINAL)).unlink(missing_ok=True)
+                self.refresh()
 
     def _segmentations(self) -> dict[str, str]:
         """Image series -> the newest SEG series of it; of two of the same second, that which was saved here.
 
         What the archive said is believed for some seconds: clients ask for this with every list of studies.
         """
-        asked, known = self._found
-        if time.monotonic() - asked < FRESH:
+        saves = self._saves
+        asked, after, known = self._found
+        if after == saves and time.monotonic() - asked < FRESH:
             return known
         found: dict[str, list[tuple[str, bool, str]]] = {}
         for item in self._client.search_for_series(search_filters={"Modality": "SEG"}):
@@ -220,27 +235,34 @@ class ArchivedLabels(DICOMWebDatastore):
             image_id, made = self._made[uid]
             found.setdefault(image_id, []).append((made, uid == self._copied(image_id), uid))
         newest = {image_id: max(items)[-1] for image_id, items in found.items() if image_id}
-        self._found = (time.monotonic(), newest)
+        self._found = (time.monotonic(), saves, newest)
         return newest
 
     def _copied(self, image_id: str) -> str | None:
         """The SEG series that the local copy of a label was made of."""
         return self.get_label_info(image_id, FINAL).get("SeriesInstanceUID")
 
-    def _fetch(self, image_id: str, stored: str) -> None:
-        """Make the local copy of a label, unless it is there."""
+    def _fetch(self, image_id: str, stored: str, copied: str | None) -> None:
+        """Make the local copy of a label, unless it is there, or another one than before the archive was searched.
+
+        Then it was saved meanwhile, and `stored` is what it has taken the place of. copied: that of before.
+        """
         local = LocalDatastore.get_label_uri(self, image_id, FINAL)
         if self._copied(image_id) == stored and Path(local).is_file():
             return
         grid = read_volume(self.get_image_uri(image_id))[1]
         with tempfile.TemporaryDirectory(prefix="clickseg-label-") as folder:
             dicom_web_download_series(None, stored, folder, self._client)
-            label, names = read_segmentation(next(Path(folder).iterdir()), grid)
+            files = list(Path(folder).iterdir())
+            if not files:
+                raise ValueError(f"the DICOM server gives out nothing of the segmentation {stored}")
+            label, names = read_segmentation(files[0], grid)
             path = Path(folder) / "label.nii.gz"
             write_mask(path, label, grid)
             info = {"SeriesInstanceUID": stored, "label_info": names}
             with self._writing():
-                LocalDatastore.save_label(self, image_id, str(path), FINAL, info)
+                if self._copied(image_id) in (copied, None):  # none: its image was fetched again
+                    self._store(image_id, str(path), FINAL, info)
 
 
 def labels_in_the_archive(datastore: Datastore) -> Datastore:
@@ -257,6 +279,11 @@ def _unevenness(series: Path) -> str:
     except ValueError as error:
         return str(error)
     return ""
+
+
+def _files_of(series: Dataset) -> int:
+    """How many files a series has, as a search says; 0 if it does not."""
+    return int(series.get("NumberOfSeriesRelatedInstances") or 0)
 
 
 def _origin(segmentation: Dataset) -> tuple[str, str]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import shutil
+import tempfile
 import threading
 import time
 from collections.abc import Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from fastapi import HTTPException
@@ -18,11 +20,13 @@ from monailabel.config import settings
 from monailabel.datastore.dicom import DICOMWebDatastore
 from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 from monailabel.utils.async_tasks.task import AsyncTask
+from monailabel.utils.others.generic import remove_file
 from numpy.typing import NDArray
 
 from clickseg.geometry import Grid
+from clickseg.methods import load_model
 from lib.infers.click import Slice
-from lib.trainers.click import TrainingLog
+from lib.trainers.click import TrainingLog, publish
 
 from .archived import labels_in_the_archive
 from .datastore import careful
@@ -34,6 +38,11 @@ logger = logging.getLogger(__name__)
 START: ContextVar[str | None] = ContextVar("start", default=None)
 
 UPLOAD = "send it to the datastore (PUT /datastore/image) or open a session with it (PUT /session/)"
+
+
+def label_names(params: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What the values of an answer mean, in the form in which clients save it. params: those of the reply."""
+    return [{"name": name, "idx": value} for name, value in params["label_names"].items() if value]
 
 
 class CarefulRequests:
@@ -71,7 +80,12 @@ class CarefulRequests:
         tag = request.get("label_tag", DefaultLabelTag.ORIGINAL)
         label = path
         if request.get("save_label") and not request.get("session"):
-            label = datastore.save_label(image_id, path, tag, {"model": request["model"], "params": params})
+            info = {"model": request["model"], "params": params, "label_info": label_names(params)}
+            try:
+                label = datastore.save_label(image_id, path, tag, info)
+            except BaseException:
+                remove_file(path)  # nobody else will: who asked gets no answer that names it
+                raise
         return {"label": label, "tag": DefaultLabelTag.ORIGINAL, "file": path, "params": params}
 
     def preview(self, request: Mapping[str, Any], number: int | None) -> Slice:
@@ -85,7 +99,7 @@ class CarefulRequests:
         """An image of the datastore and its grid. Raises HTTPException: 404 if it is not there, 400 if unreadable."""
         located = self._located({"image": image}, self.datastore())
         with refusing():
-            return self.cache.read(located["image"], located["identity"])
+            return self.cache.read(located["image"])
 
     def served_labels(self) -> dict[str, int]:
         """Name -> value of the first model: what a value means in a label map without names of its own."""
@@ -100,6 +114,23 @@ class CarefulRequests:
         if not trained.exists():
             raise HTTPException(404, f"there are no trained weights of {model}: the shipped ones answer, and they stay")
         trained.rename(trained.with_name(f"{trained.name}.{datetime.now(UTC):%Y%m%d_%H%M%S}.deleted"))
+
+    def replace_weights(self, model: str, content: BinaryIO) -> Path:
+        """Let a file of weights answer from now on, in the place of those that a training publishes; returns its path.
+
+        The stock route lets anything answer. Raises HTTPException: 404 for an unknown model, 400 for what is no file of
+        weights of its method.
+        """
+        method = self._known({served.name: served.method for served in self.models}, "model", model)
+        target = Path(self._infers[model].get_path(validate=False))
+        with tempfile.NamedTemporaryFile(suffix=".pt") as file, refusing():
+            shutil.copyfileobj(content, file)
+            file.flush()
+            found = load_model(file.name).recipe.method
+            if found != method:
+                raise ValueError(f"these are weights of {found}, and {model} needs those of {method}")
+            publish(Path(file.name), target)
+        return target
 
     def cleanup_sessions(self) -> None:
         """As the stock method, which ends at a session that a killed server left half written, and begins late."""
@@ -182,12 +213,8 @@ class CarefulRequests:
         return tasks[name]
 
     def _located(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any]:
-        """The request with its image as a path, and what names the image if its path may change."""
-        located = {**request, "image": self._image_path(request, datastore), "identity": None}
-        if isinstance(datastore, DICOMWebDatastore) and not request.get("session"):
-            # The first request sees the series at another path than later ones.
-            located["identity"] = request.get("image")
-        return located
+        """The request with its image as a path."""
+        return {**request, "image": self._image_path(request, datastore)}
 
     def _image_path(self, request: Mapping[str, Any], datastore: Datastore) -> str:
         """Where the image that a request names lies; 404 unless it is in the datastore or in a session."""

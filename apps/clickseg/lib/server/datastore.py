@@ -3,41 +3,47 @@
 from __future__ import annotations
 
 import contextlib
-import filecmp
+import hashlib
 import json
-import math
+import logging
+import os
+import re
 import shutil
-import tempfile
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
-import numpy as np
 from fastapi import HTTPException
 from filelock import FileLock
-from monailabel.datastore.local import LocalDatastore
-from monailabel.interfaces.datastore import DefaultLabelTag
+from monailabel.datastore.dicom import DICOMWebDatastore
+from monailabel.datastore.local import DataModel, LocalDatastore
+from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
+from monailabel.interfaces.exception import ImageNotFoundException
+from watchdog.events import FileSystemEvent
 
 from clickseg.files import whole_file
-from clickseg.images import read_grid, read_label, read_volume, write_mask
-from lib.trainers.labels import value_names
 
-from .refusals import refusing
+from .checks import check_label, known, new_name, plain_name, same_image, with_head
+from .notes import IMAGE, identity, note, note_path, read_note
+
+logger = logging.getLogger(__name__)
 
 AnyDatastore = TypeVar("AnyDatastore")
 
 FINAL = DefaultLabelTag.FINAL
-RAW = ".bin"  # a label map as OHIF may send it: voxels without a head
+HALF_WRITTEN = re.compile(r"\.(.+)\.\w{8}")  # as `whole_file` calls it until it is whole
 
 
 class Careful:
-    """Mixin before a LocalDatastore, with four things that the stock one lacks.
+    """Mixin before a LocalDatastore, with five things that the stock one lacks.
 
     Ids and tags that climb out of its folder are refused: they are joined to paths. So is what would spoil it: another
     image under a name that is taken, a final label that nobody could train on. Whoever writes, in this process or
-    another (images are scored in one), has the newest state of the datastore before and is alone with it. And what
-    cannot be written, to a full disk for instance, leaves what was there.
+    another (images are scored in one), has the newest state of the datastore before and is alone with it. What cannot
+    be written, to a full disk or because of a kill, leaves what was there. And a label knows its image (`notes`): it
+    has its names again when the image's file was away for a while, and goes to no other image of that name.
     """
 
     _alone: threading.RLock  # among threads
@@ -52,74 +58,152 @@ class Careful:
     def _update_datastore_file(self, lock: bool = True) -> None:
         with FileLock(self._lock_file) if lock else contextlib.nullcontext():
             with whole_file(self._datastore_config_path) as file:
-                content = self._datastore.model_dump(exclude={"base_path"})
-                file.write(json.dumps(content, indent=2, default=str).encode())
+                file.write(self._listing())
             self._config_ts = Path(self._datastore_config_path).stat().st_mtime
+
+    def _listing(self) -> bytes:
+        """The list of all images and labels, as it is on the disk."""
+        return json.dumps(self._datastore.model_dump(exclude={"base_path"}), indent=2, default=str).encode()
 
     def refresh(self) -> None:
         with self._writing():
             super().refresh()
 
+    def _seen(self, event: FileSystemEvent) -> None:
+        """Something has happened in the folder, which is watched.
+
+        What fails is tried again at the next event: an exception would end the watching thread, for good and unseen.
+        """
+        listed = self._datastore_config_path in (event.src_path, event.dest_path)
+        try:
+            if listed:
+                self._init_from_datastore_file()
+            elif event.event_type != "modified":
+                self.refresh()
+        except Exception as error:  # a full disk, a share that is away for a moment
+            logger.warning("the folder of studies was not read again: %s", error)
+
     def get_image_uri(self, image_id: str) -> str:
-        return super().get_image_uri(_plain(image_id))
+        return super().get_image_uri(plain_name(image_id))
 
     def add_image(self, image_id: str, image_filename: str, image_info: Mapping[str, Any]) -> str:
-        name = _plain(image_id) or self._to_id(Path(image_filename).name)[0]
+        name = new_name(image_id or self._to_id(Path(image_filename).name)[0])
         with self._writing():
             there = Path(LocalDatastore.get_image_uri(self, name)) if name in self._datastore.objects else None
             if there is not None and there.is_file():
-                if _same_image(there, Path(image_filename)):
+                if same_image(there, Path(image_filename)):
                     return name  # with its labels
                 raise HTTPException(409, f"there is another image {name!r}: give this one a name of its own")
             return super().add_image(name, image_filename, dict(image_info))
 
-    def save_label(self, image_id: str, label_filename: str, label_tag: str, *rest: Any, **more: Any) -> str:
+    def save_label(
+        self, image_id: str, label_filename: str, label_tag: str, label_info: Mapping[str, Any], *rest: Any
+    ) -> str:
         uri = self.get_image_uri(image_id)
         if not uri:
             raise HTTPException(status_code=404, detail=f"image {image_id!r} is not in the datastore")
-        with contextlib.ExitStack() as stack:
-            if _plain(label_tag) == FINAL:
-                info = rest[0] if rest else more.get("label_info") or {}
-                label_filename = stack.enter_context(_with_head(uri, str(label_filename)))
-                _check_label(uri, label_filename, info.get("label_info"))
-            stack.enter_context(self._writing())
-            stack.enter_context(self._replacing(image_id, label_tag))
-            return super().save_label(image_id, label_filename, label_tag, *rest, **more)
+        tag, info = new_name(label_tag), dict(label_info or {})
+        with with_head(uri, str(label_filename)) as file:
+            if tag == FINAL:
+                check_label(uri, file, info.get("label_info"))
+                if isinstance(self, DICOMWebDatastore):  # takes seconds, and nobody else waits for them
+                    return super().save_label(image_id, file, tag, info, *rest)
+            return self._store(image_id, file, tag, info)
 
-    @contextlib.contextmanager
-    def _replacing(self, image_id: str, tag: str) -> Iterator[None]:
-        """The label's file gives way to what is saved meanwhile, be it of another format; if that fails, it stays."""
-        folder = Path(self._datastore.label_path(tag))
-        with tempfile.TemporaryDirectory(prefix=".before-", dir=self._datastore_path) as before:
-            old = [Path(shutil.copy2(file, before)) for file in self._files(folder, image_id)]
+    def _store(self, image_id: str, label_filename: str, tag: str, info: Mapping[str, Any]) -> str:
+        """Keep a label in the folder. Whenever this is killed, there is the label of before or this one."""
+        folder, ext = Path(self._datastore.label_path(tag)), self._to_id(Path(label_filename).name)[1]
+        file = folder / self._filename(image_id, ext)
+        with self._writing(), known():
+            if image_id not in self._datastore.objects:
+                raise ImageNotFoundException(f"image {image_id!r} is not in the datastore")
+            labels = self._datastore.objects[image_id].labels
+            of = {IMAGE: identity(LocalDatastore.get_image_uri(self, image_id))}
+            said = {**info, **of, "ts": int(time.time()), "name": file.name}
+            before = dict(labels)
+            labels[tag] = DataModel(info=said, ext=ext)
             try:
-                yield
+                self._replace(file, Path(label_filename), said)
             except BaseException:
-                for file in self._files(folder, image_id):
-                    file.unlink()
-                for file in old:
-                    file.replace(folder / file.name)
+                labels.clear()
+                labels.update(before)
                 raise
-            saved = self._datastore.objects[image_id].labels[tag].ext
-            for file in self._files(folder, image_id):
-                if file.name != self._filename(image_id, saved):
-                    file.unlink()
+            for old in self._files(folder, image_id):
+                if old != file:
+                    old.unlink()
+                    note_path(old).unlink(missing_ok=True)
+        return image_id
+
+    def _replace(self, file: Path, content: Path, said: Mapping[str, Any]) -> None:
+        """The file of a label, its note and the list take their places one after the other, once all are written."""
+        with (
+            FileLock(self._lock_file),
+            whole_file(self._datastore_config_path) as listing,
+            whole_file(note_path(file)) as beside,
+            whole_file(file) as label,
+            content.open("rb") as source,
+        ):
+            _put(listing, self._listing())
+            _put(beside, note(content, said))
+            shutil.copyfileobj(source, label)
+        self._config_ts = Path(self._datastore_config_path).stat().st_mtime
 
     def _files(self, folder: Path, image_id: str) -> list[Path]:
-        """The files of an image's label."""
-        files = folder.iterdir() if folder.is_dir() else ()
-        return [file for file in files if file.is_file() and self._to_id(file.name)[0] == image_id]
+        """The files of an image's label, and those that a kill has left half written."""
+        names = {file: HALF_WRITTEN.sub(r"\1", file.name) for file in folder.iterdir() if file.is_file()}
+        return [file for file, name in names.items() if self._to_id(name)[0] == image_id]
+
+    def _add_non_existing_labels(self, tag: str) -> int:
+        return super()._add_non_existing_labels(tag) + self._recall(tag)
+
+    def _recall(self, tag: str) -> int:
+        """Labels that were found again have their names again, or are left out if they are of another image.
+
+        Returns how many of them there were. Those without a note were put there by hand, or by an earlier version.
+        """
+        found = 0
+        for image_id, item in self._datastore.objects.items():
+            image = Path(LocalDatastore.get_image_uri(self, image_id))
+            if tag not in item.labels or IMAGE in item.labels[tag].info or not image.is_file():
+                continue
+            file = Path(self._datastore.label_path(tag), self._filename(image_id, item.labels[tag].ext))
+            said = read_note(file)
+            if said is None:
+                continue
+            found += 1
+            if said[IMAGE] == identity(image):
+                item.labels[tag].info = said
+            else:
+                logger.warning("%s is left out: it is the label of another image of that name", file)
+                del item.labels[tag]
+        return found
+
+    def remove_image(self, image_id: str) -> None:
+        with known():
+            super().remove_image(image_id)
+
+    def remove_label(self, label_id: str, label_tag: str) -> None:
+        file = self.get_label_uri(label_id, label_tag)
+        if not file:
+            raise HTTPException(404, f"image {label_id!r} has no such label")
+        super().remove_label(label_id, label_tag)
+        note_path(file).unlink(missing_ok=True)
 
     def update_image_info(self, image_id: str, info: dict[str, Any]) -> None:
-        with self._writing():
+        with self._writing(), known():
             super().update_image_info(image_id, info)
 
     def update_label_info(self, label_id: str, label_tag: str, info: dict[str, Any]) -> None:
-        with self._writing():
+        with self._writing(), known():
             super().update_label_info(label_id, label_tag, info)
+            file = LocalDatastore.get_label_uri(self, label_id, label_tag)
+            said = self.get_label_info(label_id, label_tag)
+            if IMAGE in said:
+                with whole_file(note_path(file)) as beside:
+                    beside.write(note(file, said))
 
     def get_label_uri(self, label_id: str, label_tag: str, *rest: Any, **more: Any) -> str:
-        return super().get_label_uri(_plain(label_id), _plain(label_tag), *rest, **more)
+        return super().get_label_uri(plain_name(label_id), plain_name(label_tag), *rest, **more)
 
 
 def careful(datastore: AnyDatastore) -> AnyDatastore:
@@ -127,50 +211,29 @@ def careful(datastore: AnyDatastore) -> AnyDatastore:
     if isinstance(datastore, LocalDatastore):
         datastore._alone = threading.RLock()
         datastore._together = FileLock(Path(datastore._datastore_path) / ".clickseg.lock")
-        if hasattr(datastore, "_handler"):  # watches the folder, and does not know that a whole file takes its place
-            datastore._handler.on_moved = lambda event: datastore._init_from_datastore_file()
         datastore.__class__ = type("CarefulDatastore", (Careful, type(datastore)), {})
+        if handler := getattr(datastore, "_handler", None):  # watches the folder; files may come by a new name
+            handler.on_created = handler.on_deleted = handler.on_moved = handler.on_modified = datastore._seen
+        with datastore._writing():
+            if sum(datastore._recall(tag) for tag in datastore._datastore.tags()):  # the stock one has looked already
+                datastore._update_datastore_file()
     return datastore
 
 
-def _plain(name: str) -> str:
-    if name and (Path(name).name != name or name == ".."):
-        raise HTTPException(status_code=404, detail=f"{str(name)!r} is not in the datastore: it is a path, not a name")
-    return name
+def label_version(datastore: Datastore, image: str) -> str | None:
+    """Another text whenever the final label of an image is another one; None if there is none, or no way to tell.
 
-
-def _same_image(one: Path, other: Path) -> bool:
-    """Whether two files hold the same voxels in the same place."""
-    if filecmp.cmp(one, other, shallow=False):
-        return True
-    try:
-        (voxels, grid), (others, elsewhere) = read_volume(one), read_volume(other)
-    except ValueError:
-        return False
-    return grid.shape == elsewhere.shape and grid.coincides(elsewhere) and np.array_equal(voxels, others)
-
-
-def _check_label(image: str, label: str, names: Any) -> None:
-    """HTTPException 400 for a label map that does not fit its image, or names of its values that are no such list."""
-    with refusing():
-        present = [int(value) for value in np.unique(read_label(label, read_grid(image))) if value]
-        value_names(present, names or (), {})
-
-
-@contextlib.contextmanager
-def _with_head(image: str, label: str) -> Iterator[str]:
-    """A label map that is voxels alone as a file that says where they lie, for as long as this lasts.
-
-    HTTPException 400 if there are more of them, or fewer, than the image has.
+    That of the local copy, which `get_label_uri` makes new: of a SEG its SeriesInstanceUID, else a digest of the file.
     """
-    if not label.endswith(RAW):
-        yield label
-        return
-    with tempfile.TemporaryDirectory(prefix="clickseg-label-") as folder:
-        path = Path(folder) / "label.nii.gz"
-        with refusing():
-            grid, voxels = read_grid(image), np.fromfile(label, np.uint8)
-            if voxels.size != math.prod(grid.shape):
-                raise ValueError(f"the label map has {voxels.size} voxels of one byte, its image {grid.shape}")
-            write_mask(path, voxels.reshape(grid.shape, order="F"), grid)
-        yield str(path)
+    file = LocalDatastore.get_label_uri(datastore, image, FINAL) if isinstance(datastore, LocalDatastore) else ""
+    if not Path(file).is_file():
+        return None
+    archived = LocalDatastore.get_label_info(datastore, image, FINAL).get("SeriesInstanceUID")
+    return str(archived or hashlib.sha256(Path(file).read_bytes()).hexdigest()[:32])
+
+
+def _put(file: BinaryIO, content: bytes) -> None:
+    """Write it to the disk now, so that a full one is known before another file takes its place."""
+    file.write(content)
+    file.flush()
+    os.fsync(file.fileno())

@@ -23,6 +23,7 @@ from clickseg.images import read_label
 from lib.infers.reply import nifti
 from lib.trainers.labels import value_names
 
+from .datastore import label_version
 from .refusals import refusing
 
 BUILT = Path(clickseg.__file__).parent / "page"
@@ -88,13 +89,17 @@ def image(image: str) -> Response:
 
 @page_router.get("/label", responses={204: {"description": "the image has no final label"}})
 def label(image: str) -> Response:
-    """The final label as .nii.gz on the image's voxel grid; the header X-Clickseg-Labels says {name: value}."""
+    """The final label as .nii.gz on the image's voxel grid; the header X-Clickseg-Labels says {name: value}.
+
+    ETag is its version, to be sent as If-Match with what is to take its place.
+    """
     app = app_instance()
     _, grid = app.volume(image)
     with refusing():
         path = app.datastore().get_label_uri(image, FINAL)
         if not path:
             return Response(status_code=204)
+        version = label_version(app.datastore(), image)  # before it is read: a save in between makes this one outdated
         values = read_label(path, grid)
         present = [int(value) for value in np.unique(values) if value]
         info = app.datastore().get_label_info(image, FINAL)
@@ -106,7 +111,7 @@ def label(image: str) -> Response:
     return Response(
         b"".join(nifti(table[values], grid, compress=True)),
         media_type="application/gzip",
-        headers={"X-Clickseg-Labels": json.dumps(first)},
+        headers={"X-Clickseg-Labels": json.dumps(first), **({"ETag": f'"{version}"'} if version else {})},
     )
 
 

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
+import torch
 from fastapi import APIRouter, BackgroundTasks, Depends, File, Form, Response, UploadFile
 from monailabel.config import settings
+from monailabel.endpoints import batch_infer as stock_batch
 from monailabel.endpoints import datastore as stock_datastore
 from monailabel.endpoints import info as stock_info
+from monailabel.endpoints import scoring as stock_scoring
 from monailabel.endpoints import session as stock_session
 from monailabel.endpoints.user.auth import RBAC, User
+from monailabel.interfaces.tasks.batch_infer import BatchInferImageType
 
-from .refusals import tidied
+from .refusals import json_object, tidied
 
 pooled_router = APIRouter(prefix=settings.MONAI_LABEL_API_STR)
 USER = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))
+Annotator = Annotated[User, Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ANNOTATOR))]
+Admin = Annotated[User, Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ADMIN))]
 
 
 @pooled_router.get("/info/", tags=["App"], dependencies=[USER])
@@ -43,10 +49,84 @@ def add_image(
     params: str = Form("{}"),
     *,
     file: Annotated[UploadFile, File()],
-    user: Annotated[User, Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ANNOTATOR))],
+    user: Annotator,
 ) -> dict[str, Any]:
     """Upload an image."""
+    json_object(params)
     return stock_datastore.add_image(background_tasks, image, params, file, user.username)
+
+
+@pooled_router.put("/datastore/image/info", tags=["Datastore"])
+def update_image_info(image: str, info: str = Form("{}"), *, user: Annotator) -> None:
+    """Say more of an image."""
+    json_object(info, "info")
+    stock_datastore.update_image_info(image, info, user.username)
+
+
+@pooled_router.put("/datastore/label/info", tags=["Datastore"])
+def update_label_info(label: str, tag: str, info: str = Form("{}"), *, user: Annotator) -> None:
+    """Say more of a label."""
+    json_object(info, "info")
+    stock_datastore.update_label_info(label, tag, info, user.username)
+
+
+@pooled_router.get("/datastore/", tags=["Datastore"], dependencies=[USER], response_model=None)
+def datastore(output: stock_datastore.ResultType | None = None) -> Any:
+    """What there is: figures, or a list."""
+    return stock_datastore.datastore(output)
+
+
+@pooled_router.head("/datastore/image", tags=["Datastore"], dependencies=[USER])
+def check_image(image: str, check_sum: str | None = None) -> dict[str, Any]:
+    """Whether there is an image."""
+    return stock_datastore.download_image(image, check_only=True, check_sum=check_sum)
+
+
+@pooled_router.head("/datastore/label", tags=["Datastore"], dependencies=[USER])
+def check_label(image: str, tag: str) -> dict[str, Any]:
+    """Whether an image has a label."""
+    return stock_datastore.download_label(image, tag, check_only=True)
+
+
+@pooled_router.delete("/datastore/", include_in_schema=False)
+@pooled_router.delete("/datastore/image", tags=["Datastore"])
+def remove_image(id: str, *, user: Admin) -> dict[str, Any]:
+    """Remove an image and its labels."""
+    return stock_datastore.remove_image(id, user.username)
+
+
+@pooled_router.delete("/datastore/label", tags=["Datastore"])
+def remove_label(id: str, tag: str, *, user: Admin) -> dict[str, Any]:
+    """Remove a label."""
+    return stock_datastore.remove_label(id, tag, user.username)
+
+
+@pooled_router.get("/datastore/dataset", tags=["Datastore"], response_model=None)
+def dataset(limit_cases: int | None = None, *, user: Annotator) -> Response:
+    """Download all labelled images and their labels."""
+    return stock_datastore.download_dataset(limit_cases)
+
+
+@pooled_router.post("/batch/infer/{model}", tags=["Infer"], response_model=None)
+def infer_batch(
+    model: str,
+    images: BatchInferImageType = BatchInferImageType.IMAGES_ALL,
+    params: dict[str, Any] | None = None,
+    run_sync: bool = False,
+    *,
+    user: Admin,
+) -> Any:
+    """Answer for many images, and save the answers."""
+    wishes = {"max_workers": 1} if params is None else dict(params)
+    if not torch.cuda.is_available():
+        wishes["multi_gpu"] = False  # the stock task deals the images out to the GPUs, be there none
+    return stock_batch.run(model, images, wishes, run_sync)
+
+
+@pooled_router.post("/scoring/{method}", tags=["Scoring"], response_model=None)
+def score(method: str, params: dict[str, Any] | None = None, run_sync: bool = False, *, user: Annotator) -> Any:
+    """Score the images by a method."""
+    return stock_scoring.run_method(method, params, run_sync)
 
 
 @pooled_router.put("/session/", tags=["Session"], dependencies=[USER, Depends(tidied)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 from collections.abc import Iterator
 
@@ -19,6 +20,17 @@ def refusing() -> Iterator[None]:
     except ValueError as error:
         logger.warning("refused: %s", error)
         raise HTTPException(status_code=400, detail=str(error)) from error
+
+
+def json_object(text: str, field: str = "params") -> dict:
+    """What a form's field holds. HTTPException 400 if that is no JSON object."""
+    try:
+        content = json.loads(text or "{}")
+    except ValueError as error:
+        raise HTTPException(400, f"{field} is not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise HTTPException(400, f"{field} must be a JSON object, not {text[:40]!r}")
+    return content
 
 
 def tidied(background_tasks: BackgroundTasks) -> Iterator[None]:

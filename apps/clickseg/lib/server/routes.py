@@ -9,11 +9,11 @@ import shutil
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated
 
-from fastapi import APIRouter, BackgroundTasks, Depends, File, Form, HTTPException, Response, UploadFile
+from fastapi import APIRouter, BackgroundTasks, Depends, File, Form, HTTPException, Request, Response, UploadFile
 from fastapi.responses import FileResponse
 from monailabel.config import settings
 from monailabel.endpoints import activelearning as stock_activelearning
@@ -21,17 +21,18 @@ from monailabel.endpoints import datastore as stock_datastore
 from monailabel.endpoints import infer as stock_infer
 from monailabel.endpoints import train as stock_train
 from monailabel.endpoints.user.auth import RBAC, User
-from monailabel.interfaces.datastore import DefaultLabelTag
+from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 from monailabel.interfaces.utils.app import app_instance
-from monailabel.utils.others.generic import remove_file
+from monailabel.utils.others.generic import file_checksum, remove_file
 
 from .archived import ArchivedLabels
-from .careful import START, UPLOAD
+from .careful import START, UPLOAD, label_names
+from .datastore import label_version
 from .page import PageFiles, page_router
 from .pooled import pooled_router
 from .preview import preview_router
 from .proxy import proxy_router
-from .refusals import refusing, tidied
+from .refusals import json_object, refusing, tidied
 from .segmentations import write_segmentation
 
 infer_router = APIRouter(
@@ -56,6 +57,7 @@ activelearning_router = APIRouter(prefix=f"{settings.MONAI_LABEL_API_STR}/active
 # The stock routes below are served by the event loop, one at a time, and rely on it: so do ours, in the thread pool.
 SAVING, CHOOSING = threading.Lock(), threading.Lock()
 
+FINAL = DefaultLabelTag.FINAL.value
 LABEL_FILES = (".nii.gz", ".nii", ".nrrd")
 
 GPUS = re.compile(r"all|\d+(,\d+)*")
@@ -82,7 +84,7 @@ def infer(
     if file or not (image or session_id):
         sent = f"an image cannot be sent along: {UPLOAD}, and" if file else "no image is named:"
         raise HTTPException(400, f"{sent} give image=<id> or session_id=<id>")
-    content = _object(params)
+    content = json_object(params)
     with _start_from(label):
         request = {"model": model, "image": image, **content}
         if output == "dicom_seg":
@@ -103,11 +105,12 @@ def _segmentation(background_tasks: BackgroundTasks, request: dict) -> FileRespo
     if not isinstance(datastore, ArchivedLabels):
         raise HTTPException(400, "output=dicom_seg needs studies from a DICOMweb server; this server has a folder")
     answer = app_instance().infer(request)
-    names = [{"name": name, "idx": value} for name, value in answer["params"]["label_names"].items() if value]
     try:
         with refusing():
             series = datastore.series_folder(request["image"])
-            path = write_segmentation(series, answer["file"], request.get("label_info") or names)
+            path = write_segmentation(
+                series, answer["file"], request.get("label_info") or label_names(answer["params"])
+            )
     finally:
         remove_file(answer["file"])
     background_tasks.add_task(remove_file, path)
@@ -134,16 +137,6 @@ def _start_from(label: UploadFile | None) -> Iterator[None]:
             yield
         finally:
             START.reset(token)
-
-
-def _object(params: str) -> dict:
-    try:
-        content = json.loads(params or "{}")
-    except ValueError as error:
-        raise HTTPException(400, f"params is not JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise HTTPException(400, f"params must be a JSON object, not {params[:40]!r}")
-    return content
 
 
 @train_router.post("/")
@@ -195,20 +188,52 @@ def delete_model(model: str) -> dict:
     return {}
 
 
+@model_router.put("/{model}")
+def update_model(model: str, file: UploadFile) -> dict:
+    """Let these weights answer, if they are weights; the stock route lets them do so anyway."""
+    path = app_instance().replace_weights(model, file.file)
+    return {"checksum": file_checksum(str(path)), "modified_time": int(path.stat().st_mtime)}
+
+
 @datastore_router.put("/label", dependencies=[Depends(tidied)])
 def save_label(
     background_tasks: BackgroundTasks,
+    request: Request,
+    response: Response,
     image: str,
     params: str = Form("{}"),
-    tag: str = DefaultLabelTag.FINAL.value,
+    tag: str = FINAL,
     *,
     label: Annotated[UploadFile, File()],
     user: Annotated[User, Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ANNOTATOR))],
 ) -> dict:
-    """As the stock route, but in the thread pool: that one stores in the event loop, where an archive takes seconds."""
-    _object(params)
+    """As the stock route, but in the thread pool: that one stores in the event loop, where an archive takes seconds.
+
+    A final label has a version, the ETag of the reply and of GET /clickseg/api/label. Sent as If-Match, it is the only
+    one whose place is taken; with `If-None-Match: *` there may be none yet. Else the save is refused with 412.
+    """
+    json_object(params)
     with SAVING:
-        return stock_datastore.save_label(background_tasks, image, params, tag, label, user.username)
+        final, datastore = (tag or FINAL) == FINAL, app_instance().datastore()
+        if final:
+            _check_version(datastore, image, request.headers)
+        saved = stock_datastore.save_label(background_tasks, image, params, tag, label, user.username)
+        if final and (version := label_version(datastore, image)):
+            response.headers["ETag"] = f'"{version}"'
+    return saved
+
+
+def _check_version(datastore: Datastore, image: str, headers: Mapping[str, str]) -> None:
+    """HTTPException 412 if an image's final label is another one than the client says, who would take it away."""
+    match, none = headers.get("if-match"), headers.get("if-none-match") == "*"
+    if match is None and not none:
+        return
+    with refusing():
+        datastore.get_label_uri(image, FINAL)  # so that the copy here is that of the archive
+    version = label_version(datastore, image)
+    known = [part.strip().removeprefix("W/") for part in (match or "").split(",")]
+    if (none and version) or (match is not None and (version is None or not {"*", f'"{version}"'} & set(known))):
+        raise HTTPException(412, f"The label of {image} was saved by somebody else since it was opened here.")
 
 
 @activelearning_router.post("/{strategy}")

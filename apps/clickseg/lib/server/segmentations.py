@@ -70,12 +70,17 @@ def read_segmentation(path: Path | str, grid: Grid) -> tuple[NDArray[np.uint8], 
     """A SEG file as a label map on `grid`, and the names of its values as `write_segmentation` takes them.
 
     A SEG holds the slices with something in them only, and may lie on another grid than its image. Where segments
-    overlap, the last one is kept. Raises ValueError for a file that is none, or has more than 255 segments.
+    overlap, the last one is kept. Raises ValueError for a file that is none, cannot be decoded, or has more than 255
+    segments.
     """
     try:
-        found = pydicom_seg.SegmentReader().read(pydicom.dcmread(path))
-    except (OSError, pydicom.errors.InvalidDicomError, AttributeError, KeyError) as error:
+        return _read(path, grid)
+    except Exception as error:  # an odd file from elsewhere makes pydicom and pydicom_seg stumble over anything
         raise ValueError(f"{Path(path).name} is not a readable DICOM segmentation: {error}") from error
+
+
+def _read(path: Path | str, grid: Grid) -> tuple[NDArray[np.uint8], list[dict[str, Any]]]:
+    found = pydicom_seg.SegmentReader().read(pydicom.dcmread(path))
     lps = np.eye(4)
     lps[:3, :3] = found.direction * found.spacing
     lps[:3, 3] = found.origin
@@ -86,7 +91,7 @@ def read_segmentation(path: Path | str, grid: Grid) -> tuple[NDArray[np.uint8], 
         told = VALUE.fullmatch(str(segment.get("SegmentDescription", "")))
         value, name = int(told[1]) if told else number, str(segment.SegmentLabel)
         if value > 255:
-            raise ValueError(f"{Path(path).name} has {len(found.available_segments)} segments; 255 are read at most")
+            raise ValueError(f"it has {len(found.available_segments)} segments; 255 are read at most")
         label[found.segment_data(number).T >= 0.5] = value  # half of a fractional voxel, too
         if name != f"label {value}":  # as `value_names` calls what nobody has named
             names.append({"name": name, "idx": value})

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from ignite.engine import Events
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.train import TrainTask
@@ -158,17 +159,27 @@ class ClickTrainTask(TrainTask):
         """Folders for the data of one training, and for what is made of it; gone at its end, however it ends.
 
         A training that is stopped is killed: what it left goes when the next one begins, unless that `keep`s it to
-        resume.
+        resume. Raises ValueError while another server trains these weights; this one has a queue.
         """
-        scratch = self.weights.trained.parent / "runs" / self.name / ".scratch"
-        shutil.rmtree(scratch / "data", ignore_errors=True)
-        if not keep:
-            shutil.rmtree(scratch, ignore_errors=True)
-        (scratch / "data").mkdir(parents=True)
+        runs = self.weights.trained.parent / "runs" / self.name
+        runs.mkdir(parents=True, exist_ok=True)
+        scratch, lock = runs / ".scratch", FileLock(runs / ".lock", timeout=0)
         try:
+            lock.acquire()
+        except Timeout as error:
+            raise ValueError(
+                f"{self.name} is being trained already, by another server that keeps its weights in {runs.parents[1]}: "
+                "wait for its end, or give each server a folder of its own (CLICKSEG_MODEL_DIR)"
+            ) from error
+        try:
+            shutil.rmtree(scratch / "data", ignore_errors=True)
+            if not keep:
+                shutil.rmtree(scratch, ignore_errors=True)
+            (scratch / "data").mkdir(parents=True)
             yield scratch / "data", scratch / "cache"
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
+            lock.release()
 
     @property
     def _stats_path(self) -> Path:

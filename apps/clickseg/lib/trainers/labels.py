@@ -110,11 +110,11 @@ def value_names(
 ) -> dict[int, str]:
     """What the values in a label map mean.
 
-    names: [{"name": ..., "idx": value}, ...] as clients save it; those without a number are counted through. 3D Slicer
-    numbers a segment by its place in its list, but exports the values 1, 2, ... without the segments (background,
-    scribbles) that it leaves out: when a value is no `idx` at all, or the numbers begin with 1 and leave some out, as
-    many as it may, the names are counted through, too, if there are enough of them, unless one has a colour, which
-    Slicer does not send. Values without a name become "label 7".
+    names: [{"name": ..., "idx": value}, ...] as clients save it; those without a number are counted through, and what
+    has the number 0 is the background. 3D Slicer numbers a segment by its place in its list, but exports the values
+    1, 2, ... without the segments (background, scribbles) that it leaves out: when a value is no `idx` at all, or
+    the numbers begin with 1 and leave some out, as many as it may, the names are counted through, too, if there are
+    enough of them, unless one has a colour, which Slicer does not send. Values without a name become "label 7".
 
     Raises ValueError for names in another form, and for values that are none of 0 ... 255.
     """
@@ -122,11 +122,9 @@ def value_names(
         raise ValueError(f'label_info must be a list of {{"name": ..., "idx": value}}, got {str(names)[:80]}')
     if any(not 0 < value < 256 for value in present):
         raise ValueError(f"a label map holds values {min(present)} ... {max(present)}; only 0 ... 255 are labels")
-    named = [item for item in names if item.get("name")]
     try:
-        said = {
-            int(item.get("idx") or item.get("id") or place): str(item["name"]) for place, item in enumerate(named, 1)
-        }
+        named = [item for item in names if item.get("name") and _number(item) != 0]
+        said = {_number(item, place): str(item["name"]) for place, item in enumerate(named, start=1)}
     except (TypeError, ValueError) as error:
         raise ValueError(f"label_info must number its names by whole numbers, got {str(names)[:80]}") from error
     left_out = 1 in said and 0 < max(said) - len(said) <= LEFT_OUT and not any(item.get("color") for item in named)
@@ -135,6 +133,12 @@ def value_names(
     if not said:
         said = {value: name for name, value in served.items()}
     return {value: said.get(value, f"label {value}") for value in present}
+
+
+def _number(item: Mapping[str, Any], place: int | None = None) -> int | None:
+    """The value that a name belongs to: its `idx`, or its `id`, or else its place."""
+    said = [item[key] for key in ("idx", "id") if item.get(key) is not None]
+    return int(said[0]) if said else place
 
 
 def _suffix(path: Path) -> str:

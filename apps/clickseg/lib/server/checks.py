@@ -1,0 +1,83 @@
+"""What is refused before anything is stored, and how."""
+
+from __future__ import annotations
+
+import contextlib
+import filecmp
+import math
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from fastapi import HTTPException
+from monailabel.interfaces.exception import ImageNotFoundException, LabelNotFoundException
+
+from clickseg.images import read_grid, read_label, read_volume, write_mask
+from lib.trainers.labels import value_names
+
+from .refusals import refusing
+
+RAW = ".bin"  # a label map as OHIF may send it: voxels without a head
+LONGEST = 200  # bytes of a name; files may have 255, with their suffix and that of a file that is being written
+
+
+def plain_name(name: str) -> str:
+    """The same name. HTTPException 404 for a path: it is no name of anything here."""
+    if name and (Path(name).name != name or name == ".."):
+        raise HTTPException(status_code=404, detail=f"{str(name)!r} is not in the datastore: it is a path, not a name")
+    return name
+
+
+def new_name(name: str) -> str:
+    """A name for a file that may not be there yet. HTTPException 400 if it is too long for one."""
+    if len(plain_name(name).encode()) > LONGEST:
+        raise HTTPException(400, f"{name[:20]!r}... is too long for a name: {LONGEST} bytes are taken at most")
+    return name
+
+
+@contextlib.contextmanager
+def known() -> Iterator[None]:
+    """HTTPException 404 for what is not in the datastore."""
+    try:
+        yield
+    except (ImageNotFoundException, LabelNotFoundException) as error:
+        raise HTTPException(404, error.msg) from error
+
+
+def same_image(one: Path, other: Path) -> bool:
+    """Whether two files hold the same voxels in the same place."""
+    if filecmp.cmp(one, other, shallow=False):
+        return True
+    try:
+        (voxels, grid), (others, elsewhere) = read_volume(one), read_volume(other)
+    except ValueError:
+        return False
+    return grid.shape == elsewhere.shape and grid.coincides(elsewhere) and np.array_equal(voxels, others)
+
+
+def check_label(image: str, label: str, names: Any) -> None:
+    """HTTPException 400 for a label map that does not fit its image, or names of its values that are no such list."""
+    with refusing():
+        present = [int(value) for value in np.unique(read_label(label, read_grid(image))) if value]
+        value_names(present, names or (), {})
+
+
+@contextlib.contextmanager
+def with_head(image: str, label: str) -> Iterator[str]:
+    """A label map that is voxels alone as a file that says where they lie, for as long as this lasts.
+
+    HTTPException 400 if there are more of them, or fewer, than the image has.
+    """
+    if not label.endswith(RAW):
+        yield label
+        return
+    with tempfile.TemporaryDirectory(prefix="clickseg-label-") as folder:
+        path = Path(folder) / "label.nii.gz"
+        with refusing():
+            grid, voxels = read_grid(image), np.fromfile(label, np.uint8)
+            if voxels.size != math.prod(grid.shape):
+                raise ValueError(f"the label map has {voxels.size} voxels of one byte, its image {grid.shape}")
+            write_mask(path, voxels.reshape(grid.shape, order="F"), grid)
+        yield str(path)
