@@ -159,7 +159,7 @@ def test_clicks_in_mm_are_those_in_voxels(image, weights, tmp_path):
         ("a,b,c", "not of the form x,y,z"),
         ("", "not of the form x,y,z"),
         ("1,2,3:x", "the unknown label 'x'; known: background (0), foreground (1)"),
-        ("1,2,3:2", "the unknown label '2'"),
+        ("1,2,3:99", "the unknown label '99'"),
         ("1,2,3:-1", "the unknown label '-1'"),
         ("1.5,2,3", "voxel indices are whole numbers"),
         ("48,2,3", "click (48, 2, 3) is outside the image, whose shape is (48, 48, 24)"),
@@ -212,6 +212,17 @@ def test_named_labels_give_a_label_map(image, weights, tmp_path, capsys):
     np.testing.assert_array_equal(mask, SessionCache().open(image, weights).predict_labels(named, labels))
     assert set(np.unique(mask)) == {0, value, other}
     assert f"{second}: {(mask == other).sum()} voxels" in capsys.readouterr().out
+
+
+def test_a_label_by_its_value_is_one_by_its_name_but_for_that_of_the_foreground(image, weights, tmp_path):
+    (first, one), (second, two) = list(load_model(weights).recipe.labels.items())[:2]
+    assert (one, two) == (1, 2)
+    by_name = predicted(image, weights, tmp_path / "a.nii.gz", f"20,24,12:{first}", f"30,30,12:{second}")
+    by_value = predicted(image, weights, tmp_path / "b.nii.gz", "20,24,12:1", "30,30,12:2")
+    np.testing.assert_array_equal(by_value, by_name)
+    assert predicted(image, weights, tmp_path / "c.nii.gz", "30,30,12:2").max() == two
+    alone = predicted(image, weights, tmp_path / "d.nii.gz", "30,30,12:1", "20,24,12")
+    np.testing.assert_array_equal(alone, predicted(image, weights, tmp_path / "e.nii.gz", "30,30,12", "20,24,12"))
 
 
 @pytest.mark.parametrize(

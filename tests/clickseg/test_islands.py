@@ -102,7 +102,7 @@ def test_what_lies_apart_from_the_largest_part_of_all_structures_is_background()
     assert torch.equal(kept, volume), "organs side by side are one part, whatever their classes; the far ball is none"
 
 
-@pytest.mark.parametrize(("gap", "stays"), [(10, False), (12, True)])
+@pytest.mark.parametrize(("gap", "stays"), [(9, False), (10, False), (11, True), (12, True)])
 def test_pieces_within_the_gap_belong_together(gap, stays):
     organ, piece = found(ORGAN), found((6, 6, 24), radius=2)  # 11 voxels are free between them
     kept = without_strays(as_logits(torch.maximum(organ, piece)), gap).argmax(1)[0]

@@ -1,4 +1,5 @@
 import contextlib
+import csv
 import dataclasses
 import json
 import os
@@ -432,6 +433,52 @@ def test_minutes_that_end_within_an_epoch_still_publish_weights(cases, tmp_path)
     steps = load_model(tmp_path / "weights.pt").card["steps"]
     assert 0 <= steps < 10_000
     assert len(curve(tmp_path)) >= steps
+
+
+def test_a_run_whose_minutes_are_over_is_left_alone_until_more_are_asked_for(cases, tmp_path):
+    recipe = dataclasses.replace(TINY, steps_per_epoch=10_000)
+
+    def run(minutes):
+        trainer = build_trainer("unet2d", recipe, cases, Plan(tmp_path, minutes=minutes, resume=True, progress=False))
+        first = trainer.state.iteration
+        trainer.run()
+        return first, {name: (tmp_path / name).read_bytes() for name in ("weights.pt", "checkpoint.pt")}
+
+    _, done = run(0.02)
+    steps = load_model(tmp_path / "weights.pt").card["steps"]
+    assert steps > 0
+    first, after = run(0.02)
+    assert first == steps
+    assert after == done
+    first, _ = run(0.04)
+    assert first == steps, "what was learnt in the epoch that was cut short is gone on from"
+    assert load_model(tmp_path / "weights.pt").card["steps"] > steps
+    checkpoint = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert checkpoint["step"] == load_model(tmp_path / "weights.pt").card["steps"]
+
+
+def test_a_run_that_goes_on_after_its_minutes_loses_no_step_and_ends_as_one_without_them(cases, tmp_path, monkeypatch):
+    recipe = dataclasses.replace(TINY, decay=0.0)  # the learning rate does not depend on what was asked for
+    losses = train(cases, tmp_path / "whole", recipe)
+    with monkeypatch.context() as patch:
+        patch.setattr(Clock, "progress", lambda self, step: step / 4)  # over within the second epoch
+        build_trainer("unet2d", recipe, cases, Plan(tmp_path / "cut", minutes=1, progress=False)).run()
+    assert train(cases, tmp_path / "cut", recipe, resume=True) == losses[4:]
+    assert_same_tensors(tmp_path / "cut/weights.pt", tmp_path / "whole/weights.pt")
+    rows = (tmp_path / "cut/log.csv").read_text().splitlines()[1:]
+    assert [row.split(",")[:2] for row in rows] == [[str(e), str(3 * e)] for e in range(1, EPOCHS + 1)]
+
+
+def test_the_log_has_a_column_for_each_number_that_a_validation_finds(cases, tmp_path):
+    found = iter([{"dice@2": 0.25, "dice@5": 0.5}, {"dice@20": 0.75}])
+    train(cases, tmp_path, epochs=2, validate=lambda segmenter: next(found), validate_every=1)
+    with (tmp_path / "log.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert [[row[name] for name in ("dice@2", "dice@5", "dice@20")] for row in rows] == [
+        ["0.25", "0.5", ""],
+        ["", "", "0.75"],
+    ]
 
 
 def test_weights_to_start_from_must_compute_what_the_recipe_asks_for(cases, tmp_path):

@@ -7,7 +7,7 @@ import torch
 from monai.transforms import Compose
 from scipy import ndimage
 
-from clickseg.transforms import SlicesOnModelGridd, turn
+from clickseg.transforms import CropAroundLabeld, SlicesOnModelGridd, turn
 
 
 @pytest.mark.parametrize(("dimension", "frayed_at_most"), [(2, 5e-4), (3, 1e-3)])
@@ -34,6 +34,31 @@ def test_a_turn_keeps_the_numbers_of_classes():
         turned = change.set_random_state(seed=seed)({"image": label, "label": label})["label"]
         assert turned.shape == label.shape
         assert set(turned.unique().tolist()) == {0, 1, 3}, "between 3 and 1 there is no 2"
+
+
+@pytest.mark.parametrize("dimension", [2, 3])
+def test_a_crop_wholly_inside_an_organ_stays_wholly_labelled_however_it_is_turned(dimension):
+    inside = torch.ones(1, *[20] * dimension)
+    change = Compose(turn(2, inside.shape[1:], 1.0, (0.5,) * (2 * dimension - 3), (0.3,) * dimension))
+    for seed in range(20):
+        turned = change.set_random_state(seed=seed)({"image": inside, "label": inside})
+        assert (turned["label"] == 1).all(), "what the crop cuts through does not end at its border"
+        assert (turned["image"] > 0.999).all()
+
+
+@pytest.mark.parametrize("shape", [(10, 40), (40, 10), (10, 13)])
+def test_a_slice_smaller_than_the_crop_is_padded_by_repetition_in_image_and_label_alike(shape):
+    image = torch.rand(1, *shape, generator=torch.Generator().manual_seed(0))
+    label = (image > 0.5).float()
+    crop = CropAroundLabeld(32)
+    for seed in range(5):
+        cut = crop.set_random_state(seed=seed)({"image": image, "label": label, "class": 1})
+        assert cut["image"].shape == cut["label"].shape == (1, 32, 32)
+        assert torch.equal(cut["label"], (cut["image"] > 0.5).float()), "the label goes on wherever the image does"
+        for axis, count in enumerate(shape, start=1):
+            if count < 32:
+                added = cut["image"].narrow(axis, count, 32 - count)
+                assert torch.equal(added, cut["image"].narrow(axis, count - 1, 1).expand_as(added))
 
 
 @pytest.mark.parametrize(("brightest", "kept"), [(32767, np.int16), (60000, np.float32)])

@@ -345,13 +345,14 @@ def test_a_missing_recipe_file_is_refused_by_name(tmp_path):
         UNet2dRecipe.from_json(tmp_path / "nowhere.json")
 
 
-def test_the_papers_recipe_is_table_i_to_the_letter():
+def test_the_papers_recipe_is_table_i_but_for_the_window_of_its_fixed_numbers():
     recipe = UNet2dRecipe.find("paper")
     assert (recipe.batch, recipe.learning_rate, recipe.seed, recipe.sigma) == (16, 1e-4, 4242, 2.0)
     assert (recipe.spacing, recipe.size) == (1.0, 512)
     assert (recipe.warmup, recipe.decay) == (0, 0)  # "fixed throughout training"
-    assert recipe.window is None  # standardised only
     assert not recipe.augment
+    air, bone = UNet2d(recipe).encode(torch.tensor([-1024.0, 3000.0]))
+    assert -1 < air < 0 < bone < 4, "ordinary CT is standardised as the clipped data is that the numbers are of"
 
 
 def test_a_recipe_is_found_by_name_or_by_file_and_else_the_names_are_told(tmp_path):
@@ -372,6 +373,21 @@ def test_labels_that_the_data_numbers_otherwise_are_refused():
     assert recipe.with_labels({"spleen": 1, "tumour": 2}) is recipe
     with pytest.raises(ValueError, match="pancreas has the value 10 in the data and 11 in the recipe"):
         recipe.with_labels({"pancreas": 10, "right adrenal": 11})
+
+
+def test_labels_that_the_data_names_otherwise_are_refused():
+    recipe = UNet2dRecipe(labels={"anterior": 1, "posterior": 2})
+    with pytest.raises(ValueError, match="the value 1 is tumour in the data and anterior in the recipe"):
+        recipe.with_labels({"tumour": 1, "cyst": 2})
+    with pytest.raises(ValueError, match="the value 2 is cyst in the data and posterior in the recipe"):
+        recipe.with_labels({"anterior": 1, "cyst": 2})
+    assert recipe.with_labels({"head": 1, "anterior": 1, "posterior": 2}) is recipe, "a value may have two names"
+
+
+@pytest.mark.parametrize("labels", ["liver", ["a"], 5, None, {"a": "1"}, {"a": 300}, {"a": 0}, {"a": True}, {1: 1}])
+def test_labels_of_a_recipe_are_names_with_a_value_that_a_label_map_can_hold(labels):
+    with pytest.raises(ValueError, match="recipe field labels must hold"):
+        UNet2dRecipe.from_dict({"labels": labels})
 
 
 def test_the_training_user_measures_in_the_recipes_unit():

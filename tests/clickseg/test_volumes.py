@@ -61,14 +61,14 @@ def train(cases, output, recipe, epochs=2, **options):
 def encoder(cases, tmp_path_factory):
     """Weights of a trained encoder, and its losses."""
     output = tmp_path_factory.mktemp("encoder")
-    return output / "weights.pt", train(cases, output, RECIPE, epochs=6)
+    return output / "weights.pt", train(cases, output, RECIPE, epochs=12)
 
 
 @pytest.fixture(scope="module")
 def refiner(cases, encoder, tmp_path_factory):
     output = tmp_path_factory.mktemp("refiner")
     recipe = dataclasses.replace(RECIPE, stage="refiner")
-    return output / "weights.pt", train(cases, output, recipe, epochs=6, init=encoder[0])
+    return output / "weights.pt", train(cases, output, recipe, epochs=12, init=encoder[0])
 
 
 def test_a_patch_is_made_from_its_number_alone_and_has_the_size_of_the_recipe(store):
@@ -328,6 +328,9 @@ def test_both_stages_and_the_game_from_the_command_line(study, tmp_path, capsys)
     more = ["--stage", "refiner", "--init", str(tmp_path / "e/weights.pt"), "--output", str(tmp_path / "r")]
     assert main([*start, *more]) == 0
     assert load_model(tmp_path / "r/weights.pt").recipe.stage == "refiner"
+    assert main([*start, *more, "--resume"]) == 0, "its checkpoint has the encoder, too"
+    assert main([*start, "--stage", "refiner", "--output", str(tmp_path / "n")]) == 2
+    assert "a refiner is trained on an encoder that has learnt: name the weights" in capsys.readouterr().err
     assert main([*start, "--stage", "both", "--output", str(tmp_path / "n")]) == 2
     assert main(["train", "--data", str(study), "--stage", "encoder", "--output", str(tmp_path / "n")]) == 2
     assert capsys.readouterr().err.endswith("the method unet2d is trained in one go, without stages\n")

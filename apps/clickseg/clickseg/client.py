@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import urllib.error
 import urllib.request
@@ -72,6 +73,8 @@ class PreviewClient:
                 return None if response.status == 204 else json.load(response)
         except urllib.error.HTTPError as error:
             raise ValueError(_detail(error)) from error
+        except http.client.HTTPException as error:
+            raise OSError(f"what answers is no HTTP server, or broke off: {error!r}") from error
 
 
 def _detail(error: urllib.error.HTTPError) -> str:

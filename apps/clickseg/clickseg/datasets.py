@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from monai.apps import DecathlonDataset, download_and_extract
@@ -19,10 +19,11 @@ from tqdm import tqdm
 
 from .files import whole_file
 from .images import file_identity, read_volume
-from .methods import UNet2dRecipe
+from .methods import Recipe, UNet2dRecipe
 from .transforms import augment, preprocess
 
 Arrays = dict[str, NDArray[Any]]
+AnyRecipe = TypeVar("AnyRecipe", bound=Recipe)
 
 SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")
 
@@ -73,6 +74,14 @@ class CaseFolder:
         if not cases:
             raise ValueError(f"no images in {images}")
         return cls(tuple(cases), _labels(folder / "dataset.json"))
+
+    def completed(self, recipe: AnyRecipe) -> AnyRecipe:
+        """A recipe, with the labels of this folder where it names none: those it names, else those that are found.
+
+        Raises ValueError as `Recipe.with_labels`; names that were only found contradict nobody's.
+        """
+        named = recipe.with_labels(self.labels)
+        return named if named.labels else recipe.with_labels(self.found_labels())
 
     def found_labels(self) -> dict[str, int]:
         """Names for the values that occur in the label files, for a folder without dataset.json: `label 1`, ..."""

@@ -173,7 +173,7 @@ def axes_order(axes: Sequence[str]) -> tuple[tuple[int, ...], tuple[bool, ...]]:
     except (ValueError, TypeError):
         turn = np.full((3, 2), np.nan)
     if turn.shape != (3, 2) or np.isnan(turn).any() or len(set(turn[:, 0])) != 3:
-        raise ValueError(f"axes are three of R/L, A/P and S/I in some order, not {tuple(axes)!r}")
+        raise ValueError(f"axes are three of R/L, A/P and S/I in some order, not {axes!r}")
     return tuple(int(axis) for axis in turn[:, 0]), tuple(bool(sign < 0) for sign in turn[:, 1])
 
 

@@ -13,6 +13,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from .clicks import Click
@@ -61,9 +62,8 @@ def plot_turns(
     for axis, (mask, clicks) in zip(axes[0], turns, strict=True):
         # Radiological display: the patient's right is on the left, anterior is up.
         axis.imshow(image.T, cmap="gray", vmin=window[0], vmax=window[1], origin="lower")
-        axis.contour(truth.T, levels=[0.5], colors="gold", linewidths=1)
-        if mask.any():
-            axis.contour(mask.T, levels=[0.5], colors="red", linewidths=1.2)
+        _outline(axis, truth, "gold", 1)
+        _outline(axis, mask, "red", 1.2)
         for click in clicks:
             colour = "lime" if click.label == 1 else "magenta"
             axis.plot(*click.position, marker="+", color=colour, markersize=8, markeredgewidth=2)
@@ -75,6 +75,17 @@ def plot_turns(
     figure.suptitle(title, fontsize=10)
     figure.savefig(path, dpi=110)
     plt.close(figure)
+
+
+def _outline(axes: Axes, mask: NDArray[np.bool_], colour: str, width: float) -> None:
+    """Of a slice's mask, if it has one."""
+    if _has_outline(mask):
+        axes.contour(mask.T, levels=[0.5], colors=colour, linewidths=width)
+
+
+def _has_outline(mask: NDArray[np.bool_]) -> bool:
+    """Whether matplotlib can draw round a mask: not in a slice of a single row or column of pixels."""
+    return bool(mask.any()) and min(mask.shape) > 1
 
 
 def _clicks(number: int) -> str:
@@ -103,12 +114,10 @@ def plot_volume_turns(
         left.imshow(wrong.T, cmap="Reds", vmin=0, vmax=1.5, alpha=0.6, origin="lower")
         left.plot(*place, marker="+", color="cyan", markersize=12, markeredgewidth=2)
         for number in range(1, int(truth.max()) + 1):
-            if (truth[..., z] == number).any():
-                right.contour((truth[..., z] == number).T, levels=[0.5], colors="gold", linewidths=1)
-            if (after.mask[..., z] == number).any():
-                right.contourf(
-                    (after.mask[..., z] == number).T, levels=[0.5, 1.5], colors=[colours(number % 10)], alpha=0.4
-                )
+            _outline(right, truth[..., z] == number, "gold", 1)
+            found = after.mask[..., z] == number
+            if _has_outline(found):
+                right.contourf(found.T, levels=[0.5, 1.5], colors=[colours(number % 10)], alpha=0.4)
         for axis in (left, right):
             axis.invert_xaxis()  # radiological display: the patient's right is on the left
             axis.set_axis_off()

@@ -109,10 +109,11 @@ class CropAroundLabeld(Randomizable, Transform):
         top, left = self.corner
         result = dict(data)
         for key in ("image", "label"):
-            part = data[key][:, top : top + self.size, left : left + self.size]
-            padding = (0, self.size - part.shape[2], 0, self.size - part.shape[1])
-            mode = "replicate" if key == "image" else "constant"
-            result[key] = torch.nn.functional.pad(part[None], padding, mode=mode)[0] if any(padding) else part
+            rows, columns = (
+                torch.arange(first, first + self.size).clamp(max=count - 1)
+                for first, count in zip((top, left), data[key].shape[1:], strict=True)
+            )
+            result[key] = data[key][:, rows][:, :, columns]
         return result
 
 
@@ -131,7 +132,7 @@ def turn(
         rotate_range=rotation,
         scale_range=scale,
         mode="bilinear",
-        padding_mode=("border", "zeros"),
+        padding_mode="border",  # of labels as of images: what a crop cuts through goes on in both
         cache_grid=True,
         spatial_size=tuple(size),
     )

@@ -156,8 +156,8 @@ class CodeDataset(Dataset):
     ) -> None:
         """workers: processes that will draw samples. ValueError where these would have to encode on a GPU."""
         self.recipe = recipe
-        # What a code and its label depend on beside the stored volume; the words tell labels from frayed ones.
-        numbers_used = (recipe.patch, recipe.overlap, recipe.axes, recipe.augment, recipe.seed, "labels by class")
+        # What a code and its label depend on beside the stored volume; the words tell labels from those of older turns.
+        numbers_used = (recipe.patch, recipe.overlap, recipe.axes, recipe.augment, recipe.seed, "labels beyond borders")
         state = hashlib.sha256(repr(numbers_used).encode())
         for tensor in segmenter.encoder.state_dict().values():
             state.update(tensor.cpu().numpy().tobytes())

@@ -66,6 +66,35 @@ def test_the_interval_comes_from_drawing_patients_not_slices():
     assert (low, high) == (pytest.approx(0.2), pytest.approx(0.8))
 
 
+def test_every_draw_of_patients_behind_an_interval_has_a_figure_of_every_label():
+    """Three patients have an easy organ, one alone a hard one: without it the mean would be of the easy organ alone."""
+    cases = [Case(str(number), Path("a"), Path("a")) for number in range(3)]
+    easy = [result(case, "easy", 0, 0.9) for case in cases]
+    report = make_report([*easy, result(cases[0], "hard", 0, 0.1)], Protocol(clicks=(1,)), {})
+    assert report["mean"]["1"]["dice"] == pytest.approx(0.5)
+    assert report["interval"]["1"]["dice"] == [pytest.approx(0.5), pytest.approx(0.5)]
+    assert report["effort"]["interval"]["auc_dice"] == [pytest.approx(0.5), pytest.approx(0.5)]
+
+
+def test_a_label_without_a_figure_in_one_column_spares_the_draws_of_the_others():
+    values = {1: (0.2, math.nan), 5: (0.4, 0.8)}  # clicks -> of each patient
+    results = [
+        result(case, "liver", 0, 0.5, clicks, distance=distances[number])
+        for clicks, distances in values.items()
+        for number, case in enumerate((ONE, TWO))
+    ]
+    table = tabulate(results)
+    np.testing.assert_allclose(table.intervals("hd_mm", 0), [[0.2, 0.4], [0.2, 0.8]])
+
+
+def test_where_every_patient_has_every_label_each_draw_counts():
+    table = tabulate([result(case, name, 0, dice) for case, name, dice in
+                      ((ONE, "a", 0.11), (TWO, "a", 0.52), (ONE, "b", 0.33), (TWO, "b", 0.94))])  # fmt: skip
+    draws = np.random.default_rng(7).integers(2, size=(1000, 2))
+    means = [table.means("dice", drawn)[0] for drawn in draws]
+    assert table.intervals("dice", 7)[:, 0].tolist() == np.quantile(means, (0.025, 0.975)).tolist()
+
+
 def test_every_number_of_clicks_has_its_own_column():
     results = [result(ONE, "liver", 0, dice, clicks) for clicks, dice in ((1, 0.5), (5, 0.9))]
     means = tabulate(results).means("dice", [0])

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from clickseg.clicks import LiuUser
+from clickseg.clicks import DeterministicUser, LiuUser
 from clickseg.datasets import CaseFolder
 from clickseg.evaluation import Protocol, find_tasks
 from clickseg.evaluation.tasks import USERS
@@ -75,6 +75,22 @@ def test_users_learn_how_large_a_voxel_is_along_each_axis(opened, monkeypatch):
     next(game.turns(tasks, PROTOCOL, "cpu"))
     assert seen == [game.upright.spacing]
     assert len(set(seen[0])) > 1
+
+
+@pytest.mark.parametrize("name", ["deterministic", "jittered"])
+def test_the_innermost_point_is_that_of_the_patient_and_not_of_the_voxels(name):
+    """Of thick slices: the slab is 15 mm thick in three of them, the rod 7 mm wide in nine voxels."""
+    truth = torch.zeros(1, 60, 60, 12, dtype=torch.bool)
+    truth[0, 5:30, 5:55, 1:4] = True
+    truth[0, 40:49, 40:49] = True
+
+    def clicked(user):
+        nothing, generator = torch.empty(1, 0, 4, dtype=torch.int64), torch.Generator().manual_seed(0)
+        return user(None, truth, nothing, [generator])[0].tolist()
+
+    assert clicked(USERS[name]((0.8, 0.8, 5.0)))[0] < 30, "in the slab"
+    assert clicked(USERS[name]((1.0, 1.0, 1.0)))[0] >= 40, "in the rod"
+    assert clicked(USERS["deterministic"]((2.5, 2.5, 2.5))) == clicked(DeterministicUser())
 
 
 def test_played_separately_each_structure_gets_its_clicks_and_only_its_own_errors_are_clicked(opened):

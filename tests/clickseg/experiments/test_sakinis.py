@@ -97,11 +97,25 @@ def test_a_training_of_no_length_is_refused_before_anything_is_run(wrong):
         ({"folds": 1}, "folds"),
         ({"ks": ()}, "K must be"),
         ({"ks": (0, 5)}, "K must be"),
+        ({"leave_out": ("liver", "liver")}, "organs to leave out must be different ones, got liver, liver"),
     ],
 )
 def test_a_design_that_makes_no_sense_is_refused(design, wrong, sentence):
     with pytest.raises(ValueError, match=sentence):
         dataclasses.replace(design, **wrong)
+
+
+@pytest.mark.parametrize("wrong", [{"limit": 0}, {"limit": -5}, {"elsewhere": 0}])
+def test_a_test_of_no_slices_is_refused_before_anything_is_run(wrong):
+    with pytest.raises(ValueError, match="at least 1 slice per structure, got a limit of"):
+        Budget(**wrong)
+
+
+@pytest.mark.parametrize("kind", ["known", "unknown"])
+def test_another_data_set_that_is_not_there_is_said_before_anything_is_run(design, tmp_path, kind):
+    with pytest.raises(ValueError, match="nowhere is not a data folder"):
+        plan_jobs(dataclasses.replace(design, **{kind: tmp_path / "nowhere"}), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_training_is_as_long_as_its_epochs_or_its_minutes():

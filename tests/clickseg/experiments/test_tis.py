@@ -74,12 +74,29 @@ def test_a_rival_is_trained_as_long_as_both_stages_together(design, tmp_path):
     assert (recipe.patch, recipe.labels) == (RECIPE.patch, LABELS)
 
 
-def test_a_given_encoder_is_not_trained_again(design, tmp_path):
-    given = TisDesign(design.data, design.train, design.test, design.budget, design.recipe, encoder=tmp_path / "e.pt")
+def test_a_given_encoder_is_not_trained_again(design, weights, tmp_path):
+    given = TisDesign(design.data, design.train, design.test, design.budget, design.recipe, encoder=weights)
     jobs = {job.name: job for job in plan_tis(given, tmp_path / "out")}
     assert "train encoder" not in jobs
-    assert option(jobs["train tis"], "--init") == str(tmp_path / "e.pt")
+    assert option(jobs["train tis"], "--init") == str(weights)
     assert jobs["train tis"].needs == ()
+
+
+def test_an_encoder_is_not_tested_on_cases_that_it_has_learnt_from(design, study, tmp_path):
+    def plan(**card):
+        save_weights(tmp_path / "e.pt", METHODS["tis"].build(RECIPE), RECIPE, card)
+        return plan_tis(replace(design, encoder=tmp_path / "e.pt"), tmp_path / "out")
+
+    assert plan(data=study.name, cases=["phantom_000"])
+    assert plan(data="other", cases=["phantom_001"]), "another data set's case of that name"
+    with pytest.raises(ValueError, match=r"phantom_001: e\.pt has learnt from these cases, which cannot be tested on"):
+        plan(data=study.name, cases=["phantom_000", "phantom_001"])
+
+
+@pytest.mark.parametrize("seeds", [(), (0, 0), (0, -1)])
+def test_seeds_are_different_numbers_from_zero_up(design, seeds):
+    with pytest.raises(ValueError, match="seeds must be different numbers from 0 up"):
+        replace(design, seeds=seeds)
 
 
 @pytest.mark.parametrize("arm", ARMS)

@@ -1,20 +1,22 @@
+import dataclasses
 import json
-from pathlib import Path
 
 import pytest
 
 from clickseg.cli import main
 from clickseg.experiments import Budget, Examination, plan_examination, write_examination_report
 from clickseg.experiments.weights import ASKED
-from clickseg.methods import BASELINES
+from clickseg.methods import BASELINES, load_model, save_weights
 from clickseg.phantom import write_phantoms
 
 TESTED = ("phantom_000", "phantom_001")
 
 
 @pytest.fixture
-def design(four_patients):
-    return Examination(four_patients, Path("mine.pt"), TESTED, Budget(limit=3, elsewhere=5), unknown=four_patients)
+def design(four_patients, tiny_weights, tmp_path_factory):
+    weights = tmp_path_factory.mktemp("mine") / "mine.pt"
+    tiny_weights(weights, {"liver": 1})
+    return Examination(four_patients, weights, TESTED, Budget(limit=3, elsewhere=5), unknown=four_patients)
 
 
 def test_the_weights_and_every_baseline_play_the_same_slices_of_the_same_cases(design, option, tmp_path):
@@ -61,6 +63,37 @@ def test_the_report_says_how_far_ahead_we_are_at_worst_and_whether_clicks_do_wha
     assert "An empty answer has no distance: 0 slices count in the Dice" in text
     assert "- test unknown_unet2d" in text.split("## Not run yet")[1]
     assert (tmp_path / "known.png").stat().st_size > 5000
+
+
+def test_weights_are_not_examined_on_cases_that_they_have_learnt_from(design, four_patients, tmp_path):
+    model = load_model(design.weights)
+    learnt = {"data": four_patients.name, "cases": ["phantom_001", "phantom_002"]}
+    save_weights(design.weights, model.segmenter, model.recipe, learnt)
+    with pytest.raises(ValueError, match=r"phantom_001: mine\.pt has learnt from these cases"):
+        plan_examination(design, tmp_path)
+    with pytest.raises(ValueError, match=r"phantom_001, phantom_002: mine\.pt has learnt"):
+        plan_examination(dataclasses.replace(design, cases=None), tmp_path)
+    assert plan_examination(dataclasses.replace(design, cases=("phantom_000",)), tmp_path)
+
+
+def test_users_are_different_ones(design):
+    with pytest.raises(ValueError, match="users must be different ones, got liu, liu"):
+        dataclasses.replace(design, users=("liu", "liu"))
+
+
+def test_a_figure_that_is_undefined_is_a_dash_in_the_report(design, a_report, tmp_path):
+    """As the distances are where every answer is empty."""
+    a_report(tmp_path / "reports", "known_unet2d", "unet2d", ("a",), 0.5, asked=ASKED)
+    path = tmp_path / "reports/known_unet2d/report.json"
+    report = json.loads(path.read_text())
+    for figures in report["mean"].values():
+        figures["hd_mm"] = figures["mad_mm"] = None
+    report["interval"]["1"]["dice"] = [None, None]
+    path.write_text(json.dumps(report))
+    text = write_examination_report(design, plan_examination(design, tmp_path), tmp_path).read_text()
+    assert "| Hausdorff distance (mm) | - | - | - | - | - |" in text
+    assert "nan" not in text
+    assert "| 95 % interval, by bootstrap over patients | - to - | 0.5" in text
 
 
 def test_a_mean_that_falls_is_not_hidden(design, a_report, tmp_path):

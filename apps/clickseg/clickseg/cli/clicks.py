@@ -25,9 +25,10 @@ def add_click(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def labels_in(texts: Iterable[str]) -> set[str]:
-    """What stands behind the colons."""
-    return {text.partition(":")[2] for text in texts}
+def have_labels(texts: Iterable[str], values: Mapping[str, int]) -> bool:
+    """Whether a click has a label of the model, by its name or value; 0 and 1 alone are background and foreground."""
+    known = {*values, *map(str, values.values())} - {str(value) for value in STRUCTURE.values()}
+    return any(text.partition(":")[2] in known for text in texts)
 
 
 def named_clicks(

@@ -83,8 +83,8 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     plot_curves(done.report, output / "curves.png")
     plot_examples(done, output)
     for clicks, values in done.report["mean"].items():
-        low, high = done.report["interval"][clicks]["dice"]
-        print(f"{clicks:>3} clicks: Dice {values['dice']:.4f} [{low:.4f}, {high:.4f}]  MAD {values['mad_mm']} mm")
+        ends = ", ".join("-" if end is None else f"{end:.4f}" for end in done.report["interval"][clicks]["dice"])
+        print(f"{clicks:>3} clicks: Dice {values['dice']:.4f} [{ends}]  MAD {values['mad_mm']} mm")
     print(f"report: {output / 'report.json'}")
 
 

@@ -84,7 +84,7 @@ def _train(arguments: argparse.Namespace) -> None:
     if arguments.download:
         download_task(arguments.data)
     folder = CaseFolder.read(arguments.data, read_ids(arguments.cases))
-    recipe: Any = _recipe(method, arguments).with_labels(folder.labels or folder.found_labels())
+    recipe: Any = folder.completed(_recipe(method, arguments))
     if arguments.stage:
         recipe = recipe.of_stage(arguments.stage)
     neither = arguments.epochs is None and arguments.minutes is None

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from .clicks import STRUCTURE, add_click, labels_in, named_clicks
+from .clicks import STRUCTURE, add_click, have_labels, named_clicks
 from .options import DEVICE_HELP, WEIGHTS_HELP, server_command, server_environment
 
 CONF_HELP = "models all, unet2d or tis; cache_gb N: memory for open images (default: 2)"
@@ -51,7 +51,7 @@ def _predict(arguments: argparse.Namespace) -> None:
     weights = weights_file(arguments.weights, arguments.method)
     session = SessionCache().open(arguments.image, weights, pick_device(arguments.device))
     ras, labels = session.grid if arguments.ras else None, session.recipe.labels
-    if isinstance(session, Session) and not labels_in(arguments.click) & set(labels):
+    if isinstance(session, Session) and not have_labels(arguments.click, labels):
         clicks = wire.parse_structure(named_clicks(arguments.click, STRUCTURE, ras))
         mask, values = session.predict(clicks, reach=arguments.propagate), {"inside": 1}
     else:

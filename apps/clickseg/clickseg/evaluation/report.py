@@ -55,11 +55,18 @@ class Table:
         return np.divide(np.nansum(table, 0), known.sum(0), out=np.full(table.shape[1], np.nan), where=known.any(0))
 
     def intervals(self, name: str, seed: int, resamples: int = 1000) -> NDArray[np.float64]:
-        """(2, columns): 95 % percentile interval of the overall mean, patients drawn with replacement."""
+        """(2, columns): 95 % percentile interval of the overall mean, patients drawn with replacement.
+
+        Of the draws those count that have a figure of every label that anybody has one of: without a rare label the
+        mean is of others, another quantity. Of a label that one patient alone has, that patient is in all of them. NaN
+        where there is nothing to average, or no such draw.
+        """
         generator = np.random.default_rng(seed)
         draws = generator.integers(len(self.cases), size=(resamples, len(self.cases)))
         means = np.array([self.means(name, drawn) for drawn in draws])
-        known = [column[~np.isnan(column)] for column in means.T]
+        counted = self.counts[name] > 0
+        missing = np.array([(counted.any(0) & ~counted[drawn].any(0)).any(0) for drawn in draws])
+        known = [column[~np.isnan(column) & ~gaps] for column, gaps in zip(means.T, missing.T, strict=True)]
         ends = [np.quantile(column, (0.025, 0.975)) if column.size else (np.nan, np.nan) for column in known]
         return np.transpose(ends)
 

@@ -34,8 +34,8 @@ USERS: dict[str, Callable[[tuple[float, ...]], SimulatedUser]] = {
     "sakinis": lambda spacing: SakinisUser(metric="chessboard", scale=side(spacing), first="interior"),
     "liu": lambda spacing: LiuUser(disturbance=10),  # voxels, as published
     "liu_faces": lambda spacing: LiuUser(disturbance=10, corners=False),
-    "deterministic": lambda spacing: DeterministicUser(),
-    "jittered": lambda spacing: JitteredUser(DeterministicUser(), radius=3, spacing=spacing),
+    "deterministic": DeterministicUser,
+    "jittered": lambda spacing: JitteredUser(DeterministicUser(spacing), radius=3, spacing=spacing),
     "static": lambda spacing: StaticUser(metric="chessboard", scale=side(spacing)),
     "wrong": lambda spacing: WrongUser(USERS["sakinis"](spacing), rate=0.1),
 }

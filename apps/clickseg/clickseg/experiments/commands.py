@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..datasets import CaseFolder
 from ..methods import Recipe, UNet2dRecipe
+from ..methods.weights import read_file
 from .jobs import PLAN, Job
 
 CLICKS = (1, 2, 5, 10, 15)  # at test time (Sakinis 2019, IV-A)
@@ -36,6 +37,9 @@ class Budget:
             length = getattr(self, name)
             if length is not None and not length > 0:
                 raise ValueError(f"{name.replace('_', ' ')} of a training must be more than 0, got {length}")
+        for limit in (self.limit, self.elsewhere):
+            if limit is not None and limit < 1:
+                raise ValueError(f"a test has at least 1 slice per structure, got a limit of {limit}")
 
     def of_rivals(self, factor: int = 1) -> Budget:
         """The budget for trainings of rivals; factor: how many of our trainings one of them stands beside."""
@@ -61,13 +65,25 @@ class Budget:
 def base_recipe(name: str | None, folder: CaseFolder) -> UNet2dRecipe:
     """The recipe of a name or a file, or the method's own, for the labels of a data folder."""
     recipe = UNet2dRecipe.find(name) if name else UNet2dRecipe()
-    return recipe.with_labels(folder.labels or folder.found_labels())
+    return folder.completed(recipe)
 
 
 def labels_of(data: Path) -> dict[str, int]:
     """The labels of a data folder, by its own names; those of weights may mean other structures."""
     folder = CaseFolder.read(data)
     return dict(folder.labels or folder.found_labels())
+
+
+def check_unseen(weights: Path, data: Path, cases: Sequence[str]) -> None:
+    """ValueError naming those of these cases of a data folder that weights, by their card, have learnt from.
+
+    Raises ValueError as `read_file`, too.
+    """
+    card = read_file(weights).get("card", {})
+    learnt = card.get("cases", ()) if card.get("data") == data.resolve().name else ()
+    seen = sorted(set(learnt) & set(cases))
+    if seen:
+        raise ValueError(f"{', '.join(seen)}: {weights.name} has learnt from these cases, which cannot be tested on")
 
 
 @dataclass(frozen=True)

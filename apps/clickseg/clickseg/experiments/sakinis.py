@@ -45,6 +45,8 @@ class Design:
             raise ValueError(f"{self.folds} folds: cross-validation needs two at least")
         if not self.ks or min(self.ks) < 1 or len(set(self.ks)) < len(self.ks):
             raise ValueError(f"K must be different numbers from 1 up, got {self.ks}")
+        if len(set(self.leave_out)) < len(self.leave_out):
+            raise ValueError(f"organs to leave out must be different ones, got {', '.join(self.leave_out)}")
 
     @property
     def best_k(self) -> int:
@@ -68,7 +70,10 @@ def plan_jobs(design: Design, output: Path) -> list[Job]:
     unknown = sorted(set(design.leave_out) - set(labels))
     if unknown:
         raise ValueError(f"cannot leave out {', '.join(unknown)}; the data has {', '.join(labels)}")
-    unknown_labels = labels_of(design.unknown) if design.unknown is not None else None
+    others = (("known", design.known), ("unknown", design.unknown))
+    # Of both, so that what is no data folder is said before hours of training.
+    found = {kind: labels_of(data) for kind, data in others if data is not None}
+    unknown_labels = found.get("unknown")
     folds = split_by_patient([case.id for case in folder.cases], design.folds, base.seed)
     make = Commands(output, design.data, design.budget)
     for_rivals = replace(make, budget=design.budget.of_rivals())
@@ -80,7 +85,7 @@ def plan_jobs(design: Design, output: Path) -> list[Job]:
             jobs.append(make.training(model, replace(base, max_clicks=k), train))
             jobs.append(make.test(f"cv_{model}", model, test))
             if k == design.best_k:
-                for kind, data in (("known", design.known), ("unknown", design.unknown)):
+                for kind, data in others:
                     if data is not None:
                         named = unknown_labels if kind == "unknown" else None
                         jobs.append(make.test(f"{kind}_{model}", model, data=data, labels=named))

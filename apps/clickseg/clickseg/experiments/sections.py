@@ -24,8 +24,8 @@ def organs(reports: Sequence[Report], name: str, output: Path) -> str:
     """Tables III and IV with ours in bold, and Figure 8, which is written to `output`. Empty without reports."""
     if not reports:
         return ""
-    ours = [float(fold_means(reports, TEST_CLICKS, figure).mean()) for figure in FIGURES]
-    rows = [[f"**{name}**", *(f"**{value:.3f}**" for value in ours)]]
+    ours = [fold_means(reports, TEST_CLICKS, figure) for figure in FIGURES]
+    rows = [[f"**{name}**", *(f"**{cell(float(found.mean()) if len(found) else None)}**" for found in ours)]]
     rows += [[theirs, *(f"{value:.3f}" for value in values)] for theirs, values in TABLE_3.items()]
     table3 = table([f"after {TEST_CLICKS} clicks", "Dice", "HD mm", "MAD mm"], rows)
     means = [report["mean"][str(TEST_CLICKS)] for report in reports]

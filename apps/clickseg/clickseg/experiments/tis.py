@@ -11,7 +11,7 @@ from ..datasets import CaseFolder
 from ..files import plain_name
 from ..methods import TIS_BASELINES, rivals_in
 from ..methods.tis import TisRecipe
-from .commands import Budget, Commands
+from .commands import Budget, Commands, check_unseen
 from .jobs import Job
 
 CLICKS = tuple(range(21))  # Figure 2
@@ -51,8 +51,8 @@ class TisDesign:
             raise ValueError(f"{', '.join(both)}: cases to train on cannot be tested on")
         if not self.train or not self.test:
             raise ValueError("cases to train on and cases to test on are needed")
-        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"seeds must be different numbers, got {self.seeds}")
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
+            raise ValueError(f"seeds must be different numbers from 0 up, got {self.seeds}")
 
     @property
     def variants(self) -> Mapping[str, Mapping[str, Any]]:
@@ -73,10 +73,15 @@ def report_name(player: str, seed: int | str) -> str:
 
 
 def plan_tis(design: TisDesign, output: Path) -> list[Job]:
-    """All jobs, models before their tests; writes the recipe of every training into `output`/recipes."""
+    """All jobs, models before their tests; writes the recipe of every training into `output`/recipes.
+
+    Raises ValueError for a given encoder that has learnt from cases to test on.
+    """
     folder = CaseFolder.read(design.data, (*design.train, *design.test))
+    if design.encoder is not None:
+        check_unseen(design.encoder, design.data, design.test)
     recipe = TisRecipe.find(design.recipe) if design.recipe else TisRecipe()
-    recipe = recipe.with_labels(folder.labels or folder.found_labels())
+    recipe = folder.completed(recipe)
     make = Commands(output, design.data, design.budget, CLICKS, user="liu")
     jobs: list[Job] = []
     encoder: str | Path = design.encoder or "encoder"

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from ..datasets import CaseFolder
 from ..evaluation import Protocol
 from ..evaluation.report import NOC_LIMIT
 from ..methods import BASELINES
-from .commands import EACH, Budget, Commands, labels_of
+from .commands import EACH, Budget, Commands, check_unseen, labels_of
 from .jobs import Job
 
 ASKED = (0, *EACH)  # clicks: none is a control arm
@@ -36,10 +37,13 @@ class Examination:
     def __post_init__(self) -> None:
         for user in self.users:
             Protocol(user=user)  # raises ValueError for one that is unknown
+        if len(set(self.users)) < len(self.users):
+            raise ValueError(f"users must be different ones, got {', '.join(self.users)}")
 
 
 def plan_examination(design: Examination, output: Path) -> list[Job]:
-    """All jobs: ours before the others."""
+    """All jobs: ours before the others. ValueError for weights that have learnt from cases to test on."""
+    check_unseen(design.weights, design.data, [case.id for case in CaseFolder.read(design.data, design.cases).cases])
     make = Commands(output, design.data, design.budget, ASKED, EXAMINER)
     cases = design.cases or ()
     jobs = [make.test(f"known_{OURS}", design.weights, cases)]

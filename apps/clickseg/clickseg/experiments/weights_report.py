@@ -63,8 +63,8 @@ def _means(ours: Sequence[Report]) -> str:
     if not ours:
         return ""
     means, ends = ours[0]["mean"], ours[0]["interval"]
-    rows = [[name, *(f"{means[str(c)][figure]:.3f}" for c in CLICKS)] for figure, (_, name) in FIGURES.items()]
-    low_high = [[f"{end:.3f}" for end in ends[str(c)]["dice"]] for c in CLICKS]
+    rows = [[name, *(cell(means[str(c)][figure]) for c in CLICKS)] for figure, (_, name) in FIGURES.items()]
+    low_high = [map(cell, ends[str(c)]["dice"]) for c in CLICKS]
     rows.insert(1, ["95 % interval, by bootstrap over patients", *(" to ".join(pair) for pair in low_high)])
     rows.append(["Dice of the volume of these slices", *(f"{means[str(c)]['dice_volume']:.3f}" for c in CLICKS)])
     return "## After so many clicks\n\n" + table(["", *map(str, CLICKS)], rows)

@@ -26,7 +26,7 @@ def without_strays(logits: Tensor, gap: int) -> Tensor:
     """
     kept = logits
     for item, found in enumerate(most_probable(logits) > 0):
-        parts, count = ndimage.label(dilate(found, gap // 2).cpu().numpy())
+        parts, count = ndimage.label(dilate(found, gap // 2, gap - gap // 2).cpu().numpy())
         if count < 2:
             continue
         marked = parts * found.cpu().numpy()

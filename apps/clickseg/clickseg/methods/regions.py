@@ -30,12 +30,16 @@ def squared_distance(
     return x[:, None, None] + y[:, None] + z
 
 
-def dilate(mask: Tensor, margin: int) -> Tensor:
-    """A mask (X, Y, Z) with all voxels within `margin` of it along each axis (far faster than a max-pool)."""
+def dilate(mask: Tensor, margin: int, far: int | None = None) -> Tensor:
+    """A mask (X, Y, Z) with all voxels within `margin` of it along each axis (far faster than a max-pool).
+
+    far: towards the far ends, `margin` if it is not given.
+    """
+    far = margin if far is None else far
     for axis in range(mask.ndim):
-        narrow, mask = mask, mask.clone()
-        for shift in range(1, min(margin + 1, mask.shape[axis])):
-            rest = mask.shape[axis] - shift
-            mask.narrow(axis, shift, rest).logical_or_(narrow.narrow(axis, 0, rest))
-            mask.narrow(axis, 0, rest).logical_or_(narrow.narrow(axis, shift, rest))
+        narrow, mask, length = mask, mask.clone(), mask.shape[axis]
+        for shift in range(1, min(far + 1, length)):
+            mask.narrow(axis, shift, length - shift).logical_or_(narrow.narrow(axis, 0, length - shift))
+        for shift in range(1, min(margin + 1, length)):
+            mask.narrow(axis, 0, length - shift).logical_or_(narrow.narrow(axis, shift, length - shift))
     return mask

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -20,6 +21,7 @@ from torch import distributed as dist
 from torch import optim
 from tqdm import tqdm
 
+from ..files import whole_file
 from ..methods import Segmenter, UNet2dRecipe, save_weights
 from ..methods.weights import FORMAT, write_atomically
 from .processes import leave_processes
@@ -91,11 +93,14 @@ class Clock:
 class ClickTrainer(SupervisedTrainer):
     """A SupervisedTrainer that leaves a finished run alone (ignite would start it anew from epoch 0).
 
-    Where several processes train together they leave their group together at the end.
+    finished: whether all that was asked for had been trained before. Where several processes train together they leave
+    their group together at the end.
     """
 
+    finished = False
+
     def run(self) -> None:  # type: ignore[override]
-        if self.state.epoch < self.state.max_epochs:
+        if not self.finished and self.state.epoch < self.state.max_epochs:
             super().run()
         leave_processes()
 
@@ -113,6 +118,7 @@ class Run:
 
     def attach(self, trainer: ClickTrainer, first: bool, progress: bool) -> None:
         self.progress = min(1.0, self.clock.progress(trainer.state.iteration))  # all processes ask the clock together
+        trainer.finished = self.progress >= 1
         trainer.add_event_handler(Events.ITERATION_STARTED, self.set_learning_rate)
         trainer.add_event_handler(Events.ITERATION_COMPLETED, self.check_loss)
         # On every process: the metric averages over them, and would wait for those that have none.
@@ -173,8 +179,15 @@ class Run:
         self.save(step)
 
     def finish_early(self, trainer: ClickTrainer) -> None:
-        """The minutes are over: what was learned in the epoch that is cut short is published, too."""
-        self.publish(trainer.state.iteration - 1)
+        """The minutes are over: what was learned in the epoch that is cut short is kept, too.
+
+        The checkpoint has then all its minutes behind it, so that a resumed run knows that it is finished.
+        """
+        step = trainer.state.iteration - 1  # the step that has begun is not taken
+        if self.progress >= 1:
+            self.save(step)
+        else:
+            self.publish(step)
 
     def publish(self, step: int) -> None:
         card = {**self.plan.card, "steps": step, "seconds": round(self.clock.elapsed)}
@@ -196,9 +209,16 @@ class Run:
 
 
 def _append_row(path: Path, row: Mapping[str, float]) -> None:
-    new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, LOG_COLUMNS, restval="")
-        if new:
-            writer.writeheader()
-        writer.writerow({name: value if isinstance(value, int) else f"{value:.5g}" for name, value in row.items()})
+    """Write a row at the end of a log, which gains the columns that it lacks."""
+    rows: list[dict[str, Any]] = []
+    if path.exists():
+        with path.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+    rows.append({name: value if isinstance(value, int) else f"{value:.5g}" for name, value in row.items()})
+    columns = dict.fromkeys([*LOG_COLUMNS, *rows[0], *row])
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore")  # no column: what a crash left of a line
+    writer.writeheader()
+    writer.writerows(rows)
+    with whole_file(path) as file:
+        file.write(text.getvalue().encode())

@@ -31,15 +31,17 @@ def build_trainer(
 ) -> ClickTrainer:
     """The trainer of a method, ready to `run()`: the one front door for the app, the bundle and the command line.
 
-    It writes to `plan.output`: `checkpoint.pt` after every epoch (network, optimiser, epoch, random state, recipe; a
-    resumed run ends with the weights of one that was never interrupted), `weights.pt` (what is published), `log.csv`,
-    and TensorBoard events. Under torchrun it is data-parallel: nccl on GPUs, gloo on CPUs.
+    It writes to `plan.output`: `checkpoint.pt` after every epoch and when the minutes are over (network, optimiser,
+    step, random state, recipe; a resumed run ends with the weights of one that was never interrupted), `weights.pt`
+    (what is published), `log.csv`, and TensorBoard events. Under torchrun it is data-parallel: nccl on GPUs, gloo on
+    CPUs.
 
     Args:
         recipe: with its labels filled in. cases: what to learn from. click: the simulated user, default the recipe's.
 
     Raises:
-        ValueError: a label that does not fit its image, no labels at all, a checkpoint of another recipe.
+        ValueError: a label that does not fit its image, no labels at all, a checkpoint of another recipe, a recipe that
+            needs weights to start from and no such weights.
     """
     rank, processes, device = join_processes(pick_device(plan.device))
     torch.manual_seed(recipe.seed)
@@ -58,6 +60,8 @@ def build_trainer(
     for group in optimizer.param_groups:
         group["initial_lr"] = group["lr"]
     checkpoint = _read_checkpoint(plan, recipe)
+    if recipe.needs_weights and plan.init is None and not checkpoint:
+        raise ValueError("a refiner is trained on an encoder that has learnt: name the weights to start from (--init)")
     if checkpoint:
         segmenter.load_state_dict(checkpoint["state"])
         optimizer.load_state_dict(checkpoint["optimizer"])
@@ -97,7 +101,7 @@ def open_trainer(
     recipe: UNet2dRecipe, dataset: CaseFolder, click: SimulateClickd, max_epochs: int, **plan: Any
 ) -> ClickTrainer:
     """`build_trainer` as a bundle's train.json calls it; plan: the other fields of `Plan`."""
-    recipe = recipe.with_labels(dataset.labels or dataset.found_labels())
+    recipe = dataset.completed(recipe)
     card = {"method": recipe.method, "cases": [case.id for case in dataset.cases]}
     return build_trainer(recipe.method, recipe, dataset.cases, Plan(epochs=max_epochs, card=card, **plan), click)
 
