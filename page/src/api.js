@@ -76,6 +76,9 @@ export async function save(id, file, labelInfo, over) {
   return (await ask(path, { method: "PUT", body: form, headers })).headers.get("ETag");
 }
 
+/** Take the final label away. */
+export const remove = (id) => ask(`/datastore/label${query({ id, tag: "final" })}`, { method: "DELETE" });
+
 /** Who this browser is to the server, which gives two annotators two studies. */
 function clientId() {
   let id = localStorage.getItem("clickseg-client");

@@ -161,6 +161,20 @@ export class Editor {
     return this.#saving;
   }
 
+  /** Whether a label is saved of which nothing is left here. */
+  async emptied() {
+    await this.idle();
+    return this.version !== null && !this.labels.info(this.counts).length;
+  }
+
+  /** Take the saved label away. */
+  async remove() {
+    await api.remove(this.image);
+    this.version = null;
+    this.saved = { map: this.map };
+    this.change({ ...DONE, base: this.saved });
+  }
+
   /** Until a save that runs has ended; throws what it throws. */
   async settled() {
     await this.#saving;

@@ -117,15 +117,25 @@ async function next() {
 
 async function save() {
   const saved = editor;
+  if (await saved.emptied()) {
+    if (!window.confirm(`Nothing is left of the label of ${saved.image}. Remove what is saved?`)) return;
+    await saved.remove();
+    say(`The label of ${saved.image} is removed.`);
+  } else {
+    await saveOver(saved);
+    say(`The label of ${saved.image} is saved.`);
+  }
+  await refreshStudies();
+  change(saved);
+}
+
+async function saveOver(saved) {
   try {
     await saved.save();
   } catch (error) {
     if (!(error instanceof api.Outdated) || !window.confirm(`${error.message} Replace that label?`)) throw error;
     await saved.save(true);
   }
-  say(`The label of ${saved.image} is saved.`);
-  await refreshStudies();
-  change(saved);
 }
 
 // The open study on the screen

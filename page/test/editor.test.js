@@ -50,6 +50,7 @@ globalThis.fetch = async (path, { method, body, headers } = {}) => {
     return new Response(await answer(asked.model, asked.params));
   }
   if (url.pathname === "/clickseg/api/preview") return Response.json(server.preview);
+  if (method === "DELETE") return (server.version = null) ?? new Response("{}");
   assert.deepEqual([method, url.pathname], ["PUT", "/datastore/label"]);
   const { "If-Match": match, "If-None-Match": none } = headers;
   if (none ? server.version : match && match !== server.version) return Response.json({ detail: "saved since" }, { status: 412 });
@@ -276,6 +277,18 @@ test("a label that somebody else has saved since is replaced only when that is w
   assert.equal(server.saved.length, 3, "one's own last label is no obstacle");
   theirs.add(click("liver", 6));
   await assert.rejects(theirs.save(), Outdated);
+});
+
+test("a saved label of which nothing is left can be taken away", async () => {
+  const editor = opened();
+  assert.equal(await editor.emptied(), false, "there is none yet");
+  editor.add(click("liver", 0));
+  await editor.save();
+  assert.equal(await editor.emptied(), false);
+  await editor.erase("liver");
+  assert.equal(await editor.emptied(), true);
+  await editor.remove();
+  assert.deepEqual([server.version, editor.unsaved, await editor.emptied()], [null, false, false]);
 });
 
 test("segment all of an empty study is corrected by clicks without a start", async () => {

@@ -463,6 +463,24 @@ def test_a_label_saved_elsewhere_meanwhile_is_not_replaced_unasked(page, study, 
     assert nib.load(folder / "studies/labels/final/oblique.nii.gz").get_fdata().sum() == truth.sum()
 
 
+def test_a_label_that_was_saved_by_mistake_is_taken_away_again(page, study, folder, kidney):
+    study("permuted")
+    if not page.evaluate("clickseg.editor().version"):
+        choose(page, "liver")
+        click(page, kidney[1])
+        save(page, "permuted")
+    for label in ("liver", ORGAN):
+        choose(page, label)
+        page.keyboard.press("Delete")
+        settle(page)
+    page.keyboard.press("s")
+    page.locator("#status", has_text="The label of permuted is removed.").wait_for()
+    assert not (folder / "studies/labels/final/permuted.nii.gz").exists()
+    page.wait_for_function("document.getElementById('saved').textContent === ''")
+    page.keyboard.press("s")
+    page.locator("#status", has_text="There is nothing to save yet").wait_for()
+
+
 def test_the_keyboard_is_enough(page, study, kidney):
     _, first = kidney
     study("flipped")

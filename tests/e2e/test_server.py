@@ -350,6 +350,19 @@ def test_of_a_refused_upload_nothing_stays_in_the_temporary_folder(client, folde
     assert set((folder / "temporary").iterdir()) == before
 
 
+def test_an_image_that_is_sent_without_an_id_has_that_of_its_file_and_what_is_no_image_is_refused(url, folder):
+    def send(name, content):
+        return requests.put(f"{url}/datastore/image", files={"file": (name, content)}, timeout=60)
+
+    image = (folder / "outside.nii.gz").read_bytes()
+    assert send("1.2.840.113619.7.nii.gz", image).json() == {"image": "1.2.840.113619.7"}
+    requests.delete(f"{url}/datastore/image?id=1.2.840.113619.7", timeout=60).raise_for_status()
+    assert "ending in .nii.gz" in send("letter.pdf", b"%PDF").json()["detail"]
+    refused = send("letter.nii.gz", b"Dear colleague")
+    assert refused.status_code == 400
+    assert not (folder / "studies/letter.nii.gz").exists()
+
+
 def a_label(path, shape=SHAPE):
     values = np.zeros(shape, np.uint8)
     values[8:20, 8:20, 4:12] = 1

@@ -303,3 +303,11 @@ def test_where_there_is_no_gpu_a_batch_of_images_is_not_dealt_out_to_gpus(monkey
     monkeypatch.setattr(pooled.stock_batch, "run", lambda model, images, wishes, run_sync: wishes)
     wishes = pooled.infer_batch("tis_abdomen_auto", params=params, user=None)
     assert wishes == {**(params or {"max_workers": 1}), "multi_gpu": False}
+
+
+def test_a_label_in_an_archive_is_not_said_to_be_removed(monkeypatch):
+    app = SimpleNamespace(datastore=lambda: ArchivedLabels.__new__(ArchivedLabels))
+    monkeypatch.setattr(pooled, "app_instance", lambda: app)
+    with pytest.raises(HTTPException, match="stays there") as refused:
+        pooled.remove_label("1.2.3", "final", user=None)
+    assert refused.value.status_code == 400

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fastapi import HTTPException
+from fastapi import HTTPException, UploadFile
 from monailabel.interfaces.exception import ImageNotFoundException, LabelNotFoundException
 
+from clickseg.datasets import SUFFIXES, case_id
 from clickseg.images import read_grid, read_label, read_volume, write_mask
 from lib.trainers.labels import value_names
 
@@ -34,6 +35,14 @@ def new_name(name: str) -> str:
     """A name for a file that may not be there yet. HTTPException 400 if it is too long for one."""
     if len(plain_name(name).encode()) > LONGEST:
         raise HTTPException(400, f"{name[:20]!r}... is too long for a name: {LONGEST} bytes are taken at most")
+    return name
+
+
+def image_name(file: UploadFile) -> str:
+    """The id of an image that is sent without one. HTTPException 400 for a file of another kind."""
+    name = case_id(Path(file.filename or ""))
+    if not name:
+        raise HTTPException(400, f"image {file.filename!r}: a file ending in {' or '.join(SUFFIXES)} is needed")
     return name
 
 

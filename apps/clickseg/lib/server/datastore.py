@@ -24,9 +24,11 @@ from monailabel.interfaces.exception import ImageNotFoundException
 from watchdog.events import FileSystemEvent
 
 from clickseg.files import whole_file
+from clickseg.images import read_grid
 
 from .checks import check_label, known, new_name, plain_name, same_image, with_head
 from .notes import IMAGE, identity, note, note_path, read_note
+from .refusals import refusing
 
 logger = logging.getLogger(__name__)
 
@@ -88,6 +90,8 @@ class Careful:
 
     def add_image(self, image_id: str, image_filename: str, image_info: Mapping[str, Any]) -> str:
         name = new_name(image_id or self._to_id(Path(image_filename).name)[0])
+        with refusing():
+            read_grid(image_filename)  # what is no image would fail at the first click
         with self._writing():
             there = Path(LocalDatastore.get_image_uri(self, name)) if name in self._datastore.objects else None
             if there is not None and there.is_file():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import torch
-from fastapi import APIRouter, BackgroundTasks, Depends, File, Form, Response, UploadFile
+from fastapi import APIRouter, BackgroundTasks, Depends, File, Form, HTTPException, Response, UploadFile
 from monailabel.config import settings
 from monailabel.endpoints import batch_infer as stock_batch
 from monailabel.endpoints import datastore as stock_datastore
@@ -13,8 +13,12 @@ from monailabel.endpoints import info as stock_info
 from monailabel.endpoints import scoring as stock_scoring
 from monailabel.endpoints import session as stock_session
 from monailabel.endpoints.user.auth import RBAC, User
+from monailabel.interfaces.datastore import DefaultLabelTag
 from monailabel.interfaces.tasks.batch_infer import BatchInferImageType
+from monailabel.interfaces.utils.app import app_instance
 
+from .archived import ArchivedLabels
+from .checks import image_name
 from .refusals import json_object, tidied
 
 pooled_router = APIRouter(prefix=settings.MONAI_LABEL_API_STR)
@@ -51,9 +55,9 @@ def add_image(
     file: Annotated[UploadFile, File()],
     user: Annotator,
 ) -> dict[str, Any]:
-    """Upload an image."""
+    """Upload an image. Without an id it has that of its file, dots and all; the stock route ends it at the first."""
     json_object(params)
-    return stock_datastore.add_image(background_tasks, image, params, file, user.username)
+    return stock_datastore.add_image(background_tasks, image or image_name(file), params, file, user.username)
 
 
 @pooled_router.put("/datastore/image/info", tags=["Datastore"])
@@ -98,6 +102,8 @@ def remove_image(id: str, *, user: Admin) -> dict[str, Any]:
 @pooled_router.delete("/datastore/label", tags=["Datastore"])
 def remove_label(id: str, tag: str, *, user: Admin) -> dict[str, Any]:
     """Remove a label."""
+    if tag == DefaultLabelTag.FINAL and isinstance(app_instance().datastore(), ArchivedLabels):
+        raise HTTPException(400, "the label is a segmentation in the DICOM archive, and stays there")
     return stock_datastore.remove_label(id, tag, user.username)
 
 
