@@ -234,9 +234,14 @@ function cycle(select) {
 
 // Clicks
 
+function checkKnown(name) {
+  if (knows(editor.model, name)) return;
+  throw new Error(`${editor.state.model} does not know the label ${name}: choose another model for it.`);
+}
+
 function clickAt(shown, inside) {
   if (!active) throw new Error("Choose a label first, or add one.");
-  if (!knows(editor.model, active)) throw new Error(`${editor.state.model} does not know the label ${active}: choose another model for it.`);
+  checkKnown(active);
   return { position: editor.frame.toSource(shown), label: active, inside };
 }
 
@@ -346,7 +351,7 @@ $("add-label").addEventListener("submit", (event) => {
   attempt(() => {
     editor.labels.value(name);
     $("new-label").value = "";
-    if (!knows(editor.model, name)) throw new Error(`${editor.state.model} does not know the label ${name}: choose another model for it.`);
+    checkKnown(name);
     chooseLabel(name);
     $("labels").querySelector("[aria-selected=true]")?.scrollIntoView({ block: "nearest" });
   });
