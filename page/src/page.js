@@ -5,51 +5,26 @@ import { answersFirst, canPropagate, clickable, knows, labelsOf, propagated } fr
 import { Editor } from "./editor.js";
 import { fillHelp, shortcut } from "./keyboard.js";
 import { Labels } from "./labels.js";
+import { Looks } from "./looks.js";
 import { decompress, readLabels, voxelMl } from "./nifti.js";
 import { fillSelect, showLabels, showStudies } from "./panels.js";
 import { listen } from "./pointer.js";
+import { Teller } from "./telling.js";
 import { TrainingPanel } from "./training.js";
 import { Viewer } from "./viewer.js";
-import { OWN, windows } from "./windows.js";
 
 const $ = (id) => document.getElementById(id);
 const viewer = new Viewer($("slices"), $("marks"));
+const looks = new Looks(viewer, { window: $("window"), layout: $("layout"), opacity: $("opacity") });
+const teller = new Teller({ status: $("status"), latency: $("latency") });
+const say = (sentence, isProblem) => teller.say(sentence, isProblem);
+const attempt = (action) => teller.attempt(action);
 let server; // of /info
 let studies = [];
 let editor = null;
 let active = null; // the label that clicks are for
-let windowsHere = {};
-let latencies = {};
 let drawn = []; // shown planes of the live preview
 let modelShown = null; // whose labels and buttons are on the screen
-
-// What is told
-
-let silence;
-function say(sentence, isProblem = false) {
-  clearTimeout(silence);
-  $("status").textContent = sentence;
-  $("status").classList.toggle("problem", isProblem);
-  silence = setTimeout(() => ($("status").textContent = ""), isProblem ? 9000 : 3500);
-}
-
-async function attempt(action) {
-  try {
-    return await action();
-  } catch (error) {
-    say(error.message, true);
-    return undefined;
-  }
-}
-
-/** ms: null while the answer is awaited, undefined if none has come. */
-function showLatency(kind, ms) {
-  latencies[kind] = ms;
-  $("latency").textContent = Object.entries(latencies)
-    .filter(([, value]) => value !== undefined)
-    .map(([name, value]) => `${name} ${value === null ? "…" : `${Math.round(value)} ms`}`)
-    .join(" · ");
-}
 
 // Studies
 
@@ -81,17 +56,16 @@ async function open(image) {
     const base = new Uint8Array(frame.size);
     if (map) map.values.forEach((value, at) => value && (base[frame.offset(sourceIndex(at, frame.dims))] = value));
     const model = editor?.state.model ?? clickable(server.models)[0];
-    const on = { change, preview: showPreview, latency: showLatency, problem: (sentence) => say(sentence, true) };
+    const latency = (kind, ms) => teller.showLatency(kind, ms);
+    const on = { change, preview: showPreview, latency, problem: (sentence) => say(sentence, true) };
     const known = { image, head: file.slice(0, 352), frame, axis, models: server.models };
     editor = new Editor({ ...known, labels, base, version: saved?.version ?? null, model, on });
     editor.voxelMl = voxelMl(file);
-    latencies = {};
-    $("latency").textContent = "";
+    teller.forgetLatencies();
     $("study-name").textContent = image;
     document.title = `${image} – clickseg`;
     showModel(model);
-    chooseWindows();
-    showOpacity();
+    looks.open();
     showPlace();
     change(editor, true);
     showStudies($("studies"), studies, image, (other) => attempt(() => open(other)));
@@ -202,31 +176,6 @@ function trainerOf(name) {
   return [name, name.replace(/_labels$/, "")].find((one) => one in server.trainers) ?? null;
 }
 
-/** The window that was chosen stays from study to study, if images of this kind have it. */
-function chooseWindows() {
-  const last = { name: $("window").value, values: windowsHere[$("window").value] };
-  windowsHere = windows(viewer.range);
-  if (last.name === OWN) windowsHere[OWN] = last.values;
-  const names = Object.keys(windowsHere);
-  fillSelect($("window"), names, names.includes(last.name) ? last.name : names[0]);
-  viewer.setWindow(...windowsHere[$("window").value]);
-}
-
-/** A window of one's own, by the mouse: 400 pixels are the width that it has. */
-function changeWindow(right, up) {
-  const [low, high] = viewer.window;
-  const unit = (high - low) / 400;
-  const [level, width] = [(low + high) / 2 - up * unit, Math.max((high - low) * 0.05, high - low + right * unit)];
-  windowsHere[OWN] = [level - width / 2, level + width / 2];
-  fillSelect($("window"), Object.keys(windowsHere), OWN);
-  viewer.setWindow(...windowsHere[OWN]);
-}
-
-function showOpacity(opacity = Number($("opacity").value)) {
-  viewer.setOpacity(opacity);
-  $("opacity").classList.toggle("off", !opacity);
-}
-
 function cycle(select) {
   select.selectedIndex = (select.selectedIndex + 1) % select.options.length;
   select.dispatchEvent(new Event("change"));
@@ -272,7 +221,7 @@ const pointer = listen($("viewer"), viewer, {
   move: moveTo,
   scroll: (axis, steps) => step(axis, steps),
   zoom: (factor) => viewer.zoomBy(factor),
-  window: (right, up) => editor && changeWindow(right, up),
+  window: (right, up) => editor && looks.changeWindow(right, up),
 });
 
 function step(axis, voxels) {
@@ -303,7 +252,7 @@ const commands = {
   next,
   window: () => cycle($("window")),
   layout: () => cycle($("layout")),
-  mask: () => showOpacity(viewer.nv.drawOpacity ? 0 : undefined),
+  mask: () => looks.toggleMask(),
   zoomIn: () => viewer.zoomBy(1.25),
   zoomOut: () => viewer.zoomBy(1 / 1.25),
   fit: () => viewer.resetView(),
@@ -331,9 +280,6 @@ for (const name of ["undo", "redo", "erase", "automatic", "fit", "next", "help"]
 $("accept").addEventListener("click", () => attempt(() => allowed("save") && save()));
 $("propagate").addEventListener("click", () => active && allowed("propagate") && editor.togglePropagate(active));
 $("model").addEventListener("change", () => attempt(() => editor?.chooseModel($("model").value)));
-$("window").addEventListener("change", () => viewer.setWindow(...windowsHere[$("window").value]));
-$("layout").addEventListener("change", () => viewer.setLayout($("layout").value));
-$("opacity").addEventListener("input", () => showOpacity());
 // Who works with the mouse clicks on in the views, and expects their keys; who tabs stays where they are.
 document.addEventListener("click", ({ detail, target }) => {
   if (detail && target.closest("button") && !$("shortcuts").open) $("viewer").focus({ preventScroll: true });
