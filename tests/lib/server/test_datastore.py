@@ -338,3 +338,15 @@ def test_the_version_of_a_label_is_another_one_after_each_save_of_another(carefu
     assert versions[0] == versions[2] != versions[1]
     assert len(versions[0]) == 32
     assert careful_datastore.label_version(object(), "a") is None
+
+
+def test_what_is_removed_is_gone_before_the_folder_s_watcher_has_seen_it(datastore, tmp_path):
+    server = careful_datastore.careful(LocalDatastore(datastore._datastore_path, auto_reload=True))
+    server._observer.stop()
+    server._observer.join()
+    server.save_label("a", labelled(server, tmp_path, 3), "final", {})
+    assert server.get_labeled_images() == ["a"]
+    server.remove_label("a", "final")
+    assert server.get_labeled_images() == []
+    server.remove_image("a")
+    assert "a" not in server.list_images()

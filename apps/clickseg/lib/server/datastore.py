@@ -185,6 +185,7 @@ class Careful:
     def remove_image(self, image_id: str) -> None:
         with known():
             super().remove_image(image_id)
+        self.refresh()
 
     def remove_label(self, label_id: str, label_tag: str) -> None:
         file = self.get_label_uri(label_id, label_tag)
@@ -192,6 +193,7 @@ class Careful:
             raise HTTPException(404, f"image {label_id!r} has no such label")
         super().remove_label(label_id, label_tag)
         note_path(file).unlink(missing_ok=True)
+        self.refresh()  # the stock one leaves it to the watcher, and whoever asks before that is told of it still
 
     def update_image_info(self, image_id: str, info: dict[str, Any]) -> None:
         with self._writing(), known():
