@@ -127,7 +127,7 @@ export class Editor {
   async chooseModel(model) {
     await this.idle();
     const made = this.state.clicks.length > 0 || this.state.automatic;
-    this.change({ model, automatic: false, ...(made && { ...DONE, base: { map: this.map } }) });
+    this.change({ model, ...(made && { ...DONE, base: { map: this.map } }) });
   }
 
   /** All labels of the model, before the first click; those that the opened map holds stay as they are. */

@@ -165,8 +165,9 @@ function showModel(name) {
   $("model").value = name;
   $("model-text").textContent = model.description;
   $("automatic").hidden = !answersFirst(model);
-  for (const label of labelsOf(model) ?? model.labels) editor.labels.value(label);
-  const possible = namesShown().filter((label) => knows(model, label));
+  const names = namesShown();
+  for (const label of names) editor.labels.value(label);
+  const possible = names.filter((label) => knows(model, label));
   chooseLabel(possible.includes(active) ? active : (possible[0] ?? null));
   training.follow(trainerOf(name));
 }

@@ -20,19 +20,19 @@ from monailabel.datastore.dicom import DICOMWebDatastore
 from monailabel.datastore.local import LocalDatastore
 from monailabel.datastore.utils.convert import dicom_to_nifti
 from monailabel.datastore.utils.dicom import dicom_web_download_series, dicom_web_upload_dcm
-from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
+from monailabel.interfaces.datastore import Datastore
 from pydicom.dataset import Dataset
 
 from clickseg.files import whole_file
 from clickseg.images import check_slices, read_label, read_volume, write_mask
 
+from .datastore import FINAL
 from .refusals import refusing
 from .segmentations import read_segmentation, write_segmentation
 
 logger = logging.getLogger(__name__)
 
 SERIES_UID = re.compile(r"\d+(\.\d+)*")
-FINAL = DefaultLabelTag.FINAL
 PATIENCE = 600.0  # seconds until a series that could not be fetched is proposed again
 FRESH = 3.0  # seconds for which the lists of series and of segmentations are believed
 MODALITIES = ("CT", "MR")  # that are listed, unless MONAI Label is told otherwise

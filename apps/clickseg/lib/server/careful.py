@@ -97,9 +97,9 @@ class CarefulRequests:
 
     def volume(self, image: str) -> tuple[NDArray[np.generic], Grid]:
         """An image of the datastore and its grid. Raises HTTPException: 404 if it is not there, 400 if unreadable."""
-        located = self._located({"image": image}, self.datastore())
+        path = self._image_path({"image": image}, self.datastore())
         with refusing():
-            return self.cache.read(located["image"])
+            return self.cache.read(path)
 
     def served_labels(self) -> dict[str, int]:
         """Name -> value of the first model: what a value means in a label map without names of its own."""

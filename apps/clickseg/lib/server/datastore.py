@@ -20,7 +20,6 @@ from filelock import FileLock
 from monailabel.datastore.dicom import DICOMWebDatastore
 from monailabel.datastore.local import DataModel, LocalDatastore
 from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
-from monailabel.interfaces.exception import ImageNotFoundException
 from watchdog.events import FileSystemEvent
 
 from clickseg.files import whole_file
@@ -34,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 AnyDatastore = TypeVar("AnyDatastore")
 
-FINAL = DefaultLabelTag.FINAL
+FINAL = DefaultLabelTag.FINAL.value
 HALF_WRITTEN = re.compile(r"\.(.+)\.\w{8}")  # as `whole_file` calls it until it is whole
 
 
@@ -118,9 +117,9 @@ class Careful:
         """Keep a label in the folder. Whenever this is killed, there is the label of before or this one."""
         folder, ext = Path(self._datastore.label_path(tag)), self._to_id(Path(label_filename).name)[1]
         file = folder / self._filename(image_id, ext)
-        with self._writing(), known():
+        with self._writing():
             if image_id not in self._datastore.objects:
-                raise ImageNotFoundException(f"image {image_id!r} is not in the datastore")
+                raise HTTPException(404, f"image {image_id!r} is not in the datastore")
             labels = self._datastore.objects[image_id].labels
             of = {IMAGE: identity(LocalDatastore.get_image_uri(self, image_id))}
             said = {**info, **of, "ts": int(time.time()), "name": file.name}

@@ -10,7 +10,6 @@ import numpy as np
 from fastapi import APIRouter, Depends, Response
 from monailabel.config import settings
 from monailabel.endpoints.user.auth import RBAC
-from monailabel.interfaces.datastore import DefaultLabelTag
 from monailabel.interfaces.utils.app import app_instance
 from monailabel.utils.async_tasks.task import AsyncTask
 from numpy.typing import NDArray
@@ -23,12 +22,11 @@ from clickseg.images import read_label
 from lib.infers.reply import nifti
 from lib.trainers.labels import value_names
 
-from .datastore import label_version
+from .datastore import FINAL, label_version
 from .refusals import refusing
 
 BUILT = Path(clickseg.__file__).parent / "page"
 SHOWN = ("uint8", "int16", "uint16", "float32")  # number types that every viewer draws as they are
-FINAL = DefaultLabelTag.FINAL.value
 
 page_router = APIRouter(
     prefix="/clickseg/api", tags=["clickseg"], dependencies=[Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))]

@@ -13,12 +13,12 @@ from monailabel.endpoints import info as stock_info
 from monailabel.endpoints import scoring as stock_scoring
 from monailabel.endpoints import session as stock_session
 from monailabel.endpoints.user.auth import RBAC, User
-from monailabel.interfaces.datastore import DefaultLabelTag
 from monailabel.interfaces.tasks.batch_infer import BatchInferImageType
 from monailabel.interfaces.utils.app import app_instance
 
 from .archived import ArchivedLabels
 from .checks import image_name
+from .datastore import FINAL
 from .refusals import json_object, tidied
 
 pooled_router = APIRouter(prefix=settings.MONAI_LABEL_API_STR)
@@ -102,7 +102,7 @@ def remove_image(id: str, *, user: Admin) -> dict[str, Any]:
 @pooled_router.delete("/datastore/label", tags=["Datastore"])
 def remove_label(id: str, tag: str, *, user: Admin) -> dict[str, Any]:
     """Remove a label."""
-    if tag == DefaultLabelTag.FINAL and isinstance(app_instance().datastore(), ArchivedLabels):
+    if tag == FINAL and isinstance(app_instance().datastore(), ArchivedLabels):
         raise HTTPException(400, "the label is a segmentation in the DICOM archive, and stays there")
     return stock_datastore.remove_label(id, tag, user.username)
 

@@ -21,13 +21,13 @@ from monailabel.endpoints import datastore as stock_datastore
 from monailabel.endpoints import infer as stock_infer
 from monailabel.endpoints import train as stock_train
 from monailabel.endpoints.user.auth import RBAC, User
-from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
+from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.utils.app import app_instance
 from monailabel.utils.others.generic import file_checksum, remove_file
 
 from .archived import ArchivedLabels
 from .careful import START, UPLOAD, label_names
-from .datastore import label_version
+from .datastore import FINAL, label_version
 from .page import PageFiles, page_router
 from .pooled import pooled_router
 from .preview import preview_router
@@ -57,7 +57,6 @@ activelearning_router = APIRouter(prefix=f"{settings.MONAI_LABEL_API_STR}/active
 # The stock routes below are served by the event loop, one at a time, and rely on it: so do ours, in the thread pool.
 SAVING, CHOOSING = threading.Lock(), threading.Lock()
 
-FINAL = DefaultLabelTag.FINAL.value
 LABEL_FILES = (".nii.gz", ".nii", ".nrrd")
 
 GPUS = re.compile(r"all|\d+(,\d+)*")
