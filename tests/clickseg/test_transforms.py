@@ -4,10 +4,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from monai.transforms import Compose
 from scipy import ndimage
 
-from clickseg.transforms import CropAroundLabeld, SlicesOnModelGridd, turn
+from clickseg.transforms import CropAroundLabeld, RandTurnd, SlicesOnModelGridd, cut, reach
 
 
 @pytest.mark.parametrize(("dimension", "frayed_at_most"), [(2, 5e-4), (3, 1e-3)])
@@ -15,7 +14,7 @@ def test_the_border_of_a_turned_structure_does_not_fray(dimension, frayed_at_mos
     """The nearest voxel's label gives .0011 in 2D and .006 in 3D."""
     places = torch.meshgrid(*[torch.arange(40)] * dimension, indexing="ij")
     half = (sum(places) < 20 * dimension - 1).float()[None]
-    change = Compose(turn(2, half.shape[1:], 0.7, (0.26,) * (2 * dimension - 3), (0.15,) * dimension))
+    change = RandTurnd(half.shape[1:], 0.7, (0.26,) * (2 * dimension - 3), (0.15,) * dimension)
     turned = [change.set_random_state(seed=seed)({"image": half, "label": half})["label"] for seed in range(10)]
     inner = [np.asarray(label[0][(slice(4, -4),) * dimension]) > 0 for label in turned]
     frayed = [
@@ -29,7 +28,7 @@ def test_the_border_of_a_turned_structure_does_not_fray(dimension, frayed_at_mos
 def test_a_turn_keeps_the_numbers_of_classes():
     label = torch.zeros(1, 30, 30)
     label[0, 5:25, 5:15], label[0, 5:25, 15:25] = 3, 1
-    change = Compose(turn(4, (30, 30), 1.0, (0.26,), (0.2,)))
+    change = RandTurnd((30, 30), 1.0, (0.26,), (0.2,))
     for seed in range(5):
         turned = change.set_random_state(seed=seed)({"image": label, "label": label})["label"]
         assert turned.shape == label.shape
@@ -39,11 +38,43 @@ def test_a_turn_keeps_the_numbers_of_classes():
 @pytest.mark.parametrize("dimension", [2, 3])
 def test_a_crop_wholly_inside_an_organ_stays_wholly_labelled_however_it_is_turned(dimension):
     inside = torch.ones(1, *[20] * dimension)
-    change = Compose(turn(2, inside.shape[1:], 1.0, (0.5,) * (2 * dimension - 3), (0.3,) * dimension))
+    change = RandTurnd(inside.shape[1:], 1.0, (0.5,) * (2 * dimension - 3), (0.3,) * dimension)
     for seed in range(20):
         turned = change.set_random_state(seed=seed)({"image": inside, "label": inside})
         assert (turned["label"] == 1).all(), "what the crop cuts through does not end at its border"
         assert (turned["image"] > 0.999).all()
+
+
+@pytest.mark.parametrize(("rotation", "scale"), [(0.26, 0.15), (0.5, 0.3)])
+@pytest.mark.parametrize("size", [(20, 20), (24, 16), (20, 16, 12)])
+def test_a_turned_crop_shows_what_lies_beside_it_and_makes_nothing_up(size, rotation, scale):
+    dimension, generator = len(size), torch.Generator().manual_seed(0)
+    image = torch.rand(1, *[80] * dimension, generator=generator)
+    label = (image > 0.5).float()
+    change = RandTurnd(size, 1.0, (rotation,) * (2 * dimension - 3), (scale,) * dimension)
+
+    def turned(margin, seed):
+        crops = {
+            key: cut(whole, (30,) * dimension, size, margin) for key, whole in {"image": image, "label": label}.items()
+        }
+        return change.set_random_state(seed=seed)(crops)
+
+    made_up = 0
+    for seed in range(10):
+        enough, more = turned(reach(size, rotation, scale), seed), turned((30,) * dimension, seed)
+        assert enough["image"].shape == enough["label"].shape == (1, *size)
+        torch.testing.assert_close(enough["image"], more["image"], atol=1e-4, rtol=0)
+        assert (enough["label"] != more["label"]).float().mean() < 0.001, "rounding aside"
+        made_up += not torch.allclose(turned((0,) * dimension, seed)["image"], more["image"], atol=1e-4)
+    assert made_up == 10, "without what lies beside it, some of it would be made up"
+
+
+def test_a_crop_that_is_not_turned_is_its_middle():
+    image = torch.arange(400.0).reshape(1, 20, 20)
+    crops = {"image": cut(image, (5, 6), (8, 6), (3, 3)), "label": cut(image, (5, 6), (8, 6), (3, 3))}
+    kept = RandTurnd((8, 6), 0.0, (0.3,), (0.2,))(crops)
+    assert torch.equal(kept["image"], image[:, 5:13, 6:12])
+    assert torch.equal(kept["label"], image[:, 5:13, 6:12])
 
 
 @pytest.mark.parametrize("shape", [(10, 40), (40, 10), (10, 13)])

@@ -5,20 +5,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from monai.transforms import (
-    AsDiscreted,
-    RandAffined,
+    CenterSpatialCrop,
+    RandAffineGrid,
     RandGaussianNoised,
     Randomizable,
+    RandomizableTransform,
     RandScaleIntensityd,
     RandShiftIntensityd,
     Transform,
 )
+from torch.nn import functional
 
 from .clicks import SimulateClickd
 from .geometry import AxialSlices, resize, resize_labels, resized_shape
@@ -29,6 +33,7 @@ from .synthetic import RandSuperpixeld
 __all__ = [
     "CropAroundLabeld",
     "PickSliced",
+    "RandTurnd",
     "SimulateClickd",
     "SlicesOnModelGridd",
     "augment",
@@ -89,11 +94,12 @@ class PickSliced(Transform):
 class CropAroundLabeld(Randomizable, Transform):
     """A square of `size` pixels that holds a random pixel of the structure at a random place.
 
-    The square stays inside the slice where the slice is large enough, and is padded by repetition where not.
+    The square stays inside the slice where the slice is large enough. With it comes what is within `margin` pixels of
+    it. What lies outside of the slice is filled by repetition.
     """
 
-    def __init__(self, size: int) -> None:
-        self.size = size
+    def __init__(self, size: int, margin: int = 0) -> None:
+        self.size, self.margin = size, margin
         self.corner: list[int] = []
 
     def randomize(self, structure: torch.Tensor) -> None:
@@ -106,37 +112,67 @@ class CropAroundLabeld(Randomizable, Transform):
 
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
         self.randomize(data["label"] == data["class"])
-        top, left = self.corner
-        result = dict(data)
-        for key in ("image", "label"):
-            rows, columns = (
-                torch.arange(first, first + self.size).clamp(max=count - 1)
-                for first, count in zip((top, left), data[key].shape[1:], strict=True)
-            )
-            result[key] = data[key][:, rows][:, :, columns]
-        return result
+        box = (self.corner, (self.size,) * 2, (self.margin,) * 2)
+        return {**data, **{key: cut(data[key], *box) for key in ("image", "label")}}
 
 
-def turn(
-    classes: int, size: Sequence[int], prob: float, rotation: Sequence[float], scale: Sequence[float]
-) -> list[Transform]:
-    """Random turns and scales of `image` and `label`, class numbers below `classes`, both (1, *S), onto `size`.
+def cut(whole: torch.Tensor, corner: Sequence[int], size: Sequence[int], margin: Sequence[int]) -> torch.Tensor:
+    """Of `whole` (C, *S) the box of `size` at `corner` and what is within `margin` of it, each of them voxels.
 
-    rotation: the most radians round each axis. scale: the largest share by which each axis grows or shrinks; those left
-    out stay. Labels are interpolated class by class, as nnU-Net does it: the nearest voxel's would fray the borders of
-    all structures, and a network would learn that errors are fringes (docs/adr/0016).
+    What lies outside of `whole` is filled by repetition.
     """
-    affine = RandAffined(
-        ("image", "label"),
-        prob=prob,
-        rotate_range=rotation,
-        scale_range=scale,
-        mode="bilinear",
-        padding_mode="border",  # of labels as of images: what a crop cuts through goes on in both
-        cache_grid=True,
-        spatial_size=tuple(size),
-    )
-    return [AsDiscreted("label", to_onehot=classes), affine, AsDiscreted("label", argmax=True)]
+    for axis, (first, side, more) in enumerate(zip(corner, size, margin, strict=True), start=1):
+        numbers = torch.arange(first - more, first + side + more).clamp(0, whole.shape[axis] - 1)
+        whole = whole.index_select(axis, numbers)
+    return whole
+
+
+def reach(size: Sequence[int], rotation: float, scale: float) -> list[int]:
+    """From how many voxels beyond a box of `size` its content comes, at most, once `RandTurnd` has turned it."""
+    sides = sum(size)
+    grown = [(1 + scale) * (side + math.sin(rotation) * (sides - side)) for side in size]
+    return [math.ceil((most - side) / 2) for most, side in zip(grown, size, strict=True)]
+
+
+class RandTurnd(RandomizableTransform):
+    """Random turns and scales of `image` and `label` of class numbers, both (1, *S), of which the middle is kept.
+
+    Of a crop that is larger by `reach` on each side nothing has to be made up; what lies outside is filled by
+    repetition. Labels are interpolated class by class, as nnU-Net does it: the nearest voxel's would fray the borders
+    of all structures, and a network would learn that errors are fringes (docs/adr/0016).
+
+    Args:
+        size: what is kept, *S; it differs from the crop's by an even number of voxels.
+        rotation: the most radians round each axis.
+        scale: the largest share by which each axis grows or shrinks; those left out stay.
+    """
+
+    def __init__(self, size: Sequence[int], prob: float, rotation: Sequence[float], scale: Sequence[float]) -> None:
+        super().__init__(prob)
+        self.size = tuple(size)
+        self.grid = RandAffineGrid(rotate_range=rotation, scale_range=scale)
+
+    def set_random_state(self, seed: int | None = None, state: np.random.RandomState | None = None) -> RandTurnd:
+        self.grid.set_random_state(seed, state)
+        super().set_random_state(seed, state)
+        return self
+
+    def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        self.randomize(None)
+        image, label = (torch.as_tensor(data[key]) for key in ("image", "label"))
+        if not self._do_transform:
+            middle = CenterSpatialCrop(self.size)
+            return {**data, "image": middle(image), "label": middle(label)}
+        voxels = torch.as_tensor(self.grid(self.size), dtype=torch.float32)[:-1]  # from the middle
+        halves = [(count - 1) / 2 for count in image.shape[1:]]
+        shares = torch.stack([axis / half for axis, half in zip(voxels, halves, strict=True)][::-1], dim=-1)[None]
+        turned = partial(functional.grid_sample, grid=shares, padding_mode="border", align_corners=True)
+        likeliest, numbers = torch.zeros(1, *self.size), torch.zeros(1, *self.size)
+        for number in label.flatten().long().bincount().nonzero()[:, 0].tolist():
+            here = turned((label == number).float()[None])[0]
+            numbers[here > likeliest] = number
+            likeliest = torch.maximum(likeliest, here)
+        return {**data, "image": turned(image.float()[None])[0], "label": numbers}
 
 
 def preprocess(recipe: UNet2dRecipe) -> list[Transform]:
@@ -150,16 +186,15 @@ def augment(recipe: UNet2dRecipe) -> list[Transform]:
     samples = find_method(recipe.method).samples
     if samples is not None:
         return [pick, *samples(recipe)]
-    crop = CropAroundLabeld(recipe.size)
     drawn = recipe.superpixels
     superpixels = [RandSuperpixeld(drawn, recipe.mean, recipe.deviation)] if drawn else []
     if not recipe.augment:
-        return [pick, crop, *superpixels]
-    units = recipe.deviation
+        return [pick, CropAroundLabeld(recipe.size), *superpixels]
+    units, size, rotation, scale = recipe.deviation, (recipe.size, recipe.size), 0.26, 0.2
     return [
         pick,
-        crop,
-        *turn(1 + max(1, len(pick.classes)), (recipe.size, recipe.size), prob=0.5, rotation=(0.26,), scale=(0.2,)),
+        CropAroundLabeld(recipe.size, max(reach(size, rotation, scale))),
+        RandTurnd(size, prob=0.5, rotation=(rotation,), scale=(scale,)),
         *superpixels,
         RandScaleIntensityd("image", factors=0.2, prob=0.3),
         RandShiftIntensityd("image", offsets=0.3 * units, prob=0.3),

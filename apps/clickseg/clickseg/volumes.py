@@ -29,13 +29,15 @@ from .geometry import UprightVolume, pad_far, resize, resize_labels, resized_sha
 from .images import class_numbers, read_labelled
 from .machine import half_precision
 from .methods.tis import SURE, Tis, TisRecipe, standardise
-from .transforms import turn
+from .transforms import RandTurnd, cut, reach
 
 # Of the encoder's samples: half hold a voxel of a structure, drawn evenly over the structures.
 FOREGROUND = 0.5
 # Of the spacings in a plane: up to it, a turn by voxels is taken for a turn. nnU-Net turns in the fine plane alone from
 # 3 on (Isensee 2021, Methods), but there 15 degrees of voxels take 34 off a right angle; here, 12.
 TURNED = 1.5
+# The most radians round each axis and the largest share by which it grows or shrinks: usually, and when strained.
+TURNS = ((0.26, 0.15), (0.5, 0.3))
 
 
 def read_case(case: Case, recipe: TisRecipe) -> Arrays:
@@ -65,9 +67,9 @@ def augment3d(recipe: TisRecipe, size: Sequence[int], strained: bool = False) ->
     """
     if not recipe.augment:
         return Compose([])
-    rotation, scale = (0.5, 0.3) if strained else (0.26, 0.15)
+    rotation, scale = TURNS[strained]
     prob, rotations = 0.8 if strained else 0.7, [rotation * even for even in even_planes(recipe.steps_mm)]
-    turned = turn(1 + len(recipe.labels), size, prob=prob, rotation=rotations, scale=(scale,) * 3)
+    turned = RandTurnd(size, prob=prob, rotation=rotations, scale=(scale,) * 3)
     if strained:
         shades = [
             RandBiasFieldd("image", prob=0.5, degree=3, coeff_range=(0.0, 0.3)),
@@ -80,7 +82,7 @@ def augment3d(recipe: TisRecipe, size: Sequence[int], strained: bool = False) ->
             RandShiftIntensityd("image", offsets=0.3, prob=0.3),
             RandGaussianNoised("image", prob=0.2, std=0.2),
         ]
-    return Compose([*turned, *shades])
+    return Compose([turned, *shades])
 
 
 def even_planes(spacing: Sequence[float]) -> list[bool]:
@@ -98,24 +100,25 @@ class PatchDataset(Dataset):
     def __init__(self, store: CaseStore, recipe: TisRecipe) -> None:
         self.store, self.recipe = store, recipe
         self.transforms = [augment3d(recipe, recipe.patch, strained) for strained in (False, True)]
+        self.margins = [reach(recipe.patch, *most) if recipe.augment else (0, 0, 0) for most in TURNS]
 
     def __getitem__(self, number: int) -> dict[str, Any]:
         generator = np.random.default_rng([self.recipe.seed, number])
         case = self.store[int(generator.integers(len(self.store)))]
         corner = self._corner(case["label"], generator)
-        part = tuple(slice(start, start + side) for start, side in zip(corner, self.recipe.patch, strict=True))
-        sample: Any = {name: self._patch(case[name][part]) for name in ("image", "label")}
         transform_seed, seed = generator.integers(2**31, size=2)
         # Drawn only where asked for, so that other recipes see the patches that they always saw.
         strained = self.recipe.strained > 0 and bool(generator.random() < self.recipe.strained)
+        box = (corner, self.recipe.patch, self.margins[strained])
+        sample: Any = {name: cut(self._whole(case[name]), *box) for name in ("image", "label")}
         self.transforms[strained].set_random_state(seed=int(transform_seed))
         sample = self.transforms[strained](sample)
         image, label = (torch.as_tensor(sample[name]) for name in ("image", "label"))
         return {"image": image, "label": label.long(), "seed": int(seed)}
 
-    def _patch(self, part: NDArray[np.generic]) -> torch.Tensor:
-        """(1, *patch), zero at the far ends of a small volume: the mean of an image, the background of a label."""
-        return pad_far(torch.from_numpy(part.astype(np.float32))[None], self.recipe.patch)
+    def _whole(self, volume: NDArray[np.generic]) -> torch.Tensor:
+        """(1, X, Y, Z), a patch at least, with zeros at the far ends: a mean image, the background of a label."""
+        return pad_far(torch.from_numpy(volume.astype(np.float32))[None], self.recipe.patch)
 
     def _corner(self, label: NDArray[np.generic], generator: np.random.Generator) -> list[int]:
         """Where the patch begins: anywhere, or so that it holds a voxel of a structure."""
