@@ -1,10 +1,12 @@
 /** How the study is shown: grey values, views, and how strong the mask is. */
 
 import { fillSelect } from "./panels.js";
-import { OWN, windows } from "./windows.js";
+import { isCT, OWN, windows } from "./windows.js";
 
 export class Looks {
   #windows = {};
+  #kind; // of image
+  #chosen = {}; // kind -> [name, [black, white]], of the window
 
   /** viewer: Viewer. elements: {window, layout, opacity}. */
   constructor(viewer, elements) {
@@ -14,12 +16,14 @@ export class Looks {
     elements.opacity.addEventListener("input", () => this.showMask());
   }
 
-  /** Of a study that was just opened. The window that was chosen stays, if images of this kind have it. */
+  /** Of a study that was just opened. Each kind of image keeps the window chosen for it; of values, only CTs do. */
   open() {
-    const { value: last } = this.elements.window;
-    const own = this.#windows[OWN];
-    this.#windows = windows(this.viewer.range);
-    if (last === OWN) this.#windows[OWN] = own;
+    const { range } = this.viewer;
+    const ct = isCT(range);
+    this.#kind = ct ? "CT" : "other";
+    this.#windows = windows(range);
+    const [last, values] = this.#chosen[this.#kind] ?? [];
+    if (last === OWN && ct) this.#windows[OWN] = values;
     const names = Object.keys(this.#windows);
     fillSelect(this.elements.window, names, names.includes(last) ? last : names[0]);
     this.#setWindow();
@@ -46,6 +50,8 @@ export class Looks {
   }
 
   #setWindow() {
-    this.viewer.setWindow(...this.#windows[this.elements.window.value]);
+    const { value: name } = this.elements.window;
+    this.#chosen[this.#kind] = [name, this.#windows[name]];
+    this.viewer.setWindow(...this.#windows[name]);
   }
 }

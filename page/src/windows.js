@@ -10,9 +10,13 @@ const CT = {
 
 export const OWN = "Own"; // that somebody has made by the mouse
 
-/** Name -> [black, white] for an image. range: of Viewer. CT knows air; of other images the values mean nothing. */
-export function windows({ low, high, least, greatest }) {
-  const isCT = least < -200 && greatest > 100;
-  const own = { Auto: [low, high], "Full range": [least, greatest] };
-  return isCT ? { ...CT, ...own } : own;
+/** Whether these are the values of a CT, which knows air; those of other images mean nothing. range: of Viewer. */
+export function isCT({ least, greatest }) {
+  return least < -200 && greatest > 100;
+}
+
+/** Name -> [black, white] for an image. range: of Viewer. */
+export function windows(range) {
+  const itsOwn = { Auto: [range.low, range.high], "Full range": [range.least, range.greatest] };
+  return isCT(range) ? { ...CT, ...itsOwn } : itsOwn;
 }
