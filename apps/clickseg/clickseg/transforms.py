@@ -127,23 +127,16 @@ def cut(whole: torch.Tensor, corner: Sequence[int], size: Sequence[int], margin:
     return whole
 
 
-def reach(size: Sequence[int], rotation: float, scale: float) -> list[int]:
-    """From how many voxels beyond a box of `size` its content comes, at most, once `RandTurnd` has turned it."""
-    sides = sum(size)
-    grown = [(1 + scale) * (side + math.sin(rotation) * (sides - side)) for side in size]
-    return [math.ceil((most - side) / 2) for most, side in zip(grown, size, strict=True)]
-
-
 class RandTurnd(RandomizableTransform):
     """Random turns and scales of `image` and `label` of class numbers, both (1, *S), of which the middle is kept.
 
-    Of a crop that is larger by `reach` on each side nothing has to be made up; what lies outside is filled by
+    Of a crop that is larger by `margin` on each side nothing has to be made up; what lies outside is filled by
     repetition. Labels are interpolated class by class, as nnU-Net does it: the nearest voxel's would fray the borders
     of all structures, and a network would learn that errors are fringes (docs/adr/0016).
 
     Args:
         size: what is kept, *S; it differs from the crop's by an even number of voxels.
-        rotation: the most radians round each axis.
+        rotation: the most radians round each axis; in 2D one number.
         scale: the largest share by which each axis grows or shrinks; those left out stay.
     """
 
@@ -151,10 +144,19 @@ class RandTurnd(RandomizableTransform):
         super().__init__(prob)
         self.size = tuple(size)
         self.grid = RandAffineGrid(rotate_range=rotation, scale_range=scale)
+        self.margin = [self._reach(axis, rotation, max(scale)) for axis in range(len(size))]
+
+    def _reach(self, axis: int, rotation: Sequence[float], scale: float) -> int:
+        """From how many voxels beyond either end of an axis what is kept comes, at most."""
+        others = [other for other in range(len(self.size)) if other != axis]
+        turned = sum(math.sin(rotation[sum(others) - other]) * self.size[other] for other in others)
+        return math.ceil(((1 + scale) * (self.size[axis] + turned) - self.size[axis]) / 2)
 
     def set_random_state(self, seed: int | None = None, state: np.random.RandomState | None = None) -> RandTurnd:
-        self.grid.set_random_state(seed, state)
         super().set_random_state(seed, state)
+        # A seed of its own: with this one, the number that says whether to turn would also be the first angle's, and
+        # all turns would go the same way (as MONAI's RandAffine has it).
+        self.grid.set_random_state(seed=self.R.randint(2**31))
         return self
 
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
@@ -190,11 +192,12 @@ def augment(recipe: UNet2dRecipe) -> list[Transform]:
     superpixels = [RandSuperpixeld(drawn, recipe.mean, recipe.deviation)] if drawn else []
     if not recipe.augment:
         return [pick, CropAroundLabeld(recipe.size), *superpixels]
-    units, size, rotation, scale = recipe.deviation, (recipe.size, recipe.size), 0.26, 0.2
+    units = recipe.deviation
+    turn = RandTurnd((recipe.size, recipe.size), prob=0.5, rotation=(0.26,), scale=(0.2,))
     return [
         pick,
-        CropAroundLabeld(recipe.size, max(reach(size, rotation, scale))),
-        RandTurnd(size, prob=0.5, rotation=(rotation,), scale=(scale,)),
+        CropAroundLabeld(recipe.size, max(turn.margin)),
+        turn,
         *superpixels,
         RandScaleIntensityd("image", factors=0.2, prob=0.3),
         RandShiftIntensityd("image", offsets=0.3 * units, prob=0.3),

@@ -29,15 +29,13 @@ from .geometry import UprightVolume, pad_far, resize, resize_labels, resized_sha
 from .images import class_numbers, read_labelled
 from .machine import half_precision
 from .methods.tis import SURE, Tis, TisRecipe, standardise
-from .transforms import RandTurnd, cut, reach
+from .transforms import RandTurnd, cut
 
 # Of the encoder's samples: half hold a voxel of a structure, drawn evenly over the structures.
 FOREGROUND = 0.5
 # Of the spacings in a plane: up to it, a turn by voxels is taken for a turn. nnU-Net turns in the fine plane alone from
 # 3 on (Isensee 2021, Methods), but there 15 degrees of voxels take 34 off a right angle; here, 12.
 TURNED = 1.5
-# The most radians round each axis and the largest share by which it grows or shrinks: usually, and when strained.
-TURNS = ((0.26, 0.15), (0.5, 0.3))
 
 
 def read_case(case: Case, recipe: TisRecipe) -> Arrays:
@@ -67,9 +65,6 @@ def augment3d(recipe: TisRecipe, size: Sequence[int], strained: bool = False) ->
     """
     if not recipe.augment:
         return Compose([])
-    rotation, scale = TURNS[strained]
-    prob, rotations = 0.8 if strained else 0.7, [rotation * even for even in even_planes(recipe.steps_mm)]
-    turned = RandTurnd(size, prob=prob, rotation=rotations, scale=(scale,) * 3)
     if strained:
         shades = [
             RandBiasFieldd("image", prob=0.5, degree=3, coeff_range=(0.0, 0.3)),
@@ -82,7 +77,14 @@ def augment3d(recipe: TisRecipe, size: Sequence[int], strained: bool = False) ->
             RandShiftIntensityd("image", offsets=0.3, prob=0.3),
             RandGaussianNoised("image", prob=0.2, std=0.2),
         ]
-    return Compose([turned, *shades])
+    return Compose([turn3d(recipe, size, strained), *shades])
+
+
+def turn3d(recipe: TisRecipe, size: Sequence[int], strained: bool) -> RandTurnd:
+    """The turns and scales of `augment3d`."""
+    prob, rotation, scale = (0.8, 0.5, 0.3) if strained else (0.7, 0.26, 0.15)
+    rotations = [rotation * even for even in even_planes(recipe.steps_mm)]
+    return RandTurnd(size, prob, rotations, (scale,) * 3)
 
 
 def even_planes(spacing: Sequence[float]) -> list[bool]:
@@ -100,7 +102,8 @@ class PatchDataset(Dataset):
     def __init__(self, store: CaseStore, recipe: TisRecipe) -> None:
         self.store, self.recipe = store, recipe
         self.transforms = [augment3d(recipe, recipe.patch, strained) for strained in (False, True)]
-        self.margins = [reach(recipe.patch, *most) if recipe.augment else (0, 0, 0) for most in TURNS]
+        turns = [turn3d(recipe, recipe.patch, strained) for strained in (False, True)]
+        self.margins = [turn.margin if recipe.augment else [0] * 3 for turn in turns]
 
     def __getitem__(self, number: int) -> dict[str, Any]:
         generator = np.random.default_rng([self.recipe.seed, number])
@@ -160,7 +163,7 @@ class CodeDataset(Dataset):
         """workers: processes that will draw samples. ValueError where these would have to encode on a GPU."""
         self.recipe = recipe
         # What a code and its label depend on beside the stored volume; the words tell labels from those of older turns.
-        numbers_used = (recipe.patch, recipe.overlap, recipe.axes, recipe.augment, recipe.seed, "labels beyond borders")
+        numbers_used = (recipe.patch, recipe.overlap, recipe.axes, recipe.augment, recipe.seed, "turned both ways")
         state = hashlib.sha256(repr(numbers_used).encode())
         for tensor in segmenter.encoder.state_dict().values():
             state.update(tensor.cpu().numpy().tobytes())
