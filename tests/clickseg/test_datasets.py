@@ -1,8 +1,13 @@
 import dataclasses
+import json
+import shutil
+import sys
+from pathlib import Path
 
+import nibabel as nib
 import pytest
 
-from clickseg.datasets import CaseFolder, read_ids
+from clickseg.datasets import CaseFolder, open_slices, read_ids
 from clickseg.methods import UNet2dRecipe
 from clickseg.phantom import LABELS
 
@@ -31,6 +36,35 @@ def test_names_that_were_only_found_contradict_no_recipe_and_names_of_the_folder
     assert dataclasses.replace(named, labels={}).completed(recipe) is recipe
     with pytest.raises(ValueError, match="in the data and tumour in the recipe"):
         named.completed(recipe)
+
+
+def copied(study, tmp_path):
+    return Path(shutil.copytree(study, tmp_path / "copy"))
+
+
+@pytest.mark.parametrize("folder", ["imagesTr", "labelsTr"])
+def test_two_files_of_one_case_are_refused_instead_of_one_of_them_being_chosen(study, tmp_path, folder):
+    data = copied(study, tmp_path)
+    nib.save(nib.load(data / folder / "phantom_001.nii.gz"), data / folder / "phantom_001.nii")
+    with pytest.raises(ValueError, match=r"phantom_001\.nii and phantom_001\.nii\.gz, both of case phantom_001"):
+        CaseFolder.read(data)
+
+
+def test_one_name_for_two_values_is_refused(study, tmp_path):
+    data = copied(study, tmp_path)
+    (data / "dataset.json").write_text(json.dumps({"labels": {"0": "background", "1": "spleen", "2": "spleen"}}))
+    with pytest.raises(ValueError, match="gives the name spleen to two values"):
+        CaseFolder.read(data)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts open files in /proc")
+def test_cases_made_ready_hold_no_files_open(study, tmp_path):
+    """A mapped array holds one, and a system allows 1,024, say: 256 cases and their codes."""
+    store = open_slices(CaseFolder.read(study).cases, UNet2dRecipe(labels=LABELS), tmp_path, progress=False)
+    label = store[0]["label"]
+    opened = [str(path.readlink()) for path in Path("/proc/self/fd").iterdir() if path.exists()]
+    assert label.any()
+    assert sum(str(tmp_path) in path for path in opened) <= 1
 
 
 def test_no_ids_are_refused():

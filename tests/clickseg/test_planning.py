@@ -9,9 +9,10 @@ import pytest
 
 from clickseg.cli import main
 from clickseg.datasets import hold_out
+from clickseg.methods import UNet2dRecipe
 from clickseg.methods.tis import TisRecipe
 from clickseg.phantom import LABELS
-from clickseg.planning import plan_patch, plan_recipe, plan_spacing
+from clickseg.planning import check_modality, plan_patch, plan_recipe, plan_spacing
 
 
 def test_the_spacing_is_the_median_of_each_axis():
@@ -51,6 +52,18 @@ def test_ct_is_clipped_to_what_its_labelled_voxels_hold(study):
     assert np.percentile(inside, 95) < high
     assert recipe.labels == LABELS
     np.testing.assert_allclose(recipe.spacing, image.header.get_zooms(), rtol=1e-3)
+
+
+def test_a_recipe_with_the_window_of_ct_is_refused_for_images_that_are_named_mr(study, tmp_path, capsys):
+    shutil.copytree(study, tmp_path / "mr")
+    content = json.loads((study / "dataset.json").read_text())
+    (tmp_path / "mr/dataset.json").write_text(json.dumps(content | {"modality": {"0": "MR"}}))
+    command = ["train", "--data", str(tmp_path / "mr"), "--output", str(tmp_path / "run"), "--epochs", "1"]
+    assert main(command) == 2
+    assert "are MR, and the recipe clips to the CT window (-125.0, 275.0): name a recipe" in capsys.readouterr().err
+    check_modality(UNet2dRecipe(window=None), tmp_path / "mr")
+    check_modality(UNet2dRecipe(modality="MR", window=(0.0, 900.0)), tmp_path / "mr")
+    check_modality(UNet2dRecipe(), study)
 
 
 def test_mr_is_standardised_volume_by_volume(study, tmp_path):

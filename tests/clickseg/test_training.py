@@ -24,10 +24,11 @@ from clickseg import cli
 from clickseg.clicks import PADDING, SakinisUser, SimulateClickd
 from clickseg.datasets import CaseFolder, GlobalOrder, StructureDataset, open_slices
 from clickseg.interaction import interact
-from clickseg.methods import UNet2dRecipe, load_model, save_weights
+from clickseg.methods import UNet2dRecipe, learnt_from, load_model, save_weights
 from clickseg.methods.unet2d import ENTRY, UNet2d, dice_loss
 from clickseg.phantom import LABELS
 from clickseg.training import Clock, Interact, Plan, build_trainer, click_schedule
+from clickseg.training import run as around_steps
 from clickseg.training.interact import click_loss
 from clickseg.training.processes import join_processes
 
@@ -398,6 +399,51 @@ def test_a_resumed_run_ends_with_the_weights_of_one_that_was_never_interrupted(u
     assert train(cases, tmp_path, resume=True) == losses[6:]
     assert_same_tensors(tmp_path / "checkpoint.pt", output / "checkpoint.pt")
     assert_same_tensors(tmp_path / "weights.pt", output / "weights.pt")
+
+
+def test_an_epoch_that_could_not_be_saved_or_validated_is_in_the_log_once(cases, tmp_path, monkeypatch):
+    def full(*arguments):
+        raise OSError("no space left on device")
+
+    train(cases, tmp_path, epochs=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(around_steps, "write_atomically", full)
+        with pytest.raises(OSError, match="no space left"):
+            train(cases, tmp_path, epochs=2, resume=True)
+    train(cases, tmp_path, epochs=2, resume=True)
+    rows = (tmp_path / "log.csv").read_text().splitlines()[1:]
+    assert [row.split(",")[:2] for row in rows] == [["1", "3"], ["2", "6"]]
+    with pytest.raises(OSError, match="no space left"):
+        train(cases, tmp_path, epochs=3, resume=True, validate=full, validate_every=1)
+    assert train(cases, tmp_path, epochs=3, resume=True) == [], "what the epoch taught is kept"
+
+
+def test_no_validation_at_all_is_not_every_0_epochs(tmp_path):
+    with pytest.raises(ValueError, match="validate_every must be 1 or more epochs, got 0"):
+        Plan(tmp_path, epochs=1, validate_every=0)
+
+
+def test_a_card_names_all_that_the_weights_have_learnt_from_whatever_was_resumed_and_started_from(cases, tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    train(cases, first, epochs=1, card={"learnt": {"here": ["a", "b"]}})
+    train(cases, first, epochs=2, resume=True, card={"learnt": {"here": ["b", "c"]}})
+    assert load_model(first / "weights.pt").card["learnt"] == {"here": ["a", "b", "c"]}
+    train(cases, second, epochs=1, init=first / "weights.pt", card={"learnt": {"there": ["a"]}})
+    train(cases, second, epochs=2, resume=True, card={"learnt": {"there": ["a"]}})
+    assert load_model(second / "weights.pt").card["learnt"] == {"here": ["a", "b", "c"], "there": ["a"]}
+
+
+def test_cards_of_earlier_versions_are_read_and_so_are_their_checkpoints(cases, tmp_path):
+    train(cases, tmp_path, epochs=1)
+    model = load_model(tmp_path / "weights.pt")
+    early = {"data": "here", "cases": ["a", "b"]}
+    save_weights(tmp_path / "weights.pt", model.segmenter, model.recipe, early)
+    checkpoint = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    del checkpoint["card"]
+    torch.save(checkpoint, tmp_path / "checkpoint.pt")
+    assert learnt_from(early) == {"here": ["a", "b"]}
+    train(cases, tmp_path, epochs=2, resume=True, card={"learnt": {"here": ["c"]}})
+    assert load_model(tmp_path / "weights.pt").card["learnt"] == {"here": ["a", "b", "c"]}
 
 
 def test_a_finished_run_is_left_alone_when_resumed(uninterrupted, cases):

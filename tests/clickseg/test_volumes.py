@@ -140,15 +140,16 @@ def test_codes_that_do_not_fit_on_the_disk_are_made_when_they_are_drawn(cases, t
     store = store_volumes(cases, RECIPE, tmp_path, progress=False)
     torch.manual_seed(0)
     network = Tis(recipe)
-    whole = CodeDataset(store, recipe, network, progress=False)
+    dataset = CodeDataset(store, recipe, network, progress=False)
+    whole = [dataset[number]["image"] for number in range(8)]
     paths = sorted(tmp_path.glob("*.code.npy"))
     most = sum(path.stat().st_size for path in [*paths[:2], *tmp_path.glob("*-0-*.label.npy")])
     for path in paths:
         path.unlink()
     bounded = CodeDataset(store, recipe, network, progress=False, most_bytes=most)
     assert len(list(tmp_path.glob("*.code.npy"))) == 2
-    for number in range(8):
-        assert torch.equal(bounded[number]["image"], whole[number]["image"])
+    for number, image in enumerate(whole):
+        assert torch.equal(bounded[number]["image"], image)
 
 
 def test_hard_copies_are_made_beside_the_others_and_leave_those_as_they_were(cases, tmp_path):

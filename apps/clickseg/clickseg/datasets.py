@@ -22,7 +22,7 @@ from .images import file_identity, read_volume
 from .methods import Recipe, UNet2dRecipe
 from .transforms import augment, preprocess
 
-Arrays = dict[str, NDArray[Any]]
+Arrays = Mapping[str, NDArray[Any]]
 AnyRecipe = TypeVar("AnyRecipe", bound=Recipe)
 
 SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")
@@ -41,11 +41,17 @@ class Case:
 class CaseFolder:
     """A folder laid out as the Medical Segmentation Decathlon is: imagesTr/, labelsTr/, dataset.json if there is one.
 
-    labels: name -> value from dataset.json; empty without it.
+    labels: name -> value from dataset.json; empty without it. name: of the folder; empty for files from anywhere.
     """
 
     cases: tuple[Case, ...]
     labels: Mapping[str, int]
+    name: str = ""
+
+    @property
+    def card(self) -> dict[str, Any]:
+        """What the card of weights that learn from this says of it."""
+        return {"learnt": {self.name: [case.id for case in self.cases]}}
 
     @classmethod
     def read(cls, folder: Path | str, ids: Sequence[str] | None = None) -> CaseFolder:
@@ -57,23 +63,23 @@ class CaseFolder:
                 raise ValueError(
                     f"{folder} is not a data folder: {wanted} is missing (imagesTr/ and labelsTr/ are needed)"
                 )
-        found = {case_id(path): path for path in sorted(images.iterdir()) if case_id(path)}
+        found = _by_id(images)
         unknown = sorted(set(ids or ()) - set(found))
         if unknown:
             raise ValueError(
                 f"no image for case {', '.join(unknown)} in {images}; there are {', '.join(found) or 'none'}"
             )
-        cases = []
+        cases, masks = [], _by_id(labels)
         for name, image in found.items():
             if ids is not None and name not in ids:
                 continue
-            label = next((labels / f"{name}{s}" for s in SUFFIXES if (labels / f"{name}{s}").exists()), None)
+            label = masks.get(name)
             if label is None:
                 raise ValueError(f"image {image} has no label file {labels / name}.nii.gz")
             cases.append(Case(name, image, label))
         if not cases:
             raise ValueError(f"no images in {images}")
-        return cls(tuple(cases), _labels(folder / "dataset.json"))
+        return cls(tuple(cases), _labels(folder / "dataset.json"), folder.resolve().name)
 
     def completed(self, recipe: AnyRecipe) -> AnyRecipe:
         """A recipe, with the labels of this folder where it names none: those it names, else those that are found.
@@ -142,6 +148,18 @@ def case_id(path: Path) -> str:
     return next((path.name.removesuffix(suffix) for suffix in SUFFIXES if path.name.endswith(suffix)), "")
 
 
+def _by_id(folder: Path) -> dict[str, Path]:
+    """The files of a folder by the ids of their cases. ValueError for two of one case: which of them is meant?"""
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        name = case_id(path)
+        if name in found:
+            raise ValueError(f"{folder} has {found[name].name} and {path.name}, both of case {name}: remove one")
+        if name:
+            found[name] = path
+    return found
+
+
 def _labels(path: Path) -> dict[str, int]:
     """The label names of an MSD dataset.json, whichever way round it has them (nnU-Net turned them about)."""
     if not path.exists():
@@ -149,9 +167,14 @@ def _labels(path: Path) -> dict[str, int]:
     try:
         table = json.loads(path.read_text())["labels"]
         pairs = [(k, v) if isinstance(v, int) else (v, k) for k, v in table.items()]
-        return {str(name): int(value) for name, value in pairs if int(value) != 0}
+        pairs = [(str(name), int(value)) for name, value in pairs if int(value) != 0]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} has no readable table `labels` of value -> name: {error}") from error
+    names = [name for name, _ in pairs]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"{path} gives the name {', '.join(twice)} to two values: each structure has one")
+    return dict(pairs)
 
 
 def read_ids(text: str | None) -> list[str] | None:
@@ -203,14 +226,30 @@ class CaseStore:
 
 
 def kept_arrays(folder: Path, stem: str, names: Sequence[str], make: Callable[[], Arrays]) -> Arrays:
-    """Arrays of these names from files `<stem>.<name>.npy`, mapped; made and written if one is missing."""
+    """Arrays of these names from files `<stem>.<name>.npy`; made and written if one is missing."""
     paths = {name: folder / f"{stem}.{name}.npy" for name in names}
     if not all(path.exists() for path in paths.values()):
         made = make()
         for name, path in paths.items():
             with whole_file(path) as file:
                 np.save(file, made[name])
-    return {name: np.load(path, mmap_mode="r") for name, path in paths.items()}
+    return MappedArrays(paths)
+
+
+class MappedArrays(Mapping[str, NDArray[Any]]):
+    """Arrays in files, each mapped when it is asked for: a mapped one holds a file open, and of those few may be."""
+
+    def __init__(self, paths: Mapping[str, Path]) -> None:
+        self.paths = paths
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        return np.load(self.paths[name], mmap_mode="r")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.paths)
+
+    def __len__(self) -> int:
+        return len(self.paths)
 
 
 def open_slices(cases: Sequence[Case], recipe: UNet2dRecipe, folder: Path, progress: bool = True) -> CaseStore:

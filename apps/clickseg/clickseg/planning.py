@@ -13,6 +13,7 @@ from tqdm import tqdm
 from .datasets import Case, CaseFolder
 from .geometry import UprightVolume
 from .images import read_labelled
+from .methods import UNet2dRecipe
 from .methods.tis import TisRecipe
 from .networks.encoder3d import LEAST_SIDE
 
@@ -80,13 +81,24 @@ def plan_patch(shape: Sequence[float], most: int) -> tuple[int, int, int]:
     return x, y, z
 
 
-def read_modality(path: Path) -> str:
-    """The one modality that a dataset.json names, as MSD or nnU-Net write it; CT if it names none."""
+def read_modality(path: Path, otherwise: str = TisRecipe.modality) -> str:
+    """The one modality that a dataset.json names, as MSD or nnU-Net write it; another word, CT, if it names none."""
     if not path.exists():
-        return TisRecipe.modality
+        return otherwise
     content = json.loads(path.read_text())
-    names = content.get("channel_names") or content.get("modality") or {"0": TisRecipe.modality}
+    names = content.get("channel_names") or content.get("modality") or {"0": otherwise}
     return str(next(iter(names.values()))) if isinstance(names, dict) else str(names)
+
+
+def check_modality(recipe: UNet2dRecipe | TisRecipe, folder: Path | str) -> None:
+    """ValueError if a recipe clips to a window that is of another modality than the data folder names."""
+    named = read_modality(Path(folder) / "dataset.json", recipe.modality)
+    if recipe.window is not None and named.upper() != recipe.modality.upper():
+        raise ValueError(
+            f"the images of {folder} are {named}, and the recipe clips to the {recipe.modality} window "
+            f'{recipe.window}: name a recipe (--recipe) with "modality", "window" (null for none), "mean" and '
+            '"deviation" of these'
+        )
 
 
 def _look(case: Case) -> tuple[tuple[float, ...], tuple[int, ...], NDArray[np.float32]]:

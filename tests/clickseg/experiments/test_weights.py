@@ -67,8 +67,8 @@ def test_the_report_says_how_far_ahead_we_are_at_worst_and_whether_clicks_do_wha
 
 def test_weights_are_not_examined_on_cases_that_they_have_learnt_from(design, four_patients, tmp_path):
     model = load_model(design.weights)
-    learnt = {"data": four_patients.name, "cases": ["phantom_001", "phantom_002"]}
-    save_weights(design.weights, model.segmenter, model.recipe, learnt)
+    card = {"learnt": {four_patients.name: ["phantom_001", "phantom_002"], "elsewhere": ["phantom_000"]}}
+    save_weights(design.weights, model.segmenter, model.recipe, card)
     with pytest.raises(ValueError, match=r"phantom_001: mine\.pt has learnt from these cases"):
         plan_examination(design, tmp_path)
     with pytest.raises(ValueError, match=r"phantom_001, phantom_002: mine\.pt has learnt"):

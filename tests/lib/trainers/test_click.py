@@ -10,7 +10,7 @@ import torch
 from monailabel.interfaces.datastore import DefaultLabelTag
 
 from clickseg import files
-from clickseg.methods import METHODS, load_model, save_weights
+from clickseg.methods import METHODS, learnt_from, load_model, save_weights
 from clickseg.methods.tis import TisRecipe
 from lib.trainers import click
 from lib.trainers.click import ClickTrainTask, publish
@@ -37,12 +37,17 @@ def labelled(datastore, tmp_path):
     return datastore
 
 
+def learnt(weights):
+    """The ids of the studies that the weights in use have learnt from."""
+    return set().union(*learnt_from(load_model(weights.current).card).values())
+
+
 def test_training_publishes_other_weights_of_the_same_recipe(task, labelled, weights):
     before = load_model(weights.current)
     stats = task(ONE_EPOCH, labelled)
     after = load_model(weights.current)
     assert after.recipe == before.recipe
-    assert after.card["cases"] == ["a", "b"]
+    assert learnt(weights) == {"a", "b"}
     assert not torch.equal(before.segmenter.network.head.weight, after.segmenter.network.head.weight)
     assert (stats["epoch"], stats["total_epochs"]) == (1, 1)
     assert stats == task.stats()
@@ -93,10 +98,17 @@ def test_an_interrupted_run_is_resumed_when_asked_to(task, labelled, weights, mo
     assert len(list((weights.trained.parent / "runs/unet2d/train_01").iterdir())) == 1
 
 
+def test_what_a_resumed_run_has_learnt_from_stays_known_when_its_label_is_gone(task, labelled, weights):
+    task({**ONE_EPOCH, "pretrained": False}, labelled)
+    labelled.remove_label("a", DefaultLabelTag.FINAL)
+    task({**ONE_EPOCH, "pretrained": False, "max_epochs": 2, "resume": True}, labelled)
+    assert learnt(weights) == {"a", "b"}
+
+
 @pytest.mark.parametrize("share", [0.5, 0.99])
 def test_a_share_of_the_images_is_kept_out_of_training_and_validated_on(task, labelled, weights, share):
     stats = task({**ONE_EPOCH, "val_split": share}, labelled)
-    assert len(load_model(weights.current).card["cases"]) == 1
+    assert len(learnt(weights)) == 1
     assert 0 <= stats["dice@1"] <= 1
     assert stats["best_metric"] == stats["dice@5"]
 
@@ -118,12 +130,12 @@ def test_what_was_kept_out_stays_out_when_labels_come_and_what_was_learnt_is_nev
 
 def test_the_next_training_measures_on_nothing_that_the_last_has_learnt(task, labelled, weights):
     first = task({**ONE_EPOCH, "val_split": 0.5}, labelled)
-    learnt = load_model(weights.current).card["cases"]
+    early = learnt(weights)
     again = task({**ONE_EPOCH, "val_split": 0.5, "name": "again"}, labelled)
-    assert load_model(weights.current).card["cases"] == learnt
+    assert learnt(weights) == early
     assert {"best_metric"} <= set(first) & set(again)
     task({**ONE_EPOCH, "name": "all"}, labelled)
-    assert set(load_model(weights.current).card["cases"]) == {"a", "b"}
+    assert learnt(weights) == {"a", "b"}
     assert "best_metric" not in task({**ONE_EPOCH, "val_split": 0.5, "name": "too late"}, labelled)
 
 

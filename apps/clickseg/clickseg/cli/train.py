@@ -76,6 +76,7 @@ def _train(arguments: argparse.Namespace) -> None:
     from ..datasets import CaseFolder, download_task, read_ids
     from ..machine import keep_freed_memory
     from ..methods import find_method, weights_file
+    from ..planning import check_modality
     from ..training import Plan, build_trainer
 
     keep_freed_memory()
@@ -87,6 +88,7 @@ def _train(arguments: argparse.Namespace) -> None:
     recipe: Any = folder.completed(_recipe(method, arguments))
     if arguments.stage:
         recipe = recipe.of_stage(arguments.stage)
+    check_modality(recipe, arguments.data)
     neither = arguments.epochs is None and arguments.minutes is None
     plan = Plan(
         output=arguments.output,
@@ -98,11 +100,7 @@ def _train(arguments: argparse.Namespace) -> None:
         workers=arguments.workers,
         cache=arguments.cache,
         cache_gb=arguments.cache_gb,
-        card={
-            "method": arguments.method,
-            "data": Path(arguments.data).resolve().name,
-            "cases": [case.id for case in folder.cases],
-        },
+        card={"method": arguments.method, **folder.card},
     )
     build_trainer(arguments.method, recipe, folder.cases, plan).run()
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..datasets import CaseFolder
-from ..methods import Recipe, UNet2dRecipe
+from ..methods import Recipe, UNet2dRecipe, learnt_from
 from ..methods.weights import read_file
 from .jobs import PLAN, Job
 
@@ -79,9 +79,8 @@ def check_unseen(weights: Path, data: Path, cases: Sequence[str]) -> None:
 
     Raises ValueError as `read_file`, too.
     """
-    card = read_file(weights).get("card", {})
-    learnt = card.get("cases", ()) if card.get("data") == data.resolve().name else ()
-    seen = sorted(set(learnt) & set(cases))
+    learnt = learnt_from(read_file(weights).get("card", {}))
+    seen = sorted(set(learnt.get(data.resolve().name, ())) & set(cases))
     if seen:
         raise ValueError(f"{', '.join(seen)}: {weights.name} has learnt from these cases, which cannot be tested on")
 

@@ -18,7 +18,7 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Model:
-    """What a weights file rebuilds. card: data, licence, command, seed, steps: facts for people."""
+    """What a weights file rebuilds. card: licence, steps and the like for people, and what `learnt_from` reads."""
 
     segmenter: Segmenter
     recipe: Recipe
@@ -54,6 +54,20 @@ def read_file(path: Path | str) -> dict[str, Any]:
     if not all(isinstance(content.get(part), dict) for part in ("recipe", "state")):
         raise ValueError(f"{path} is not a whole clickseg weights file: recipe and state are needed")
     return content
+
+
+def learnt_from(card: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Name of a data folder -> ids of its cases, of all that weights have learnt from by their card."""
+    early = {card.get("data", ""): card["cases"]} if "cases" in card else {}  # as cards had it
+    return {name: list(cases) for name, cases in card.get("learnt", early).items()}
+
+
+def joined_cards(earlier: Mapping[str, Any], card: Mapping[str, Any]) -> dict[str, Any]:
+    """The card of a training that goes on from weights with an earlier one: what they had learnt from stays in it."""
+    learnt = learnt_from(earlier)
+    for name, cases in learnt_from(card).items():
+        learnt[name] = list(dict.fromkeys([*learnt.get(name, ()), *cases]))
+    return {**card, "learnt": learnt}
 
 
 def to_device(segmenter: Segmenter, device: torch.device | str) -> Segmenter:

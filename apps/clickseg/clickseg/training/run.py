@@ -36,8 +36,8 @@ class Plan:
     Exactly one of epochs and minutes. init: weights to start from. cache: folder for what is made of the cases before
     they are trained on, which trainings may share; None for `output`/cache. cache_gb: the most that an encoder's codes
     may take there (10^9 bytes). validate: called on the bare segmenter every `validate_every` epochs on the first
-    process; returns numbers to log. card: facts of the weights; `cases`, the ids of what they have learnt from, gets
-    those of `init` as well.
+    process; returns numbers to log. card: facts of the weights; to what they learn from (`CaseFolder.card`) comes what
+    those of `init`, and the run that is resumed, have learnt from.
     """
 
     output: Path
@@ -62,6 +62,8 @@ class Plan:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"{name} must be positive, got {value}")
+        if self.validate_every < 1:
+            raise ValueError(f"validate_every must be 1 or more epochs, got {self.validate_every}")
 
 
 class Clock:
@@ -167,6 +169,7 @@ class Run:
 
     def finish_epoch(self, trainer: ClickTrainer, board: TensorboardLogger) -> None:
         epoch, step = trainer.state.epoch, trainer.state.iteration
+        self.save(step)  # before anything else can fail
         numbers = {"loss": trainer.state.metrics["loss"], "learning_rate": self.optimizer.param_groups[0]["lr"]}
         if self.plan.validate is not None and epoch % self.plan.validate_every == 0:
             self.segmenter.eval()
@@ -176,7 +179,6 @@ class Run:
         _append_row(
             self.plan.output / "log.csv", {"epoch": epoch, "step": step, "seconds": self.clock.elapsed, **numbers}
         )
-        self.save(step)
 
     def finish_early(self, trainer: ClickTrainer) -> None:
         """The minutes are over: what was learned in the epoch that is cut short is kept, too.
@@ -198,6 +200,7 @@ class Run:
         content = {
             "clickseg": FORMAT,
             "recipe": self.recipe.to_dict(),
+            "card": self.plan.card,
             "state": self.segmenter.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "step": step,

@@ -19,7 +19,7 @@ from ..datasets import Case, CaseFolder, GlobalOrder, StructureDataset, open_sli
 from ..machine import pick_device
 from ..methods import Recipe, Segmenter, UNet2dRecipe, find_method
 from ..methods.tis import Tis, TisRecipe
-from ..methods.weights import read_file, to_device
+from ..methods.weights import joined_cards, read_file, to_device
 from ..volumes import collate_for, open_volumes
 from .interact import Interact
 from .processes import join_processes
@@ -49,8 +49,7 @@ def build_trainer(
     segmenter = made.build(recipe)
     if plan.init is not None:
         card = _start_from(plan.init, segmenter, recipe)
-        learnt = list(dict.fromkeys([*card.get("cases", ()), *plan.card.get("cases", ())]))
-        plan = replace(plan, card={**plan.card, "cases": learnt})
+        plan = replace(plan, card=joined_cards(card, plan.card))
     to_device(segmenter, device)
     optimizer = (
         made.optimizer(recipe, segmenter)
@@ -66,6 +65,7 @@ def build_trainer(
         segmenter.load_state_dict(checkpoint["state"])
         optimizer.load_state_dict(checkpoint["optimizer"])
         torch.set_rng_state(checkpoint["random"])
+        plan = replace(plan, card=joined_cards(checkpoint["card"], plan.card))
     progress_shown = plan.progress and rank == 0
     dataset = _open_samples(cases, recipe, segmenter, plan, rank, progress_shown)
     first_step = checkpoint["step"] if checkpoint else 0
@@ -102,7 +102,7 @@ def open_trainer(
 ) -> ClickTrainer:
     """`build_trainer` as a bundle's train.json calls it; plan: the other fields of `Plan`."""
     recipe = dataset.completed(recipe)
-    card = {"method": recipe.method, "cases": [case.id for case in dataset.cases]}
+    card = {"method": recipe.method, **dataset.card}
     return build_trainer(recipe.method, recipe, dataset.cases, Plan(epochs=max_epochs, card=card, **plan), click)
 
 
@@ -151,4 +151,7 @@ def _read_checkpoint(plan: Plan, recipe: Recipe) -> dict[str, Any]:
     differing = recipe.differing(theirs)
     if differing:
         raise ValueError(f"{path} was made with another recipe (it differs in {', '.join(differing)})")
+    weights = plan.output / "weights.pt"
+    if "card" not in content:  # of an earlier version, which kept it there alone
+        content["card"] = read_file(weights).get("card", {}) if weights.exists() else {}
     return content

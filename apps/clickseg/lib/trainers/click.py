@@ -30,7 +30,7 @@ from clickseg.datasets import CaseFolder
 from clickseg.evaluation import Protocol, Validation
 from clickseg.evaluation.tasks import default_user
 from clickseg.files import whole_file
-from clickseg.methods import Recipe, find_method, load_model
+from clickseg.methods import Recipe, find_method, learnt_from, load_model
 from clickseg.methods.weights import read_file
 from clickseg.training import ClickTrainer, Plan, build_trainer
 from lib.devices import asked_device
@@ -119,10 +119,10 @@ class ClickTrainTask(TrainTask):
         init = self._start(bool(strtobool(request["pretrained"])))
         items, held_out = _split(items, float(request["val_split"]), _learnt(init) | _learnt(output / "weights.pt"))
         with self._scratch(keep=resume) as (folder, cache):
-            data = folder / "train"
+            data = folder / "studies"
             served = self._served_labels()
             labels = write_data_folder(items, data, self._known_labels(), served)
-            recipe = self._recipe(labels)
+            recipe, studies = self._recipe(labels), CaseFolder.read(data)
             plan = Plan(
                 output=output,
                 epochs=int(request["max_epochs"]),
@@ -130,7 +130,7 @@ class ClickTrainTask(TrainTask):
                 cache=cache,
                 init=init,
                 device=str(asked_device(request["device"])),
-                card={"method": self.method, "cases": [item.id for item in items]},
+                card={"method": self.method, **studies.card},
                 progress=False,
             )
             self._write_stats({"total_epochs": plan.epochs, "epoch": 0, "output": str(output)})
@@ -138,7 +138,7 @@ class ClickTrainTask(TrainTask):
             if processes > 1:
                 _train_in_processes(processes, self.method, recipe, data, plan)
             else:
-                trainer = build_trainer(self.method, recipe, CaseFolder.read(data).cases, plan)
+                trainer = build_trainer(self.method, recipe, studies.cases, plan)
                 trainer.add_event_handler(Events.EPOCH_COMPLETED, _log_epoch)
                 trainer.run()
             publish(output / "weights.pt", self.weights.trained)
@@ -232,7 +232,7 @@ def _learnt(weights: Path | None) -> set[str]:
     """The ids of the images that a file of weights has learnt from; none without such a file."""
     if weights is None or not weights.exists():
         return set()
-    return set(read_file(weights).get("card", {}).get("cases", ()))
+    return set().union(*learnt_from(read_file(weights).get("card", {})).values())
 
 
 def _split(
