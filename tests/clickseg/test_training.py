@@ -446,10 +446,12 @@ def test_cards_of_earlier_versions_are_read_and_so_are_their_checkpoints(cases, 
     assert load_model(tmp_path / "weights.pt").card["learnt"] == {"here": ["a", "b", "c"]}
 
 
-def test_a_finished_run_is_left_alone_when_resumed(uninterrupted, cases):
+def test_a_finished_run_is_left_alone_when_resumed_and_says_so(uninterrupted, cases, capsys):
     output, _ = uninterrupted
     before = (output / "checkpoint.pt").read_bytes()
     assert train(cases, output, resume=True) == []
+    build_trainer("unet2d", TINY, cases, Plan(output, epochs=EPOCHS, resume=True)).run()
+    assert capsys.readouterr().err.count("finished before; to go on ask for more epochs or minutes") == 1
     assert (output / "checkpoint.pt").read_bytes() == before
 
 
@@ -459,8 +461,9 @@ def test_a_finished_run_is_not_written_over(uninterrupted, cases):
         train(cases, output)
 
 
-def test_resuming_where_nothing_is_begins(uninterrupted, cases, tmp_path):
+def test_resuming_where_nothing_is_begins_and_says_so(uninterrupted, cases, tmp_path, caplog):
     assert train(cases, tmp_path, resume=True, epochs=EPOCHS) == uninterrupted[1]
+    assert f"no checkpoint in {tmp_path} to resume: a training begins" in caplog.text
 
 
 def test_a_checkpoint_older_than_a_field_of_the_recipe_is_resumed_with_its_default(cases, tmp_path):

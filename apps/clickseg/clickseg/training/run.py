@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -127,7 +128,9 @@ class Run:
         RunningAverage(output_transform=lambda output: output[CommonKeys.LOSS], alpha=0.98).attach(trainer, "loss")
         if not first:
             return
-        if progress:
+        if progress and trainer.finished:
+            print(f"{self.plan.output}: finished before; to go on ask for more epochs or minutes", file=sys.stderr)
+        elif progress:
             self.show_progress(trainer)
         board = TensorboardLogger(log_dir=str(self.plan.output / "tensorboard"))
         board.attach_output_handler(trainer, Events.ITERATION_COMPLETED, tag="train", output_transform=dict)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -24,6 +25,8 @@ from ..volumes import collate_for, open_volumes
 from .interact import Interact
 from .processes import join_processes
 from .run import ClickTrainer, Clock, Plan, Run
+
+logger = logging.getLogger(__name__)
 
 
 def build_trainer(
@@ -145,6 +148,7 @@ def _read_checkpoint(plan: Plan, recipe: Recipe) -> dict[str, Any]:
             raise ValueError(f"{path} exists: resume that run, or name another output folder")
         return {}
     if not path.exists():
+        logger.warning("no checkpoint in %s to resume: a training begins", plan.output)
         return {}
     content = read_file(path)
     theirs = type(recipe).from_dict(content["recipe"])  # fields that are younger than the checkpoint at their defaults
