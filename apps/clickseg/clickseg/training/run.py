@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 import math
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -26,6 +26,8 @@ from ..files import whole_file
 from ..methods import Segmenter, UNet2dRecipe, save_weights
 from ..methods.weights import FORMAT, write_atomically
 from .processes import leave_processes
+
+logger = logging.getLogger(__name__)
 
 LOG_COLUMNS = ("epoch", "step", "seconds", "loss", "learning_rate", "dice@1", "dice@5", "dice@15")
 
@@ -128,8 +130,8 @@ class Run:
         RunningAverage(output_transform=lambda output: output[CommonKeys.LOSS], alpha=0.98).attach(trainer, "loss")
         if not first:
             return
-        if progress and trainer.finished:
-            print(f"{self.plan.output}: finished before; to go on ask for more epochs or minutes", file=sys.stderr)
+        if trainer.finished:
+            logger.warning("%s: finished before; to go on ask for more epochs or minutes", self.plan.output)
         elif progress:
             self.show_progress(trainer)
         board = TensorboardLogger(log_dir=str(self.plan.output / "tensorboard"))
