@@ -34,7 +34,7 @@ from clickseg.methods import Recipe, find_method, load_model
 from clickseg.methods.weights import read_file
 from clickseg.training import ClickTrainer, Plan, build_trainer
 from lib.devices import asked_device
-from lib.weights import Weights
+from lib.weights import Weights, publish
 
 from .labels import LabelledImage, labelled_images, whole_studies, write_data_folder
 
@@ -220,12 +220,6 @@ class ClickTrainTask(TrainTask):
 
     def _start(self, pretrained: bool) -> Path | None:
         return self.weights.current if pretrained and self.weights.current.exists() else None
-
-
-def publish(source: Path, target: Path) -> None:
-    """Copy a weights file to where the server looks for it."""
-    with source.open("rb") as content, whole_file(target) as file:
-        shutil.copyfileobj(content, file)
 
 
 def _learnt(weights: Path | None) -> set[str]:
