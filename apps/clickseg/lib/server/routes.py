@@ -35,6 +35,7 @@ from .preview import preview_router
 from .proxy import proxy_router
 from .refusals import json_object, refusing, tidied
 from .segmentations import write_segmentation
+from .trainings import queueing, stop_trainings
 
 infer_router = APIRouter(
     prefix=f"{settings.MONAI_LABEL_API_STR}/infer",
@@ -144,17 +145,21 @@ def train_all(params: dict | None = None, run_sync: bool = False) -> dict:
     {model: {"result": the task, "detail": None, or why it is not trained}}. Refused if none can be. What is asked of
     one model alone stands under its name.
     """
-    app, params, result, refused = app_instance(), params or {}, {}, None
+    app, params, refused = app_instance(), params or {}, {}
     models = [str(params["model"])] if params.get("model") else app.info()["trainers"]
-    for model, wishes in _wishes_of_each(models, params).items():
+    wishes = _wishes_of_each(models, params)
+    for model in wishes:
         try:
             app.check_training(model)
         except HTTPException as error:
-            result[model], refused = {"result": None, "detail": error.detail}, error
-            continue
-        result[model] = {"result": stock_train.run_model(model, wishes, run_sync, enqueue=True), "detail": None}
-    if refused and not any(task["result"] for task in result.values()):
-        raise refused
+            refused[model] = error
+    if refused and len(refused) == len(wishes):
+        raise refused[model]
+    result = {model: {"result": None, "detail": error.detail} for model, error in refused.items()}
+    with queueing(run_sync):
+        for model in (model for model in wishes if model not in refused):
+            task = stock_train.run_model(model, wishes[model], run_sync, enqueue=True)
+            result[model] = {"result": task, "detail": None}
     return result
 
 
@@ -166,7 +171,14 @@ def train_model(model: str, params: dict | None = None, run_sync: bool = False, 
     """
     wishes = _wishes(params or {})
     app_instance().check_training(model)
-    return stock_train.run_model(model, wishes, run_sync, enqueue)
+    with queueing(run_sync):
+        return stock_train.run_model(model, wishes, run_sync, enqueue)
+
+
+@train_router.delete("/")
+def stop_training() -> dict | None:
+    """Stop all trainings, those that wait, too: the stock route ends the one that runs, and the next begins."""
+    return stop_trainings()
 
 
 def _wishes_of_each(models: Collection[str], params: Mapping[str, Any]) -> dict[str, dict]:
