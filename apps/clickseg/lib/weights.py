@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import filecmp
 import functools
 import os
+import shutil
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
+from clickseg.files import whole_file
 from clickseg.methods import Recipe, find_method, load_model
 
 MODEL_DIR = Path(__file__).resolve().parents[1] / "model"
@@ -22,6 +26,38 @@ def find_weights(pattern: str) -> list[Weights]:
     """The shipped ones whose file names fit, and those that a team has put beside the ones it trains, by name."""
     folders = MODEL_DIR, trained_folder()
     return [Weights(name) for name in sorted({path.name for folder in folders for path in folder.glob(pattern)})]
+
+
+def put_away(weights: Path) -> None:
+    """Take a file of weights out of use; it stays beside its place, under a name that says when (UTC)."""
+    weights.rename(_aside(weights, "deleted"))
+
+
+def publish(source: Path, target: Path) -> None:
+    """Copy a weights file to where the server looks for it. Those in use stay beside it, unless they are kept already.
+
+    There are weights at every moment, the old ones or the new.
+    """
+    if target.exists() and not _kept(target, source):
+        _copy(target, _aside(target, "replaced"))
+    _copy(source, target)
+
+
+def _aside(weights: Path, end: str) -> Path:
+    return weights.with_name(f"{weights.name}.{datetime.now(UTC):%Y%m%d_%H%M%S_%f}.{end}")
+
+
+def _kept(weights: Path, source: Path) -> bool:
+    """Whether what takes their place, a file that was put aside, or a training's folder holds the same bytes."""
+    filecmp.clear_cache()  # it goes by times, and two uploads may follow each other faster than those tell
+    folder = weights.parent
+    others = [source, *folder.glob(f"{weights.name}.*"), *folder.glob("runs/*/*/*/weights.pt")]
+    return any(filecmp.cmp(weights, other, shallow=False) for other in others)
+
+
+def _copy(source: Path, target: Path) -> None:
+    with source.open("rb") as content, whole_file(target) as file:
+        shutil.copyfileobj(content, file)
 
 
 @functools.lru_cache(maxsize=16)

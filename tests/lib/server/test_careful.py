@@ -157,6 +157,16 @@ def test_weights_that_are_sent_answer_from_then_on_though_nothing_was_trained_be
     assert weights.trained.read_bytes() == sent
 
 
+def test_weights_in_use_stay_beside_those_that_are_sent(served, weights, tiny_weights, tmp_path):
+    before = weights.trained.read_bytes()
+    tiny_weights(tmp_path / "sent.pt", {"kidney": 1})
+    served.replace_weights("unet2d", io.BytesIO((tmp_path / "sent.pt").read_bytes()))
+    (aside,) = weights.trained.parent.glob("test.pt.*.replaced")
+    assert aside.read_bytes() == before
+    served.replace_weights("unet2d", io.BytesIO(aside.read_bytes()))
+    assert weights.trained.read_bytes() == before
+
+
 @pytest.mark.parametrize("method", [None, "tis"])
 def test_what_is_no_weights_of_the_method_is_refused_and_leaves_nothing(served, weights, tmp_path, monkeypatch, method):
     before = weights.trained.read_bytes()

@@ -166,46 +166,75 @@ def test_weights_that_are_sent_are_checked_before_they_answer(client, monkeypatc
     assert client.put("/model/unet2d", files={"file": ("a.pt", b"rubbish")}).status_code == 400
 
 
-@pytest.mark.parametrize("fit", [["unet2d"], []])
-def test_all_models_are_trained_for_which_the_labels_are_fit(monkeypatch, fit):
+@pytest.fixture
+def trainings(monkeypatch):
+    """A client of a server with two models: `fit` are those with labels to learn, `begun` is what began."""
+
     class App:
         def info(self):
             return {"trainers": {"unet2d": {}, "tis": {}}}
 
         def check_training(self, model):
-            if model not in fit:
+            if model not in client.fit:
                 raise HTTPException(400, f"{model} learns its labels together")
 
-    asked = []
+    def run(model, wishes, *given, **more):
+        client.begun.append((model, wishes))
+        return {"id": model}
+
     monkeypatch.setattr(routes, "app_instance", App)
-
-    def run(model, params, *_, **more):
-        asked.append((model, params))
-        return "task"
-
     monkeypatch.setattr(routes.stock_train, "run_model", run)
     server = FastAPI()
     server.include_router(routes.train_router)
-    reply = TestClient(server).post("/train/", json={"max_epochs": 2, "unet2d": {"name": "mine"}})
-    assert [model for model, _ in asked] == fit
-    if fit:
-        assert asked[0][1]["max_epochs"] == 2
-        assert asked[0][1]["name"] == "mine"
-        assert reply.json()["unet2d"] == {"result": "task", "detail": None}
-        assert reply.json()["tis"] == {"result": None, "detail": "tis learns its labels together"}
-    else:
-        assert reply.status_code == 400
+    client = TestClient(server)
+    client.fit, client.begun = ["unet2d", "tis"], []
+    return client
 
 
-@pytest.mark.parametrize("gpus", [[0, 1], 1, "first", "0,", {"0": 1}])
-def test_gpus_in_another_form_are_refused_before_a_training_begins(monkeypatch, gpus):
-    monkeypatch.setattr(routes, "app_instance", lambda: SimpleNamespace(check_training=lambda model: None))
-    monkeypatch.setattr(routes.stock_train, "run_model", lambda *given: pytest.fail("it must not begin"))
-    server = FastAPI()
-    server.include_router(routes.train_router)
-    reply = TestClient(server).post("/train/unet2d", json={"gpus": gpus})
+def test_all_models_are_trained_for_which_the_labels_are_fit(trainings):
+    trainings.fit = ["unet2d"]
+    reply = trainings.post("/train/", json={"max_epochs": 2, "unet2d": {"name": "mine"}, "tis": {"name": "other"}})
+    assert trainings.begun == [("unet2d", {"max_epochs": 2, "name": "mine"})]
+    assert reply.json()["unet2d"] == {"result": {"id": "unet2d"}, "detail": None}
+    assert reply.json()["tis"] == {"result": None, "detail": "tis learns its labels together"}
+
+
+@pytest.mark.parametrize(
+    ("path", "wishes"),
+    [("", None), ("", {}), ("", {"model": "tis"}), ("", {"tis": {"max_epochs": 2}}), ("tis", None), ("nobody", {})],
+)
+def test_no_model_is_trained_for_which_the_labels_are_not_fit(trainings, path, wishes):
+    trainings.fit = []
+    reply = trainings.post(f"/train/{path}", json=wishes)
     assert reply.status_code == 400
-    assert 'gpus must be "all" or numbers such as "0,1"' in reply.json()["detail"]
+    assert reply.json()["detail"].endswith("learns its labels together")
+    assert trainings.begun == []
+
+
+@pytest.mark.parametrize(
+    ("path", "wishes", "sentence"),
+    [
+        ("unet2d", {"max_epochs": "many"}, "max_epochs must be a whole number from 1"),
+        ("unet2d", {"gpus": [0, 1]}, 'gpus must be "all" or numbers such as "0,1"'),
+        ("unet2d", {"gpus": "0", "device": "nonsense"}, "unknown device"),
+        ("", {"max_epoch": 1, "foo": 2}, "a training has no foo, max_epoch"),
+        ("", {"unet2d": {"val_split": 0.5}, "tis": {"val_split": 7}}, "val_split must be a share"),
+        ("", {"tis": "x"}, 'tis must be an object such as {"max_epochs": 20}, not "x"'),
+        ("", {"unet2d": []}, "unet2d must be an object"),
+    ],
+)
+def test_wishes_that_do_not_work_are_refused_before_any_training_begins(trainings, path, wishes, sentence):
+    reply = trainings.post(f"/train/{path}", json=wishes)
+    assert reply.status_code == 400
+    assert reply.json()["detail"].startswith(sentence)
+    assert trainings.begun == []
+
+
+def test_the_address_says_which_model_is_trained_or_else_the_request(trainings):
+    trainings.post("/train/unet2d", json={"model": "tis", "client_id": "me"})
+    trainings.post("/train/", json={"model": "tis"})
+    trainings.post("/train/", json={"unet2d": None})
+    assert trainings.begun == [("unet2d", {"client_id": "me"}), ("tis", {}), ("unet2d", {}), ("tis", {})]
 
 
 @pytest.mark.parametrize(
@@ -221,7 +250,7 @@ def test_gpus_in_another_form_are_refused_before_a_training_begins(monkeypatch, 
 )
 def test_of_the_gpus_that_a_client_names_the_training_sees_no_others(wishes, device):
     """It numbers them anew: the name that the client was shown means another one there, or none."""
-    assert routes._wishes(wishes).get("device") == device
+    assert routes._renumbered(wishes).get("device") == device
 
 
 class Archive(BaseHTTPRequestHandler):

@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Mapping
 from contextvars import ContextVar
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -26,7 +25,8 @@ from numpy.typing import NDArray
 from clickseg.geometry import Grid
 from clickseg.methods import load_model
 from lib.infers.click import Slice
-from lib.trainers.click import TrainingLog, publish
+from lib.trainers.click import TrainingLog
+from lib.weights import publish, put_away
 
 from .archived import labels_in_the_archive
 from .datastore import careful
@@ -113,13 +113,13 @@ class CarefulRequests:
         trained = Path(self._known(self._infers, "model", model).get_path(validate=False))
         if not trained.exists():
             raise HTTPException(404, f"there are no trained weights of {model}: the shipped ones answer, and they stay")
-        trained.rename(trained.with_name(f"{trained.name}.{datetime.now(UTC):%Y%m%d_%H%M%S}.deleted"))
+        put_away(trained)
 
     def replace_weights(self, model: str, content: BinaryIO) -> Path:
         """Let a file of weights answer from now on, in the place of those that a training publishes; returns its path.
 
-        The stock route lets anything answer. Raises HTTPException: 404 for an unknown model, 400 for what is no file of
-        weights of its method.
+        Those that are there already stay beside them. The stock route lets anything answer. Raises HTTPException: 404
+        for an unknown model, 400 for what is no file of weights of its method.
         """
         method = self._known({served.name: served.method for served in self.models}, "model", model)
         target = Path(self._infers[model].get_path(validate=False))

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 import shutil
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, BackgroundTasks, Depends, File, Form, HTTPException, Request, Response, UploadFile
 from fastapi.responses import FileResponse
@@ -25,6 +24,8 @@ from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.utils.app import app_instance
 from monailabel.utils.others.generic import file_checksum, remove_file
 
+from lib.trainers.wishes import Wishes
+
 from .archived import ArchivedLabels
 from .careful import START, UPLOAD, label_names
 from .datastore import FINAL, label_version
@@ -34,6 +35,7 @@ from .preview import preview_router
 from .proxy import proxy_router
 from .refusals import json_object, refusing, tidied
 from .segmentations import write_segmentation
+from .trainings import queueing, stop_trainings
 
 infer_router = APIRouter(
     prefix=f"{settings.MONAI_LABEL_API_STR}/infer",
@@ -58,8 +60,6 @@ activelearning_router = APIRouter(prefix=f"{settings.MONAI_LABEL_API_STR}/active
 SAVING, CHOOSING = threading.Lock(), threading.Lock()
 
 LABEL_FILES = (".nii.gz", ".nii", ".nrrd")
-
-GPUS = re.compile(r"all|\d+(,\d+)*")
 
 REPLY_CHUNK = 2**20  # bytes; each is a trip to the thread pool, and a raw mask took 400 of the stock size (60 ms)
 
@@ -142,42 +142,77 @@ def _start_from(label: UploadFile | None) -> Iterator[None]:
 def train_all(params: dict | None = None, run_sync: bool = False) -> dict:
     """Train every model for which the saved labels are fit, one after the other (OHIF's *Update Model*).
 
-    {model: {"result": the task, "detail": None, or why it is not trained}}. Refused if none can be.
+    {model: {"result": the task, "detail": None, or why it is not trained}}. Refused if none can be. What is asked of
+    one model alone stands under its name.
     """
-    result, refused, wishes = {}, None, _wishes(params)
-    for model in app_instance().info()["trainers"]:
+    app, params, refused = app_instance(), params or {}, {}
+    models = [str(params["model"])] if params.get("model") else app.info()["trainers"]
+    wishes = _wishes_of_each(models, params)
+    for model in wishes:
         try:
-            app_instance().check_training(model)
+            app.check_training(model)
         except HTTPException as error:
-            result[model], refused = {"result": None, "detail": error.detail}, error
-            continue
-        wished = _wishes({**wishes, **(wishes.get(model) or {})})
-        result[model] = {"result": stock_train.run_model(model, wished, run_sync, enqueue=True), "detail": None}
-    if refused and not any(task["result"] for task in result.values()):
-        raise refused
+            refused[model] = error
+    if refused and len(refused) == len(wishes):
+        raise refused[model]
+    result = {model: {"result": None, "detail": error.detail} for model, error in refused.items()}
+    with queueing(run_sync):
+        for model in (model for model in wishes if model not in refused):
+            task = stock_train.run_model(model, wishes[model], run_sync, enqueue=True)
+            result[model] = {"result": task, "detail": None}
     return result
 
 
 @train_router.post("/{model}")
 def train_model(model: str, params: dict | None = None, run_sync: bool = False, enqueue: bool = False) -> dict:
-    """Train one model, unless its labels are not fit for it (the stock route says 200, and fails unseen)."""
-    app_instance().check_training(model)
-    return stock_train.run_model(model, _wishes(params), run_sync, enqueue)
+    """Train one model, unless its labels are not fit for it or the wishes do not work.
 
-
-def _wishes(params: dict | None) -> dict:
-    """What a client asks of a training. Of the GPUs that it names the first is the training's number 0.
-
-    Raises HTTPException 400 for GPUs in another form, which would end the training before it begins, and unseen.
+    The stock route says 200, and fails unseen.
     """
-    wishes = dict(params or {})
-    gpus = wishes.get("gpus") or "all"
-    if not isinstance(gpus, str) or not GPUS.fullmatch(gpus):
-        raise HTTPException(400, f'gpus must be "all" or numbers such as "0,1", not {json.dumps(gpus)[:40]}')
-    device = wishes.get("device") or "cpu"
-    if gpus != "all" and (device[0] if isinstance(device, list) else device) != "cpu":
-        wishes["device"] = "cuda"
+    wishes = _wishes(params or {})
+    app_instance().check_training(model)
+    with queueing(run_sync):
+        return stock_train.run_model(model, wishes, run_sync, enqueue)
+
+
+@train_router.delete("/")
+def stop_training() -> dict | None:
+    """Stop all trainings, those that wait, too: the stock route ends the one that runs, and the next begins."""
+    return stop_trainings()
+
+
+def _wishes_of_each(models: Collection[str], params: Mapping[str, Any]) -> dict[str, dict]:
+    """Model -> what is asked of its training: what stands under its name goes before what is asked of all.
+
+    Raises HTTPException 400 if one of them is asked what does not work: then none is trained.
+    """
+    shared = {key: value for key, value in params.items() if key not in models}
+    wishes = {}
+    for model in models:
+        own = {} if params.get(model) is None else params[model]
+        if not isinstance(own, dict):
+            said = json.dumps(own)[:40]
+            raise HTTPException(400, f'{model} must be an object such as {{"max_epochs": 20}}, not {said}')
+        wishes[model] = _wishes({**shared, **own})
     return wishes
+
+
+def _wishes(params: Mapping[str, Any]) -> dict:
+    """What a client asks of a training, in the words in which the training is told of it.
+
+    Raises HTTPException 400 for what would end the training before it begins, and unseen. The address names the model.
+    """
+    with refusing():
+        Wishes.read(params)
+    return _renumbered({key: value for key, value in params.items() if key != "model"})
+
+
+def _renumbered(wishes: dict) -> dict:
+    """Of the GPUs that a client names the first is the training's number 0."""
+    device = wishes.get("device") or "cpu"
+    if (wishes.get("gpus") or "all") == "all" or (device[0] if isinstance(device, list) else device) == "cpu":
+        return wishes
+    return {**wishes, "device": "cuda"}
 
 
 @model_router.delete("/{model}")

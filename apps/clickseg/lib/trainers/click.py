@@ -8,7 +8,6 @@ import dataclasses
 import hashlib
 import json
 import logging
-import math
 import os
 import shutil
 import subprocess
@@ -24,7 +23,6 @@ from filelock import FileLock, Timeout
 from ignite.engine import Events
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.train import TrainTask
-from monailabel.utils.others.generic import device_list, strtobool
 
 from clickseg.datasets import CaseFolder
 from clickseg.evaluation import Protocol, Validation
@@ -33,10 +31,10 @@ from clickseg.files import whole_file
 from clickseg.methods import Recipe, find_method, learnt_from, load_model
 from clickseg.methods.weights import read_file
 from clickseg.training import ClickTrainer, Plan, build_trainer
-from lib.devices import asked_device
-from lib.weights import Weights
+from lib.weights import Weights, publish
 
 from .labels import LabelledImage, labelled_images, whole_studies, write_data_folder
+from .wishes import Wishes, finite
 
 logger = logging.getLogger(__name__)
 
@@ -56,9 +54,7 @@ class TrainingLog:
 class ClickTrainTask(TrainTask):
     """Learns on from the weights in use, from all final labels of the datastore; the next click uses the result.
 
-    Request keys: max_epochs, device, multi_gpu, gpus, pretrained (False: start from nothing), val_split (share of the
-    images kept out of training and validated on afterwards; none that the start has learnt from), name (of the run's
-    folder), resume (continue the newest run of that name).
+    The keys of its requests are those of `Wishes`.
     """
 
     def __init__(self, name: str, method: str, weights: Weights) -> None:
@@ -69,16 +65,7 @@ class ClickTrainTask(TrainTask):
 
     def config(self) -> dict[str, Any]:
         """The request keys that clients offer to change, with their defaults."""
-        return {
-            "name": "train_01",
-            "max_epochs": 50,
-            "device": device_list(),
-            "pretrained": True,
-            "val_split": 0.0,
-            "multi_gpu": True,
-            "gpus": "all",
-            "resume": False,
-        }
+        return Wishes.offered()
 
     def info(self) -> dict[str, Any]:
         """As /info shows it."""
@@ -112,29 +99,28 @@ class ClickTrainTask(TrainTask):
     def __call__(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any]:
         """Train, publish, and return the stats. Raises ValueError for labels or wishes that do not work."""
         start = time.time()
-        request = {**self.config(), **request}
-        resume = bool(strtobool(request["resume"]))
+        wishes = Wishes.read(request)
         items = self._fit(datastore)
-        output = self._output(str(request["name"]), resume)
-        init = self._start(bool(strtobool(request["pretrained"])))
-        items, held_out = _split(items, float(request["val_split"]), _learnt(init) | _learnt(output / "weights.pt"))
-        with self._scratch(keep=resume) as (folder, cache):
+        output = self._output(wishes.name, wishes.resume)
+        init = self._start(wishes.pretrained)
+        items, held_out = _split(items, wishes.val_split, _learnt(init) | _learnt(output / "weights.pt"))
+        with self._scratch(keep=wishes.resume) as (folder, cache):
             data = folder / "studies"
             served = self._served_labels()
             labels = write_data_folder(items, data, self._known_labels(), served)
             recipe, studies = self._recipe(labels), CaseFolder.read(data)
             plan = Plan(
                 output=output,
-                epochs=int(request["max_epochs"]),
-                resume=resume,
+                epochs=wishes.max_epochs,
+                resume=wishes.resume,
                 cache=cache,
                 init=init,
-                device=str(asked_device(request["device"])),
+                device=wishes.device,
                 card={"method": self.method, **studies.card},
                 progress=False,
             )
             self._write_stats({"total_epochs": plan.epochs, "epoch": 0, "output": str(output)})
-            processes = _processes(request, plan.device, recipe)
+            processes = _processes(wishes, recipe)
             if processes > 1:
                 _train_in_processes(processes, self.method, recipe, data, plan)
             else:
@@ -199,8 +185,6 @@ class ClickTrainTask(TrainTask):
 
     def _output(self, name: str, resume: bool) -> Path:
         """The run's folder: a new one, or the newest of that name."""
-        if Path(name).name != name or name in ("", "."):
-            raise ValueError(f"the name of a run must be a plain name, not {name!r}")
         runs = self.weights.trained.parent / "runs" / self.name / name
         earlier = sorted(path for path in runs.glob("*") if (path / "checkpoint.pt").exists())
         if resume and earlier:
@@ -222,12 +206,6 @@ class ClickTrainTask(TrainTask):
         return self.weights.current if pretrained and self.weights.current.exists() else None
 
 
-def publish(source: Path, target: Path) -> None:
-    """Copy a weights file to where the server looks for it."""
-    with source.open("rb") as content, whole_file(target) as file:
-        shutil.copyfileobj(content, file)
-
-
 def _learnt(weights: Path | None) -> set[str]:
     """The ids of the images that a file of weights has learnt from; none without such a file."""
     if weights is None or not weights.exists():
@@ -243,8 +221,6 @@ def _split(
     What was kept out once is so again, unless images come that are drawn before it, and what was `learnt` already
     never is: figures of it would be too good.
     """
-    if not 0 <= val_split < 1:
-        raise ValueError(f"val_split is a share of the images, from 0 to below 1, not {val_split}")
     count = min(round(val_split * len(items)), len(items) - 1)
     new = sorted((item.id for item in items if item.id not in learnt), key=_lot)[:count]
     if len(new) < count:
@@ -268,13 +244,12 @@ def _validate(data: Path, weights: Path, device: str) -> dict[str, float]:
     return {**found, "best_metric": found["dice@5"]} if found else {}
 
 
-def _processes(request: Mapping[str, Any], device: str, recipe: Recipe) -> int:
+def _processes(wishes: Wishes, recipe: Recipe) -> int:
     """How many processes train together: one per GPU that we are given. Logs why if it is only one."""
-    gpus = str(request["gpus"] or "all")
-    given = torch.cuda.device_count() if gpus == "all" else len(gpus.split(","))
-    if not device.startswith("cuda"):
-        reason = f"the device is {device}"
-    elif not strtobool(request["multi_gpu"]):
+    given = torch.cuda.device_count() if wishes.gpus == "all" else len(wishes.gpus.split(","))
+    if not wishes.device.startswith("cuda"):
+        reason = f"the device is {wishes.device}"
+    elif not wishes.multi_gpu:
         reason = "multi_gpu is off"
     elif given < 2:
         reason = f"there is {given} GPU"
@@ -319,14 +294,7 @@ def _read_log(stats: Mapping[str, Any]) -> list[dict[str, float]]:
     if not path.is_file():
         return []
     with path.open(newline="") as file:
-        rows = [{name: _number(value) for name, value in row.items()} for row in csv.DictReader(file)]
+        rows = [{name: finite(value) for name, value in row.items()} for row in csv.DictReader(file)]
+    # What is no number is the rest of a line that was cut off, or a loss that JSON cannot hold.
     kept = [{name: value for name, value in row.items() if value is not None} for row in rows]
     return [row for row in kept if "epoch" in row]
-
-
-def _number(text: Any) -> float | None:
-    """None for what is no finite number: the rest of a line that was cut off, or a loss that JSON cannot hold."""
-    with contextlib.suppress(TypeError, ValueError):
-        number = float(text)
-        return number if math.isfinite(number) else None
-    return None
