@@ -221,7 +221,7 @@ const pointer = listen($("viewer"), viewer, {
   giveUp: () => editor.cancelPreview(),
   move: moveTo,
   scroll: (axis, steps) => step(axis, steps),
-  zoom: (factor) => viewer.zoomBy(factor),
+  zoom: (factor, place) => editor && viewer.zoomBy(factor, place),
   window: (right, up) => editor && looks.changeWindow(right, up),
 });
 

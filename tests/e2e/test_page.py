@@ -18,6 +18,7 @@ pytestmark = pytest.mark.chromium
 
 ORGAN = "left kidney"
 OBLIQUE = np.array([[0.96, -0.28, 0, 5], [0.28, 0.96, 0, -7], [0, 0, 1, 3], [0, 0, 0, 1]])  # about the long axis, mm
+FAR = (900, -1500, 1200)  # mm from the world's 0, where no part of the image is
 TURNS = {"plain": "RAS", "dicom": "LPS", "flipped": "RAI", "permuted": "SAL"}
 
 
@@ -56,6 +57,9 @@ def folder(patient, tiny_weights, tiny_tis_weights, tmp_path_factory):
     for name, axes in TURNS.items():
         nib.save(turned(patient.image, patient.affine, axes), folder / f"studies/{name}.nii.gz")
     nib.save(nib.Nifti1Image(patient.image, OBLIQUE @ patient.affine), folder / "studies/oblique.nii.gz")
+    far = patient.affine.copy()
+    far[:3, 3] = FAR
+    nib.save(nib.Nifti1Image(patient.image, far), folder / "studies/far.nii.gz")
     noise = np.random.default_rng(0).normal(50, 80, (20, 24, 16)).astype(np.int16)
     nib.save(nib.Nifti1Image(noise, np.diag([-1.0, 1.0, 1.5, 1.0])), folder / "studies/small.nii.gz")
     tiny_weights(folder / "model/unet2d_tiny.pt", {"spleen": 1, "liver": 2}, steps_per_epoch=2)
@@ -429,6 +433,36 @@ def test_a_trackpad_turns_slices_slowly_and_a_click_falls_into_the_slice_that_is
     settle(page)
     (click,) = page.evaluate("clickseg.editor().state.clicks")
     assert click["position"][2] == number + 1
+
+
+@pytest.mark.parametrize("name", ["far", "oblique"])
+def test_what_is_zoomed_in_on_stays_where_it_is_on_the_screen(page, study, kidney, name):
+    def places(voxel):
+        settle(page)
+        return page.evaluate("(voxel) => [0, 1, 2].map((depth) => clickseg.viewer.placeOf(voxel, depth))", voxel)
+
+    study(name)
+    page.locator("#viewer").focus()
+    go_to(page, kidney[1])
+    cursor, beside = list(kidney[1]), [kidney[1][0] + 6, kidney[1][1] - 4, kidney[1][2]]
+    before, beside_before = places(cursor), places(beside)
+    for _ in range(6):
+        page.keyboard.press("+")
+        assert np.abs(np.subtract(places(cursor), before)).max() < 1
+    axial = places(beside)[2]
+    assert np.linalg.norm(np.subtract(axial, before[2])) > 3 * np.linalg.norm(np.subtract(beside_before[2], before[2]))
+    page.keyboard.press("PageUp")
+    assert places(beside)[2] == axial, "another slice is cut, and the view stays"
+
+    page.mouse.move(*axial)
+    page.keyboard.down("Control")
+    page.mouse.wheel(0, -100)
+    page.keyboard.up("Control")
+    page.wait_for_function("clickseg.viewer.nv.scene.pan2Dxyzmm[3] > 4")
+    assert np.abs(np.subtract(places(beside)[2], axial)).max() < 1
+    for _ in range(12):
+        page.keyboard.press("-")
+    assert np.abs(np.subtract(places(cursor), before)).max() < 1, "all is shown again"
 
 
 def test_a_label_that_the_model_does_not_know_is_refused_in_words(page, study):
