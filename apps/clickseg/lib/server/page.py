@@ -19,6 +19,7 @@ from starlette.staticfiles import StaticFiles
 import clickseg
 from clickseg.geometry import UprightVolume
 from clickseg.images import read_label
+from clickseg.machine import present_values
 from lib.infers.reply import nifti
 from lib.trainers.labels import value_names
 
@@ -99,9 +100,8 @@ def label(image: str) -> Response:
             return Response(status_code=204)
         version = label_version(app.datastore(), image)  # before it is read: a save in between makes this one outdated
         values = read_label(path, grid)
-        present = [int(value) for value in np.unique(values) if value]
         info = app.datastore().get_label_info(image, FINAL)
-        names = value_names(present, info.get("label_info") or (), app.served_labels())
+        names = value_names(present_values(values), info.get("label_info") or (), app.served_labels())
     first: dict[str, int] = {}  # segments of one name are one label, as a training has it
     table = np.arange(256, dtype=np.uint8)
     for value, name in names.items():
