@@ -91,24 +91,21 @@ async function next() {
 
 async function save() {
   const saved = editor;
-  if (await saved.emptied()) {
-    if (!window.confirm(`Nothing is left of the label of ${saved.image}. Remove what is saved?`)) return;
-    await saved.remove();
-    say(`The label of ${saved.image} is removed.`);
-  } else {
-    await saveOver(saved);
-    say(`The label of ${saved.image} is saved.`);
-  }
+  const emptied = await saved.emptied();
+  if (emptied && !window.confirm(`Nothing is left of the label of ${saved.image}. Remove what is saved?`)) return;
+  const done = emptied ? await insist("Remove", (sure) => saved.remove(sure)) : await insist("Replace", (sure) => saved.save(sure));
+  say(`The label of ${saved.image} is ${done}.`);
   await refreshStudies();
   change(saved);
 }
 
-async function saveOver(saved) {
+/** What an action on the saved label returns. Where somebody else's is in its place it is done when the user is sure. */
+async function insist(verb, action) {
   try {
-    await saved.save();
+    return await action(false);
   } catch (error) {
-    if (!(error instanceof api.Outdated) || !window.confirm(`${error.message} Replace that label?`)) throw error;
-    await saved.save(true);
+    if (!(error instanceof api.Outdated) || !window.confirm(`${error.message} ${verb} that label?`)) throw error;
+    return action(true);
   }
 }
 
