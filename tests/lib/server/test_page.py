@@ -151,6 +151,22 @@ def test_a_file_that_is_no_image_is_refused_in_words(client, app):
     assert "not a readable NIfTI" in response.json()["detail"]
 
 
+def test_an_image_that_cannot_be_read_is_proposed_to_nobody_until_its_file_is_another_one(client, app):
+    path = app.datastore().get_image_uri("a")
+    image = nib.load(path)
+    series = np.stack([np.asanyarray(image.dataobj)] * 2, axis=-1)
+    nib.save(nib.Nifti1Image(series, image.affine), path)
+    assert sorted(app.datastore().get_unlabeled_images()) == ["a", "b"]
+    for _ in range(2):
+        refused = client.get("/clickseg/api/image", params={"image": "a"})
+        assert refused.status_code == 400
+        assert "a 3D image" in refused.json()["detail"]
+    assert app.datastore().get_unlabeled_images() == ["b"]
+    assert "a" in app.datastore().list_images()
+    nib.save(nib.Nifti1Image(series[..., 0], image.affine), path)
+    assert sorted(app.datastore().get_unlabeled_images()) == ["a", "b"]
+
+
 def test_the_curve_of_the_last_training_is_told(client, app, tmp_path, monkeypatch):
     none = client.get("/clickseg/api/training/unet2d").json()
     assert none == {"status": "none", "problem": "", "total_epochs": 0, "epochs": []}
