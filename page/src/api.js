@@ -5,10 +5,13 @@ const JSON_BODY = { "Content-Type": "application/json" };
 /** Somebody else has saved a label since this one was opened. */
 export class Outdated extends Error {}
 
-/** What was asked for is not there. */
-class Missing extends Error {}
+/** The server is well, and what was asked of it is wrong. */
+export class Refused extends Error {}
 
-const KINDS = { 404: Missing, 412: Outdated };
+/** What was asked for is not there. */
+class Missing extends Refused {}
+
+const KINDS = { 400: Refused, 404: Missing, 412: Outdated };
 
 async function ask(path, options) {
   let response;
