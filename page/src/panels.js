@@ -3,13 +3,14 @@
 /** studies: of the server. current: id. open(id): called for the one that is chosen. */
 export function showStudies(list, studies, current, open) {
   const make = (image) => {
-    const name = text("span", image, "name");
-    name.append(text("small", ""));
+    const name = text("span", "", "name");
+    name.append(text("span", ""), text("small", ""));
     return item(button(image, [name, text("span", "saved", "done")], open));
   };
   const buttons = rows(list, studies.map(({ image }) => image), make);
-  studies.forEach(({ image, labelled, description }, index) => {
+  studies.forEach(({ image, labelled, patient, description }, index) => {
     buttons[index].setAttribute("aria-current", String(image === current));
+    buttons[index].querySelector(".name span").textContent = patient || image;
     buttons[index].querySelector("small").textContent = description;
     buttons[index].querySelector(".done").hidden = !labelled;
   });

@@ -62,6 +62,16 @@ def test_studies_are_listed_with_what_is_labelled(client, app, tmp_path):
     assert found == [("a", False), ("b", True)]
 
 
+def test_a_dicom_series_is_listed_with_its_patient_and_date(client, app):
+    said = {"PatientName": "Doe^Jane^", "PatientID": "17", "StudyDate": "20240131", "SeriesDescription": "UNK"}
+    app.datastore().update_image_info("a", {**said, "Modality": "CT"})
+    studies = client.get("/clickseg/api/studies").json()
+    assert [(study["patient"], study["description"]) for study in studies] == [
+        ("Doe Jane · 17", "2024-01-31 · CT"),
+        ("", ""),
+    ]
+
+
 def test_an_image_keeps_its_voxels_and_its_frame(client, app):
     response = client.get("/clickseg/api/image", params={"image": "a"})
     stored = nib.load(app.datastore().get_image_uri("a"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,8 @@ class Study(BaseModel):
 
     image: str = Field(description="id in the datastore")
     labelled: bool = Field(description="whether it has a final label")
-    description: str = Field(description="patient, date and modality of a DICOM series that was opened before")
+    patient: str = Field(description="of a DICOM series: the name and the id")
+    description: str = Field(description="of a DICOM series: date, modality and what else is said of it")
 
 
 class Training(BaseModel):
@@ -69,7 +71,7 @@ def studies() -> list[Study]:
     datastore = app_instance().datastore()
     labelled = set(datastore.get_labeled_images())
     return [
-        Study(image=image, labelled=image in labelled, description=_description(datastore.get_image_info(image)))
+        Study(image=image, labelled=image in labelled, **_said(datastore.get_image_info(image)))
         for image in sorted(datastore.list_images())
     ]
 
@@ -128,9 +130,15 @@ def training(model: str) -> Training:
     )
 
 
-def _description(info: dict[str, Any]) -> str:
-    said = (info.get(key) for key in ("PatientID", "StudyDate", "Modality"))
-    return " · ".join(str(text) for text in said if text and text != "UNK")
+def _said(info: dict[str, Any]) -> dict[str, str]:
+    """What is said of a DICOM series, by the fields of a Study."""
+    said = {key: str(text) for key, text in info.items() if text and text != "UNK"}
+    if "PatientName" in said:
+        said["PatientName"] = " ".join(said["PatientName"].replace("^", " ").split())
+    if re.fullmatch(r"\d{8}", date := said.get("StudyDate", "")):
+        said["StudyDate"] = f"{date[:4]}-{date[4:6]}-{date[6:]}"
+    fields = {"patient": ("PatientName", "PatientID"), "description": ("StudyDate", "Modality", "SeriesDescription")}
+    return {field: " · ".join(said[key] for key in keys if key in said) for field, keys in fields.items()}
 
 
 def _shown(volume: NDArray[np.generic]) -> NDArray[np.generic]:
