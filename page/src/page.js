@@ -110,7 +110,7 @@ async function save() {
   const saved = editor;
   const emptied = await saved.emptied();
   if (emptied && !window.confirm(`Nothing is left of the label of ${saved.image}. Remove what is saved?`)) return;
-  const done = emptied ? await insist("Remove", (sure) => saved.remove(sure)) : await insist("Replace", (sure) => saved.save(sure));
+  const done = await insist(emptied ? "Remove" : "Replace", (sure) => (emptied ? saved.remove(sure) : saved.save(sure)));
   say(`The label of ${saved.image} is ${done}.`);
   await refreshStudies();
   change(saved);
