@@ -5,6 +5,14 @@ const JSON_BODY = { "Content-Type": "application/json" };
 /** Somebody else has saved a label since this one was opened. */
 export class Outdated extends Error {}
 
+/** The server is well, and what was asked of it is wrong. */
+export class Refused extends Error {}
+
+/** What was asked for is not there. */
+class Missing extends Refused {}
+
+const KINDS = { 400: Refused, 404: Missing, 412: Outdated };
+
 async function ask(path, options) {
   let response;
   try {
@@ -12,7 +20,7 @@ async function ask(path, options) {
   } catch {
     throw new Error("The server does not answer. Is it still running?");
   }
-  if (!response.ok) throw new (response.status === 412 ? Outdated : Error)(await sentence(response));
+  if (!response.ok) throw new (KINDS[response.status] ?? Error)(await sentence(response));
   return response;
 }
 
@@ -76,8 +84,15 @@ export async function save(id, file, labelInfo, over) {
   return (await ask(path, { method: "PUT", body: form, headers })).headers.get("ETag");
 }
 
-/** Take the final label away. */
-export const remove = (id) => ask(`/datastore/label${query({ id, tag: "final" })}`, { method: "DELETE" });
+/** Take the final label away, if there is one. over: as in `save`. */
+export async function remove(id, over) {
+  try {
+    const path = `/datastore/label${query({ id, tag: "final" })}`;
+    await ask(path, { method: "DELETE", headers: over === undefined ? {} : { "If-Match": over } });
+  } catch (error) {
+    if (!(error instanceof Missing)) throw error;
+  }
+}
 
 /** Who this browser is to the server, which gives two annotators two studies. */
 function clientId() {

@@ -153,29 +153,26 @@ export class Editor {
   }
 
   /**
-   * Save the label map as the study's final label. What is done meanwhile stays, and is not saved yet.
+   * Save the label map as the study's final label. What is done meanwhile stays, and is not saved yet. Returns what is
+   * done then, "saved"; while a removal runs, that.
    * Throws api.Outdated if somebody else has saved one since; replace: whether theirs is to go.
    */
   save(replace = false) {
-    this.#saving ??= this.#save(replace).finally(() => (this.#saving = null));
-    return this.#saving;
+    return (this.#saving ??= this.#save(replace).finally(() => (this.#saving = null)));
   }
 
-  /** Whether a label is saved of which nothing is left here. */
+  /** Whether a label is saved of which nothing is left here, and that is not being seen to. */
   async emptied() {
     await this.idle();
-    return this.version !== null && !this.labels.info(this.counts).length;
+    return !this.#saving && this.version !== null && !this.labels.info(this.counts).length;
   }
 
-  /** Take the saved label away. */
-  async remove() {
-    await api.remove(this.image);
-    this.version = null;
-    this.saved = { map: this.map };
-    this.change({ ...DONE, base: this.saved });
+  /** Take the saved label away, as `save` saves one; returns "removed". */
+  remove(replace = false) {
+    return (this.#saving ??= this.#remove(replace).finally(() => (this.#saving = null)));
   }
 
-  /** Until a save that runs has ended; throws what it throws. */
+  /** Until a save or a removal that runs has ended; throws what it throws. */
   async settled() {
     await this.#saving;
   }
@@ -188,7 +185,20 @@ export class Editor {
     const info = this.labels.info(counts);
     if (!info.length) throw new Error("There is nothing to save yet: click on a structure first.");
     const file = await compress(writeLabels(this.head, this.frame.sourceOrder(map)));
-    this.version = await api.save(this.image, file, info, replace ? undefined : this.version);
+    this.#stored(state, map, await api.save(this.image, file, info, replace ? undefined : this.version));
+    return "saved";
+  }
+
+  async #remove(replace) {
+    const { state, map } = this;
+    await api.remove(this.image, replace ? undefined : this.version);
+    this.#stored(state, map, null);
+    return "removed";
+  }
+
+  /** A map is that of the server now, in this version. state: that it is of. */
+  #stored(state, map, version) {
+    this.version = version;
     this.saved = { map };
     if (state === this.state) this.change({ ...DONE, base: this.saved });
   }

@@ -33,12 +33,12 @@ export class History {
     this.state = this.#future.pop();
   }
 
-  /** Go back for good to a state that was here before: those that came since are forgotten, those undone stay. */
+  /** Go back to a state that was here before. Those that came since can be done again. */
   restore(state) {
-    if (this.#future.includes(state)) {
-      while (this.state !== state) this.redo();
-    }
-    while (this.state !== state && this.#past.includes(state)) this.state = this.#past.pop();
+    while (this.state !== state && this.#future.includes(state)) this.redo();
+    while (this.state !== state && this.#past.includes(state)) this.undo();
+    if (this.state === state) return;
+    this.#future.push(this.state);
     this.state = state;
   }
 }

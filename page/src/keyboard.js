@@ -7,7 +7,7 @@
 export const SHORTCUTS = [
   { keys: ["enter"], text: "click inside, at the cursor", command: "inside", viewer: true },
   { keys: ["backspace"], text: "click outside, at the cursor", command: "outside", viewer: true },
-  { keys: ["arrowleft"], text: "move the cursor; with Shift ten voxels", command: "left", viewer: true, repeats: true, shown: "← → ↑ ↓" },
+  { keys: ["arrowleft"], text: "move the cursor in the first view; with Shift ten voxels", command: "left", viewer: true, repeats: true, shown: "← → ↑ ↓" },
   { keys: ["arrowright"], command: "right", viewer: true, repeats: true },
   { keys: ["arrowup"], command: "up", viewer: true, repeats: true },
   { keys: ["arrowdown"], command: "down", viewer: true, repeats: true },

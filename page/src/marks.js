@@ -1,11 +1,8 @@
 /** What is drawn above the slices: the cursor's cross, the clicks, the directions and the number of the slice. */
 
+import { SIDES } from "./sides.js";
+
 const NAMES = ["Sagittal", "Coronal", "Axial"];
-const SIDES = [
-  { left: "P", right: "A", top: "S", bottom: "I" },
-  { left: "R", right: "L", top: "S", bottom: "I" },
-  { left: "R", right: "L", top: "A", bottom: "P" },
-];
 const ROOM = 300; // pixels that the number of the slice and the letter beside it need
 const INSIDE = "#3ddc84";
 const OUTSIDE = "#ff5c6c";

@@ -9,6 +9,7 @@ import { Looks } from "./looks.js";
 import { decompress, readLabels, voxelMl } from "./nifti.js";
 import { fillSelect, showLabels, showStudies } from "./panels.js";
 import { listen } from "./pointer.js";
+import { towards } from "./sides.js";
 import { Teller } from "./telling.js";
 import { TrainingPanel } from "./training.js";
 import { Viewer } from "./viewer.js";
@@ -38,6 +39,7 @@ async function refreshStudies() {
 let opening = 0;
 async function open(image) {
   const turn = ++opening;
+  $("unopened").hidden = true;
   $("loading-text").textContent = `Opening ${image}`;
   $("loading").hidden = false;
   try {
@@ -66,7 +68,6 @@ async function open(image) {
     document.title = `${image} – clickseg`;
     showModel(model);
     looks.open();
-    showPlace();
     change(editor, true);
     showStudies($("studies"), studies, image, (other) => attempt(() => open(other)));
     $("studies").querySelector("[aria-current=true]")?.scrollIntoView({ block: "nearest" });
@@ -74,6 +75,22 @@ async function open(image) {
     if (turn === opening) $("loading").hidden = true;
     if (turn === opening && editor) location.hash = new URLSearchParams({ study: editor.image });
   }
+}
+
+/** Open the first study that the server does not refuse. What is wrong with those before stays to be read. */
+async function openFirst(images) {
+  const refused = [];
+  for (const image of images) {
+    try {
+      await open(image);
+      break;
+    } catch (error) {
+      if (!(error instanceof api.Refused)) throw error;
+      refused.push(`${image} is not opened: ${error.message}`);
+    }
+  }
+  $("unopened").textContent = refused.join("\n");
+  $("unopened").hidden = !refused.length;
 }
 
 function sourceIndex(at, [nx, ny]) {
@@ -84,31 +101,28 @@ function sourceIndex(at, [nx, ny]) {
 async function next() {
   await editor?.settled();
   const found = await api.next($("strategy").value);
-  if (found === null) say("Every study has a label.");
+  if (found === null) say("Every study that can be read has a label.");
   else if (found === editor?.image) say("This is the study to label next.");
   else await open(found);
 }
 
 async function save() {
   const saved = editor;
-  if (await saved.emptied()) {
-    if (!window.confirm(`Nothing is left of the label of ${saved.image}. Remove what is saved?`)) return;
-    await saved.remove();
-    say(`The label of ${saved.image} is removed.`);
-  } else {
-    await saveOver(saved);
-    say(`The label of ${saved.image} is saved.`);
-  }
+  const emptied = await saved.emptied();
+  if (emptied && !window.confirm(`Nothing is left of the label of ${saved.image}. Remove what is saved?`)) return;
+  const done = await insist(emptied ? "Remove" : "Replace", (sure) => (emptied ? saved.remove(sure) : saved.save(sure)));
+  say(`The label of ${saved.image} is ${done}.`);
   await refreshStudies();
   change(saved);
 }
 
-async function saveOver(saved) {
+/** What an action on the saved label returns. Where somebody else's is in its place it is done when the user is sure. */
+async function insist(verb, action) {
   try {
-    await saved.save();
+    return await action(false);
   } catch (error) {
-    if (!(error instanceof api.Outdated) || !window.confirm(`${error.message} Replace that label?`)) throw error;
-    await saved.save(true);
+    if (!(error instanceof api.Outdated) || !window.confirm(`${error.message} ${verb} that label?`)) throw error;
+    return action(true);
   }
 }
 
@@ -133,6 +147,7 @@ function change(changed, answered = false) {
   if (answered) {
     viewer.show(editor.display);
     drawn = [];
+    showPlace();
   }
   viewer.redraw();
 }
@@ -221,7 +236,7 @@ const pointer = listen($("viewer"), viewer, {
   giveUp: () => editor.cancelPreview(),
   move: moveTo,
   scroll: (axis, steps) => step(axis, steps),
-  zoom: (factor) => viewer.zoomBy(factor),
+  zoom: (factor, place) => editor && viewer.zoomBy(factor, place),
   window: (right, up) => editor && looks.changeWindow(right, up),
 });
 
@@ -231,16 +246,21 @@ function step(axis, voxels) {
   showPlace();
 }
 
+/** Move the cursor towards a side of the first view. */
+function stepTo(side, far) {
+  const [axis, sign] = towards(viewer.depth, side);
+  step(axis, far ? 10 * sign : sign);
+}
+
 // Commands of keys and buttons
 
-// Left on the screen is the patient's right: in the shown order the first axis grows towards it.
 const commands = {
   inside: () => editor.add(clickAt(viewer.cursor, true)),
   outside: () => editor.add(clickAt(viewer.cursor, false)),
-  left: ({ shiftKey }) => step(0, shiftKey ? 10 : 1),
-  right: ({ shiftKey }) => step(0, shiftKey ? -10 : -1),
-  up: ({ shiftKey }) => step(1, shiftKey ? 10 : 1),
-  down: ({ shiftKey }) => step(1, shiftKey ? -10 : -1),
+  left: ({ shiftKey }) => stepTo("left", shiftKey),
+  right: ({ shiftKey }) => stepTo("right", shiftKey),
+  up: ({ shiftKey }) => stepTo("top", shiftKey),
+  down: ({ shiftKey }) => stepTo("bottom", shiftKey),
   sliceUp: () => step(viewer.depth, 1),
   sliceDown: () => step(viewer.depth, -1),
   undo: ({ shiftKey }) => (shiftKey ? editor.redo() : editor.undo()),
@@ -261,9 +281,13 @@ const commands = {
   help: () => $("shortcuts").showModal(),
 };
 
+// A list that was come to by the keyboard takes letters, to choose by; who has opened it by the mouse expects commands.
+let pressed = null;
+document.addEventListener("pointerdown", ({ target }) => (pressed = target.matches("select") ? target : null));
 document.addEventListener("keydown", (event) => {
   const { target } = event;
-  const typing = target.matches("input:not([type=range])");
+  if (event.key === "Tab") pressed = null;
+  const typing = target.matches("input:not([type=range]), select") && target !== pressed;
   const inViewer = target === $("viewer") || target === document.body;
   const found = shortcut(event, typing, inViewer);
   if (!found || $("shortcuts").open || !allowed(found.command)) return;
@@ -296,10 +320,10 @@ $("add-label").addEventListener("submit", (event) => {
   const name = $("new-label").value.trim();
   if (!name || !editor) return;
   attempt(() => {
-    editor.labels.value(name);
-    $("new-label").value = "";
+    if (name.toLowerCase() === "background") throw new Error("What has no label is background: give the label another name.");
     checkKnown(name);
     chooseLabel(name);
+    $("new-label").value = "";
     $("labels").querySelector("[aria-selected=true]")?.scrollIntoView({ block: "nearest" });
   });
 });
@@ -332,9 +356,10 @@ async function start() {
   if (!models.length) throw new Error("The server has no model.");
   fillSelect($("model"), models, models[0]);
   fillSelect($("strategy"), Object.keys(server.strategies), "uncertainty");
-  const first = studies.find(({ labelled }) => !labelled) ?? studies[0];
-  if (!first) throw new Error("The server has no studies: start it with a folder of images, or a DICOMweb server.");
-  await open(wantedStudy() ?? first.image);
+  if (!studies.length) throw new Error("The server has no studies: start it with a folder of images, or a DICOMweb server.");
+  const inTurn = [...studies].sort((one, other) => one.labelled - other.labelled).map(({ image }) => image);
+  const wanted = wantedStudy();
+  await openFirst(wanted ? [wanted] : inTurn);
   $("viewer").focus();
 }
 

@@ -2,17 +2,18 @@
 
 /** studies: of the server. current: id. open(id): called for the one that is chosen. */
 export function showStudies(list, studies, current, open) {
-  const items = studies.map(({ image, labelled, description }) => {
-    const button = row({ current: image === current });
-    const name = text("span", image, "name");
-    if (description) name.append(text("small", description));
-    button.title = image;
-    button.append(name);
-    if (labelled) button.append(text("span", "saved", "done"));
-    button.addEventListener("click", () => open(image));
-    return item(button);
+  const make = (image) => {
+    const name = text("span", "", "name");
+    name.append(text("span", ""), text("small", ""));
+    return item(button(image, [name, text("span", "saved", "done")], open));
+  };
+  const buttons = rows(list, studies.map(({ image }) => image), make);
+  studies.forEach(({ image, labelled, patient, description }, index) => {
+    buttons[index].setAttribute("aria-current", String(image === current));
+    buttons[index].querySelector(".name span").textContent = patient || image;
+    buttons[index].querySelector("small").textContent = description;
+    buttons[index].querySelector(".done").hidden = !labelled;
   });
-  refill(list, items);
 }
 
 /**
@@ -20,18 +21,22 @@ export function showStudies(list, studies, current, open) {
  * model does. choose(name): called for the one that is chosen.
  */
 export function showLabels(list, labels, names, { active, takes, figures, choose }) {
-  const items = names.map((name, index) => {
-    const button = row({ selected: name === active });
-    const colour = text("span", "", "colour");
-    colour.style.setProperty("--colour", labels.colour(name));
-    button.append(colour, text("span", name, "name"), text("span", figures(name), "figure"));
-    if (index < 9) button.append(text("kbd", index + 1));
-    button.disabled = !takes(name);
-    button.title = button.disabled ? `${name}: the model does not know this label` : name;
-    button.addEventListener("click", () => choose(name));
-    return item(button, "presentation");
+  const make = (name, index) => {
+    const parts = [text("span", "", "colour"), text("span", name, "name"), text("span", "", "figure")];
+    if (index < 9) parts.push(text("kbd", index + 1));
+    const option = button(name, parts, choose);
+    option.setAttribute("role", "option");
+    return item(option, "presentation");
+  };
+  const buttons = rows(list, names, make);
+  names.forEach((name, index) => {
+    const option = buttons[index];
+    option.setAttribute("aria-selected", String(name === active));
+    option.querySelector(".colour").style.setProperty("--colour", labels.colour(name));
+    option.querySelector(".figure").textContent = figures(name);
+    option.disabled = !takes(name);
+    option.title = option.disabled ? `${name}: the model does not know this label` : name;
   });
-  refill(list, items);
 }
 
 export function fillSelect(select, names, chosen) {
@@ -39,23 +44,26 @@ export function fillSelect(select, names, chosen) {
   select.disabled = names.length < 2;
 }
 
-/** Replace the rows; the one that has the focus keeps it. */
-function refill(list, items) {
-  const buttons = [...list.querySelectorAll("button")];
-  const focus = buttons.indexOf(document.activeElement);
-  list.replaceChildren(...items);
-  if (focus >= 0) list.querySelectorAll("button")[focus]?.focus();
+/**
+ * The buttons of a list that has a row for each name; make(name, index) makes one. Rows stay as long as the names do: a
+ * press on one that is replaced meanwhile would be no click. The one that has the focus keeps it in any case.
+ */
+function rows(list, names, make) {
+  const buttons = () => [...list.querySelectorAll("button")];
+  const before = buttons();
+  if (names.length === before.length && before.every(({ value }, index) => value === names[index])) return before;
+  const focus = before.indexOf(document.activeElement);
+  list.replaceChildren(...names.map(make));
+  buttons()[focus]?.focus();
+  return buttons();
 }
 
-function row({ current, selected }) {
-  const button = document.createElement("button");
-  button.type = "button";
-  if (current !== undefined) button.setAttribute("aria-current", String(current));
-  if (selected !== undefined) {
-    button.setAttribute("role", "option");
-    button.setAttribute("aria-selected", String(selected));
-  }
-  return button;
+function button(name, parts, choose) {
+  const element = document.createElement("button");
+  Object.assign(element, { type: "button", value: name, title: name });
+  element.append(...parts);
+  element.addEventListener("click", () => choose(name));
+  return element;
 }
 
 function item(button, role) {

@@ -5,7 +5,8 @@ const PIXELS = [1, 40, 400]; // of WheelEvent.deltaMode
 
 /**
  * element: the views. viewer: Viewer. on: {drag(place, inside), drop(place, inside), move(place), scroll(axis, steps),
- * zoom(factor), window(right, up), giveUp()}, where a place is a voxel in shown order and right and up are pixels.
+ * zoom(factor, place), window(right, up), giveUp()}, where a place is a voxel in shown order (undefined where there is
+ * none) and right and up are pixels.
  * Returns {cancel()}: gives a drag up.
  */
 export function listen(element, viewer, on) {
@@ -54,7 +55,8 @@ export function listen(element, viewer, on) {
     "wheel",
     (event) => {
       event.preventDefault();
-      if (event.ctrlKey) return on.zoom(event.deltaY < 0 ? 1.15 : 1 / 1.15);
+      const place = viewer.voxelAt(event.clientX, event.clientY);
+      if (event.ctrlKey) return on.zoom(event.deltaY < 0 ? 1.15 : 1 / 1.15, place?.shown);
       const pixels = event.deltaY * PIXELS[event.deltaMode];
       rolled = rolled * pixels < 0 ? pixels : rolled + pixels;
       if (Math.abs(rolled) < NOTCH) return;

@@ -5,6 +5,7 @@ import { Frame } from "./frame.js";
 import { drawMarks } from "./marks.js";
 import { rgb } from "./labels.js";
 import { SLICE, sparingly } from "./shader.js";
+import { showing, WHOLE, zoomed } from "./zoom.js";
 
 const DRAWING = 7; // NiiVue's texture unit for label maps
 const LAYOUTS = {
@@ -22,6 +23,7 @@ const DEPTH = { [SLICE_TYPE.AXIAL]: 2, [SLICE_TYPE.CORONAL]: 1, [SLICE_TYPE.SAGI
 export class Viewer {
   #drawing = false;
   #started = null;
+  #view = WHOLE;
 
   /** slices, marks: two canvases in the same place. */
   constructor(slices, marks) {
@@ -190,17 +192,16 @@ export class Viewer {
     return shown.map((index, axis) => (index + 0.5) / this.frame.shownDims[axis]);
   }
 
-  /** Cut all views through a voxel (shown order). */
+  /** Cut all views through a voxel (shown order). What is zoomed in moves only if the voxel would not be seen. */
   moveTo(shown) {
     this.cursor = shown.map((index, axis) => Math.max(0, Math.min(this.frame.shownDims[axis] - 1, index)));
-    this.nv.scene.crosshairPos = this.#fraction(this.cursor);
-    this.redraw();
+    const at = this.#fraction(this.cursor);
+    this.nv.scene.crosshairPos = at;
+    this.#look(showing(this.#view, this.#mm(at), this.#extent));
   }
 
-  /** Move the cut, and what is zoomed in goes along. */
   moveBy(axis, voxels) {
     this.moveTo(this.cursor.map((index, one) => (one === axis ? index + voxels : index)));
-    this.zoomBy(1);
   }
 
   /** What the image holds at the cursor: HU for CT. */
@@ -208,20 +209,30 @@ export class Viewer {
     return this.nv.volumes[0].getValue(...this.cursor);
   }
 
-  zoomBy(factor) {
-    const pan = this.nv.scene.pan2Dxyzmm;
-    const zoom = Math.max(1, Math.min(12, pan[3] * factor));
-    const [x, y, z] = this.nv.frac2mm(this.nv.scene.crosshairPos);
-    const [cx, cy, cz] = this.nv.frac2mm([0.5, 0.5, 0.5]);
-    // The place under the cursor stays in view: the further in, the nearer to it is the middle.
-    const share = 1 - 1 / zoom;
-    this.nv.scene.pan2Dxyzmm = [(cx - x) * share, (cy - y) * share, (cz - z) * share, zoom];
-    this.redraw();
+  /** Zoom about a voxel (shown order), which stays where it is on the screen; without one, about the cursor. */
+  zoomBy(factor, shown = null) {
+    if (!shown) this.moveTo(this.cursor); // so that it is seen
+    this.#look(zoomed(this.#view, factor, this.#mm(this.#fraction(shown ?? this.cursor)), this.#extent));
   }
 
   resetView() {
-    this.nv.scene.pan2Dxyzmm = [0, 0, 0, 1];
+    this.#look(WHOLE);
+  }
+
+  #look(view) {
+    this.#view = view;
+    this.nv.scene.pan2Dxyzmm = [...view.pan, view.zoom];
     this.redraw();
+  }
+
+  #mm(fraction) {
+    return [...this.nv.frac2mm(fraction)].slice(0, 3);
+  }
+
+  /** Of each axis, the least and greatest mm of the image. */
+  get #extent() {
+    const [low, high] = [this.#mm([0, 0, 0]), this.#mm([1, 1, 1])];
+    return low.map((mm, axis) => [mm, high[axis]]);
   }
 
   /** Draw at the next opportunity, once. */

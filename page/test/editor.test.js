@@ -50,9 +50,11 @@ globalThis.fetch = async (path, { method, body, headers } = {}) => {
     return new Response(await answer(asked.model, asked.params));
   }
   if (url.pathname === "/clickseg/api/preview") return Response.json(server.preview);
-  if (method === "DELETE") return (server.version = null) ?? new Response("{}");
-  assert.deepEqual([method, url.pathname], ["PUT", "/datastore/label"]);
   const { "If-Match": match, "If-None-Match": none } = headers;
+  if (method === "DELETE" && !server.version) return Response.json({ detail: "no such label" }, { status: 404 });
+  if (method === "DELETE" && (!match || match === server.version)) return (server.version = null) ?? new Response("{}");
+  if (method === "DELETE") return Response.json({ detail: "saved since" }, { status: 412 });
+  assert.deepEqual([method, url.pathname], ["PUT", "/datastore/label"]);
   if (none ? server.version : match && match !== server.version) return Response.json({ detail: "saved since" }, { status: 412 });
   server.saved.push(readLabels(await decompress(body.get("label"))).values.join(""));
   server.version = `"${server.saved.length}"`;
@@ -184,7 +186,7 @@ test("a model that is chosen before anything is clicked leaves nothing to be sav
   assert.equal(editor.unsaved, false);
 });
 
-test("clicks that got no answer go together, and the mask is that of the clicks that are left", async () => {
+test("clicks that got no answer go together, the mask is that of those that are left, and redo brings them back", async () => {
   const editor = opened();
   editor.add(click("liver", 0));
   await editor.idle();
@@ -195,8 +197,10 @@ test("clicks that got no answer go together, and the mask is that of the clicks 
   assert.deepEqual([shown(editor), editor.state.clicks.length], ["10000000", 1]);
   assert.equal(problems.length, 1);
   server.down = false;
-  await editor.save();
-  assert.deepEqual(server.saved, ["10000000"]);
+  editor.redo();
+  editor.redo();
+  await editor.idle();
+  assert.deepEqual([shown(editor), editor.state.clicks.length], ["11100000", 3]);
 });
 
 test("a click whose answer fails is not passed over by a save", async () => {
@@ -289,6 +293,47 @@ test("a saved label of which nothing is left can be taken away", async () => {
   assert.equal(await editor.emptied(), true);
   await editor.remove();
   assert.deepEqual([server.version, editor.unsaved, await editor.emptied()], [null, false, false]);
+});
+
+test("a label that somebody else has saved since is taken away only when that is wished", async () => {
+  const mine = opened();
+  mine.add(click("liver", 0));
+  await mine.save();
+  const theirs = opened({ base: [1], labels: { liver: 1 } });
+  theirs.add(click("liver", 5));
+  await theirs.save();
+  await mine.erase("liver");
+  await assert.rejects(mine.remove(), Outdated);
+  assert.deepEqual([server.version, mine.unsaved], ['"2"', true]);
+  await mine.remove(true);
+  assert.deepEqual([server.version, mine.unsaved], [null, false]);
+});
+
+test("a label that somebody else has taken away already is taken away", async () => {
+  const editor = opened();
+  editor.add(click("liver", 0));
+  await editor.save();
+  server.version = null;
+  await editor.erase("liver");
+  assert.equal(await editor.remove(), "removed");
+  assert.deepEqual([editor.version, editor.unsaved], [null, false]);
+});
+
+test("a removal that runs is not begun again, and what is clicked meanwhile stays", async () => {
+  const editor = opened();
+  editor.add(click("liver", 0));
+  await editor.save();
+  await editor.erase("liver");
+  await editor.idle();
+  const release = hold();
+  const removing = editor.remove();
+  assert.equal(await editor.emptied(), false, "nobody need be asked again");
+  assert.equal(editor.save(), removing);
+  editor.add(click("liver", 2));
+  release();
+  assert.equal(await removing, "removed");
+  await editor.idle();
+  assert.deepEqual([server.saved.length, editor.state.clicks.length, editor.unsaved], [1, 1, true]);
 });
 
 test("segment all of an empty study is corrected by clicks without a start", async () => {

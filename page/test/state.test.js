@@ -35,11 +35,16 @@ test("undo and redo go back and forth over any number of states", () => {
   assert.equal(history.state, 2);
 });
 
-test("going back for good forgets what has come since, and keeps what was undone", () => {
+test("what came after a state that is restored can be done again", () => {
   const history = new History("a");
+  const redone = () => {
+    history.redo();
+    return history.state;
+  };
   for (const next of ["b", "c"]) history.push(next);
   history.restore("a");
-  assert.deepEqual([history.state, history.canUndo, history.canRedo], ["a", false, false]);
+  assert.deepEqual([history.state, history.canUndo], ["a", false]);
+  assert.deepEqual([redone(), redone(), history.canRedo], ["b", "c", false]);
   history.push("d");
   history.undo();
   history.restore("d");
@@ -48,7 +53,7 @@ test("going back for good forgets what has come since, and keeps what was undone
   history.undo();
   history.push("f"); // "e" is nowhere any more
   history.restore("e");
-  assert.deepEqual([history.state, history.canUndo], ["e", true]);
+  assert.deepEqual([history.state, redone(), history.canRedo], ["e", "f", false]);
 });
 
 test("a model of one structure is asked once for each label, the last clicked one last", () => {

@@ -8,7 +8,7 @@ import torch
 
 from clickseg import Session, VolumeSession, machine
 from clickseg.clicks.users import innermost
-from clickseg.machine import half_precision, pick_device, zeros
+from clickseg.machine import half_precision, pick_device, present_values, zeros
 from clickseg.metrics import dice
 from clickseg.phantom import LABELS, write_phantoms
 
@@ -23,6 +23,18 @@ def test_zeros_are_zeros_and_can_be_written_to(count, scattered):
     found[-1:] = 7
     assert found.sum() == 7 * bool(count)
     assert not zeros(count, scattered).any()
+
+
+@pytest.mark.parametrize("turn", [np.asfortranarray, np.ascontiguousarray, lambda label: label[::2, :, ::-1]])
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32])
+def test_the_values_of_a_label_map_are_found_and_those_of_bytes_without_sorting_them(monkeypatch, turn, dtype):
+    label = np.zeros((6, 5, 4), dtype)
+    label[4, 2, 1], label[2, 4, 3], label[0, 0, 0] = 255, 7, 1
+    if dtype == np.uint8:
+        monkeypatch.delattr(np, "unique")
+        monkeypatch.setattr(machine, "PIECE", 7)
+    assert present_values(turn(label)) == [1, 7, 255]
+    assert present_values(turn(np.zeros_like(label))) == []
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere they are numpy's")

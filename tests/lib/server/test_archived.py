@@ -35,7 +35,7 @@ class Client:
         self.held_back, self.said, self.fetched, self.segmentations, self.asked = (), 12, 0, {}, 0
         self.stored = {}  # the SEGs whose files there are
 
-    def search_for_series(self, search_filters):
+    def search_for_series(self, search_filters, fields=()):
         if search_filters.get("Modality") == "SEG":
             self.asked += 1
             return [self.described(uid) for uid in self.segmentations]
@@ -71,7 +71,7 @@ def client():
 
 @pytest.fixture
 def archive(tmp_path, client, monkeypatch):
-    for name in ("_made", "_uneven", "_failed", "_expected"):
+    for name in ("_made", "_uneven", "_failed", "_expected", "_told"):
         monkeypatch.setattr(ArchivedLabels, name, {})
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     (tmp_path / "temporary").mkdir()
@@ -167,7 +167,7 @@ def test_series_of_ct_and_mr_are_listed_soon_after_they_have_come(archive, clien
     monkeypatch.setattr(
         client,
         "search_for_series",
-        lambda search_filters: [client.described(uid) for uid in there.get(search_filters["Modality"], [])],
+        lambda search_filters, fields: [client.described(uid) for uid in there.get(search_filters["Modality"], [])],
     )
     assert archive.list_images() == [SERIES, "1.2.3.5"]
     there["CT"].append("1.2.3.6")
@@ -177,6 +177,20 @@ def test_series_of_ct_and_mr_are_listed_soon_after_they_have_come(archive, clien
     monkeypatch.setenv(archived.SEARCH_FILTER, '{"Modality": "MR"}')
     archive._search_filter = {"Modality": "MR"}
     assert archive.list_images() == ["1.2.3.5"]
+
+
+def test_whose_a_series_is_is_known_before_it_is_opened(archive, client, monkeypatch):
+    def search(search_filters, fields):
+        series = pydicom.Dataset.from_json(client.described(SERIES))
+        series.PatientName, series.PatientID, series.Modality = "Doe^Jane", "17", search_filters["Modality"]
+        assert set(fields) >= {"PatientName", "StudyDate"}
+        return [series.to_json_dict()]
+
+    monkeypatch.setattr(client, "search_for_series", search)
+    (series,) = archive.list_images()
+    info = archive.get_image_info(series)
+    assert (info["PatientName"], info["PatientID"], info["Modality"]) == ("Doe^Jane", "17", "MR")
+    assert "SeriesDescription" not in info
 
 
 def test_a_label_that_is_fetched_does_not_write_over_what_the_server_has_learnt_meanwhile(

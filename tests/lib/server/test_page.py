@@ -62,6 +62,16 @@ def test_studies_are_listed_with_what_is_labelled(client, app, tmp_path):
     assert found == [("a", False), ("b", True)]
 
 
+def test_a_dicom_series_is_listed_with_its_patient_and_date(client, app):
+    said = {"PatientName": "Doe^Jane^", "PatientID": "17", "StudyDate": "20240131", "SeriesDescription": "UNK"}
+    app.datastore().update_image_info("a", {**said, "Modality": "CT"})
+    studies = client.get("/clickseg/api/studies").json()
+    assert [(study["patient"], study["description"]) for study in studies] == [
+        ("Doe Jane · 17", "2024-01-31 · CT"),
+        ("", ""),
+    ]
+
+
 def test_an_image_keeps_its_voxels_and_its_frame(client, app):
     response = client.get("/clickseg/api/image", params={"image": "a"})
     stored = nib.load(app.datastore().get_image_uri("a"))
@@ -149,6 +159,22 @@ def test_a_file_that_is_no_image_is_refused_in_words(client, app):
     response = client.get("/clickseg/api/image", params={"image": "b"})
     assert response.status_code == 400
     assert "not a readable NIfTI" in response.json()["detail"]
+
+
+def test_an_image_that_cannot_be_read_is_proposed_to_nobody_until_its_file_is_another_one(client, app):
+    path = app.datastore().get_image_uri("a")
+    image = nib.load(path)
+    series = np.stack([np.asanyarray(image.dataobj)] * 2, axis=-1)
+    nib.save(nib.Nifti1Image(series, image.affine), path)
+    assert sorted(app.datastore().get_unlabeled_images()) == ["a", "b"]
+    for _ in range(2):
+        refused = client.get("/clickseg/api/image", params={"image": "a"})
+        assert refused.status_code == 400
+        assert "a 3D image" in refused.json()["detail"]
+    assert app.datastore().get_unlabeled_images() == ["b"]
+    assert "a" in app.datastore().list_images()
+    nib.save(nib.Nifti1Image(series[..., 0], image.affine), path)
+    assert sorted(app.datastore().get_unlabeled_images()) == ["a", "b"]
 
 
 def test_the_curve_of_the_last_training_is_told(client, app, tmp_path, monkeypatch):

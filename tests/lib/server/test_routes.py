@@ -45,7 +45,10 @@ def test_outside_the_server_nothing_is_changed(monkeypatch):
 POOLED = [route.endpoint for router in (pooled.pooled_router, proxy.proxy_router) for route in router.routes]
 
 
-@pytest.mark.parametrize("route", [routes.infer, routes.save_label, routes.update_model, routes.next_sample, *POOLED])
+OURS = [routes.infer, routes.save_label, routes.remove_label, routes.update_model, routes.next_sample]
+
+
+@pytest.mark.parametrize("route", [*OURS, *POOLED])
 def test_what_takes_long_runs_in_the_thread_pool_so_that_others_are_answered_meanwhile(route):
     assert not inspect.iscoroutinefunction(route)
 
@@ -112,12 +115,18 @@ def annotators(client, datastore, monkeypatch, tmp_path):
         monkeypatch.setattr(module, "app_instance", lambda: app)
     image = nib.load(store.get_image_uri("a"))
 
-    def save(value, tag="final", **headers):
+    def save(value, tag="final", name="", **headers):
         nib.save(nib.Nifti1Image(np.full(image.shape, value, np.uint8), image.affine), tmp_path / "sent.nii.gz")
         files = {"label": ("a.nii.gz", (tmp_path / "sent.nii.gz").read_bytes())}
         sent = {name.replace("_", "-"): text for name, text in headers.items()}
-        return client.put("/datastore/label", params={"image": "a", "tag": tag}, files=files, headers=sent)
+        said = {"params": json.dumps({"label_info": [{"name": name, "idx": value}]} if name else {})}
+        return client.put("/datastore/label", params={"image": "a", "tag": tag}, data=said, files=files, headers=sent)
 
+    def remove(**headers):
+        sent = {name.replace("_", "-"): text for name, text in headers.items()}
+        return client.delete("/datastore/label", params={"id": "a", "tag": "final"}, headers=sent)
+
+    save.remove = remove
     save.stored = lambda: int(np.asanyarray(nib.load(store.get_label_uri("a", "final")).dataobj).max())
     return save
 
@@ -142,6 +151,33 @@ def test_of_two_who_label_the_same_study_anew_the_second_is_told(annotators):
     assert annotators(2, If_None_Match="*").status_code == 412
     assert annotators.stored() == 1
     assert annotators(2, If_Match="*").status_code == 200
+
+
+def test_who_takes_an_outdated_label_away_is_told_and_the_newer_one_stays(annotators):
+    opened = annotators(1).headers["ETag"]
+    newer = annotators(2, If_Match=opened).headers["ETag"]
+    refused = annotators.remove(If_Match=opened)
+    assert refused.status_code == 412
+    assert refused.json()["detail"] == "The label of a was saved by somebody else since it was opened here."
+    assert annotators.stored() == 2
+    assert annotators.remove(If_Match=newer).status_code == 200
+    gone = annotators.remove(If_Match=newer)
+    assert gone.status_code == 404, "nobody has saved it: there is none"
+    annotators(3)
+    assert annotators.remove().status_code == 200, "without a version as before"
+
+
+def test_a_save_whose_answer_was_lost_is_not_blamed_on_somebody_else(annotators):
+    opened = annotators(1, name="spleen").headers["ETag"]
+    saved = annotators(2, name="spleen", If_Match=opened).headers["ETag"]
+    again = annotators(2, name="spleen", If_Match=opened)
+    assert (again.status_code, again.headers["ETag"]) == (200, saved)
+    assert again.json() == {"image": "a", "label": "a"}
+    assert annotators(2, name="spleen", If_None_Match="*").headers["ETag"] == saved
+    assert annotators(2, name="liver", If_Match=opened).status_code == 412, "other names"
+    assert annotators(1, name="spleen", If_Match=opened).status_code == 412, "other voxels"
+    annotators.remove()
+    assert annotators(2, name="spleen", If_Match=saved).status_code == 412, "there is none any more"
 
 
 def test_who_names_no_version_saves_as_before_and_drafts_have_none(annotators):
@@ -336,7 +372,7 @@ def test_where_there_is_no_gpu_a_batch_of_images_is_not_dealt_out_to_gpus(monkey
 
 def test_a_label_in_an_archive_is_not_said_to_be_removed(monkeypatch):
     app = SimpleNamespace(datastore=lambda: ArchivedLabels.__new__(ArchivedLabels))
-    monkeypatch.setattr(pooled, "app_instance", lambda: app)
+    monkeypatch.setattr(routes, "app_instance", lambda: app)
     with pytest.raises(HTTPException, match="stays there") as refused:
-        pooled.remove_label("1.2.3", "final", user=None)
+        routes.remove_label(None, "1.2.3", "final", user=None)
     assert refused.value.status_code == 400

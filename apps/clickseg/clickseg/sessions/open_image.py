@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ..geometry import Grid
 from ..images import read_volume, write_mask
-from ..machine import zeros
+from ..machine import present_values, zeros
 from ..methods import Model, load_model, weights_file
 from .turns import turns_on
 
@@ -97,6 +97,6 @@ class OpenImage:
         if start.shape != self.grid.shape:
             raise ValueError(f"the mask to start from has shape {start.shape}, the image {self.grid.shape}")
         known = sorted({0, *values})
-        strange = np.setdiff1d(start, known).tolist()
+        strange = [value for value in present_values(start) if value not in known]
         if strange:
             raise ValueError(f"the mask to start from holds {strange}; the labels are {known}")

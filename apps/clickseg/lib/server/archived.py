@@ -36,6 +36,7 @@ SERIES_UID = re.compile(r"\d+(\.\d+)*")
 PATIENCE = 600.0  # seconds until a series that could not be fetched is proposed again
 FRESH = 3.0  # seconds for which the lists of series and of segmentations are believed
 MODALITIES = ("CT", "MR")  # that are listed, unless MONAI Label is told otherwise
+TOLD = ("PatientName", "PatientID", "StudyDate", "Modality", "SeriesDescription")  # of a series that is listed
 SEARCH_FILTER = "MONAI_LABEL_DICOMWEB_SEARCH_FILTER"
 
 
@@ -51,6 +52,7 @@ class ArchivedLabels(DICOMWebDatastore):
     _uneven: ClassVar[dict[str, str]] = {}  # why a series has no grid of its own, "" if it has
     _failed: ClassVar[dict[str, float]] = {}  # when a series was last asked for in vain
     _expected: ClassVar[dict[str, int]] = {}  # how many files a series has, as the archive has said last
+    _told: ClassVar[dict[str, dict[str, str]]] = {}  # what the archive has said of a series last
     _saves = 0  # labels that this server has stored there
     _found: tuple[float, int, dict[str, str]] = (-math.inf, 0, {})  # when `_segmentations` ended, after which save, how
     _listed: tuple[float, list[str]] = (-math.inf, [])  # that of `list_images`
@@ -71,11 +73,20 @@ class ArchivedLabels(DICOMWebDatastore):
         filters = [{"Modality": modality} for modality in MODALITIES]
         if os.environ.get(SEARCH_FILTER):
             filters = [self._search_filter]
-        found = [item for wanted in filters for item in self._client.search_for_series(search_filters=wanted)]
-        counts = {str(series.SeriesInstanceUID): _files_of(series) for series in map(Dataset.from_json, found)}
+        found = [
+            Dataset.from_json(item)
+            for wanted in filters
+            for item in self._client.search_for_series(fields=list(TOLD), search_filters=wanted)
+        ]
+        counts = {str(series.SeriesInstanceUID): _files_of(series) for series in found}
         self._expected.update(counts)
+        self._told.update({str(series.SeriesInstanceUID): _told(series) for series in found})
         self._listed = (time.monotonic(), list(counts))
         return list(counts)
+
+    def get_image_info(self, image_id: str) -> dict[str, Any]:
+        """As the stock method, with what the archive says of a series that is listed, though it was never opened."""
+        return {**super().get_image_info(image_id), **self._told.get(image_id, {})}
 
     def get_image_uri(self, image_id: str) -> str:
         """The NIfTI copy of a series, fetched if need be.
@@ -284,6 +295,11 @@ def _unevenness(series: Path) -> str:
 def _files_of(series: Dataset) -> int:
     """How many files a series has, as a search says; 0 if it does not."""
     return int(series.get("NumberOfSeriesRelatedInstances") or 0)
+
+
+def _told(series: Dataset) -> dict[str, str]:
+    """What a search says of a series, without what it leaves out."""
+    return {field: str(series[field].value) for field in TOLD if series.get(field)}
 
 
 def _origin(segmentation: Dataset) -> tuple[str, str]:

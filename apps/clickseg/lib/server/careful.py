@@ -29,7 +29,7 @@ from lib.trainers.click import TrainingLog
 from lib.weights import publish, put_away
 
 from .archived import labels_in_the_archive
-from .datastore import careful
+from .datastore import careful, pass_over
 from .refusals import refusing
 
 logger = logging.getLogger(__name__)
@@ -96,10 +96,17 @@ class CarefulRequests:
             return task.preview(located, number)
 
     def volume(self, image: str) -> tuple[NDArray[np.generic], Grid]:
-        """An image of the datastore and its grid. Raises HTTPException: 404 if it is not there, 400 if unreadable."""
+        """An image of the datastore and its grid. Raises HTTPException: 404 if it is not there, 400 if unreadable.
+
+        What is unreadable is proposed to nobody from then on.
+        """
         path = self._image_path({"image": image}, self.datastore())
-        with refusing():
-            return self.cache.read(path)
+        try:
+            with refusing():
+                return self.cache.read(path)
+        except HTTPException:
+            pass_over(self.datastore(), image)
+            raise
 
     def served_labels(self) -> dict[str, int]:
         """Name -> value of the first model: what a value means in a label map without names of its own."""

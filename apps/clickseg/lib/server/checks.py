@@ -16,6 +16,7 @@ from monailabel.interfaces.exception import ImageNotFoundException, LabelNotFoun
 
 from clickseg.datasets import SUFFIXES, case_id
 from clickseg.images import read_grid, read_label, read_volume, write_mask
+from clickseg.machine import present_values
 from lib.trainers.labels import value_names
 
 from .refusals import refusing
@@ -66,11 +67,24 @@ def same_image(one: Path, other: Path) -> bool:
     return grid.shape == elsewhere.shape and grid.coincides(elsewhere) and np.array_equal(voxels, others)
 
 
+def same_label(image: str, one: tuple[str, Any], other: tuple[str, Any]) -> bool:
+    """Whether two label maps of an image, each with the names of its values, say the same of every voxel.
+
+    Raises ValueError for one that does not fit the image.
+    """
+    grid, found = read_grid(image), []
+    for label, names in (one, other):
+        with with_head(image, label) as file:
+            values = read_label(file, grid)
+        found.append((values, value_names(present_values(values), names or (), {})))
+    (values, named), (others, also) = found
+    return named == also and np.array_equal(values, others)
+
+
 def check_label(image: str, label: str, names: Any) -> None:
     """HTTPException 400 for a label map that does not fit its image, or names of its values that are no such list."""
     with refusing():
-        present = [int(value) for value in np.unique(read_label(label, read_grid(image))) if value]
-        value_names(present, names or (), {})
+        value_names(present_values(read_label(label, read_grid(image))), names or (), {})
 
 
 @contextlib.contextmanager

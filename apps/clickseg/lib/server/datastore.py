@@ -23,7 +23,7 @@ from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 from watchdog.events import FileSystemEvent
 
 from clickseg.files import whole_file
-from clickseg.images import read_grid
+from clickseg.images import file_identity, read_grid
 
 from .checks import check_label, known, new_name, plain_name, same_image, with_head
 from .notes import IMAGE, identity, note, note_path, read_note
@@ -38,17 +38,19 @@ HALF_WRITTEN = re.compile(r"\.(.+)\.\w{8}")  # as `whole_file` calls it until it
 
 
 class Careful:
-    """Mixin before a LocalDatastore, with five things that the stock one lacks.
+    """Mixin before a LocalDatastore, with six things that the stock one lacks.
 
     Ids and tags that climb out of its folder are refused: they are joined to paths. So is what would spoil it: another
     image under a name that is taken, a final label that nobody could train on. Whoever writes, in this process or
     another (images are scored in one), has the newest state of the datastore before and is alone with it. What cannot
     be written, to a full disk or because of a kill, leaves what was there. And a label knows its image (`notes`): it
-    has its names again when the image's file was away for a while, and goes to no other image of that name.
+    has its names again when the image's file was away for a while, and goes to no other image of that name. An image
+    that could not be read is proposed to nobody.
     """
 
     _alone: threading.RLock  # among threads
     _together: FileLock  # among processes
+    _unreadable: dict[str, tuple[str, int, int]]  # images that could not be read, and which files they were then
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
@@ -194,6 +196,19 @@ class Careful:
         note_path(file).unlink(missing_ok=True)
         self.refresh()  # the stock one leaves it to the watcher, and whoever asks before that is told of it still
 
+    def get_unlabeled_images(self, *given: Any, **more: Any) -> list[str]:
+        """As the stock method, without images that could not be read, as long as their files are the same."""
+        images: list[str] = super().get_unlabeled_images(*given, **more)
+        return [image for image in images if not self._still_unreadable(image)]
+
+    def _still_unreadable(self, image_id: str) -> bool:
+        if image_id not in self._unreadable:
+            return False
+        try:
+            return file_identity(LocalDatastore.get_image_uri(self, image_id)) == self._unreadable[image_id]
+        except ValueError:  # it has gone
+            return False
+
     def update_image_info(self, image_id: str, info: dict[str, Any]) -> None:
         with self._writing(), known():
             super().update_image_info(image_id, info)
@@ -215,6 +230,7 @@ def careful(datastore: AnyDatastore) -> AnyDatastore:
     """The same datastore, `Careful`. Those that are not folders with files (XNAT, DSA) are returned as they are."""
     if isinstance(datastore, LocalDatastore):
         datastore._alone = threading.RLock()
+        datastore._unreadable = {}
         datastore._together = FileLock(Path(datastore._datastore_path) / ".clickseg.lock")
         datastore.__class__ = type("CarefulDatastore", (Careful, type(datastore)), {})
         if handler := getattr(datastore, "_handler", None):  # watches the folder; files may come by a new name
@@ -223,6 +239,13 @@ def careful(datastore: AnyDatastore) -> AnyDatastore:
             if sum(datastore._recall(tag) for tag in datastore._datastore.tags()):  # the stock one has looked already
                 datastore._update_datastore_file()
     return datastore
+
+
+def pass_over(datastore: Datastore, image: str) -> None:
+    """Let an image of a folder that could not be read be proposed to nobody until its file is another one."""
+    if isinstance(datastore, Careful):
+        with contextlib.suppress(ValueError):  # it has gone
+            datastore._unreadable[image] = file_identity(LocalDatastore.get_image_uri(datastore, image))
 
 
 def label_version(datastore: Datastore, image: str) -> str | None:

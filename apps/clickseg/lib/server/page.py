@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from starlette.staticfiles import StaticFiles
 import clickseg
 from clickseg.geometry import UprightVolume
 from clickseg.images import read_label
+from clickseg.machine import present_values
 from lib.infers.reply import nifti
 from lib.trainers.labels import value_names
 
@@ -50,7 +52,8 @@ class Study(BaseModel):
 
     image: str = Field(description="id in the datastore")
     labelled: bool = Field(description="whether it has a final label")
-    description: str = Field(description="patient, date and modality of a DICOM series that was opened before")
+    patient: str = Field(description="of a DICOM series: the name and the id")
+    description: str = Field(description="of a DICOM series: date, modality and what else is said of it")
 
 
 class Training(BaseModel):
@@ -68,7 +71,7 @@ def studies() -> list[Study]:
     datastore = app_instance().datastore()
     labelled = set(datastore.get_labeled_images())
     return [
-        Study(image=image, labelled=image in labelled, description=_description(datastore.get_image_info(image)))
+        Study(image=image, labelled=image in labelled, **_said(datastore.get_image_info(image)))
         for image in sorted(datastore.list_images())
     ]
 
@@ -99,9 +102,8 @@ def label(image: str) -> Response:
             return Response(status_code=204)
         version = label_version(app.datastore(), image)  # before it is read: a save in between makes this one outdated
         values = read_label(path, grid)
-        present = [int(value) for value in np.unique(values) if value]
         info = app.datastore().get_label_info(image, FINAL)
-        names = value_names(present, info.get("label_info") or (), app.served_labels())
+        names = value_names(present_values(values), info.get("label_info") or (), app.served_labels())
     first: dict[str, int] = {}  # segments of one name are one label, as a training has it
     table = np.arange(256, dtype=np.uint8)
     for value, name in names.items():
@@ -128,9 +130,15 @@ def training(model: str) -> Training:
     )
 
 
-def _description(info: dict[str, Any]) -> str:
-    said = (info.get(key) for key in ("PatientID", "StudyDate", "Modality"))
-    return " · ".join(str(text) for text in said if text and text != "UNK")
+def _said(info: dict[str, Any]) -> dict[str, str]:
+    """What is said of a DICOM series, by the fields of a Study."""
+    said = {key: str(text) for key, text in info.items() if text and text != "UNK"}
+    if "PatientName" in said:
+        said["PatientName"] = " ".join(said["PatientName"].replace("^", " ").split())
+    if re.fullmatch(r"\d{8}", date := said.get("StudyDate", "")):
+        said["StudyDate"] = f"{date[:4]}-{date[4:6]}-{date[6:]}"
+    fields = {"patient": ("PatientName", "PatientID"), "description": ("StudyDate", "Modality", "SeriesDescription")}
+    return {field: " · ".join(said[key] for key in keys if key in said) for field, keys in fields.items()}
 
 
 def _shown(volume: NDArray[np.generic]) -> NDArray[np.generic]:

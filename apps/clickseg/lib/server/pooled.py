@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import torch
-from fastapi import APIRouter, BackgroundTasks, Depends, File, Form, HTTPException, Response, UploadFile
+from fastapi import APIRouter, BackgroundTasks, Depends, File, Form, Response, UploadFile
 from monailabel.config import settings
 from monailabel.endpoints import batch_infer as stock_batch
 from monailabel.endpoints import datastore as stock_datastore
@@ -14,11 +14,8 @@ from monailabel.endpoints import scoring as stock_scoring
 from monailabel.endpoints import session as stock_session
 from monailabel.endpoints.user.auth import RBAC, User
 from monailabel.interfaces.tasks.batch_infer import BatchInferImageType
-from monailabel.interfaces.utils.app import app_instance
 
-from .archived import ArchivedLabels
 from .checks import image_name
-from .datastore import FINAL
 from .refusals import json_object, tidied
 
 pooled_router = APIRouter(prefix=settings.MONAI_LABEL_API_STR)
@@ -97,14 +94,6 @@ def check_label(image: str, tag: str) -> dict[str, Any]:
 def remove_image(id: str, *, user: Admin) -> dict[str, Any]:
     """Remove an image and its labels."""
     return stock_datastore.remove_image(id, user.username)
-
-
-@pooled_router.delete("/datastore/label", tags=["Datastore"])
-def remove_label(id: str, tag: str, *, user: Admin) -> dict[str, Any]:
-    """Remove a label."""
-    if tag == FINAL and isinstance(app_instance().datastore(), ArchivedLabels):
-        raise HTTPException(400, "the label is a segmentation in the DICOM archive, and stays there")
-    return stock_datastore.remove_label(id, tag, user.username)
 
 
 @pooled_router.get("/datastore/dataset", tags=["Datastore"], response_model=None)

@@ -28,6 +28,7 @@ from lib.trainers.wishes import Wishes
 
 from .archived import ArchivedLabels
 from .careful import START, UPLOAD, label_names
+from .checks import same_label
 from .datastore import FINAL, label_version
 from .page import PageFiles, page_router
 from .pooled import pooled_router
@@ -128,14 +129,22 @@ def _start_from(label: UploadFile | None) -> Iterator[None]:
     suffix = next((end for end in LABEL_FILES if (label.filename or "").endswith(end)), None)
     if suffix is None:
         raise HTTPException(400, f"label {label.filename!r}: a file ending in {' or '.join(LABEL_FILES)} is needed")
-    with tempfile.NamedTemporaryFile(suffix=suffix) as file:
-        shutil.copyfileobj(label.file, file)
-        file.flush()
-        token = START.set(file.name)
+    with _as_file(label, suffix) as path:
+        token = START.set(path)
         try:
             yield
         finally:
             START.reset(token)
+
+
+@contextlib.contextmanager
+def _as_file(sent: UploadFile, suffix: str) -> Iterator[str]:
+    """What a client sends as a file of its own, for as long as this lasts."""
+    with tempfile.NamedTemporaryFile(suffix=suffix) as file:
+        shutil.copyfileobj(sent.file, file)
+        file.flush()
+        sent.file.seek(0)
+        yield file.name
 
 
 @train_router.post("/")
@@ -244,21 +253,52 @@ def save_label(
     """As the stock route, but in the thread pool: that one stores in the event loop, where an archive takes seconds.
 
     A final label has a version, the ETag of the reply and of GET /clickseg/api/label. Sent as If-Match, it is the only
-    one whose place is taken; with `If-None-Match: *` there may be none yet. Else the save is refused with 412.
+    one whose place is taken; with `If-None-Match: *` there may be none yet. Else the save is refused with 412, unless
+    the label that is there is the one that is sent: whoever lost the answer to a save sends it again.
     """
-    json_object(params)
+    names = json_object(params).get("label_info")
     with SAVING:
         final, datastore = (tag or FINAL) == FINAL, app_instance().datastore()
-        if final:
-            _check_version(datastore, image, request.headers)
-        saved = stock_datastore.save_label(background_tasks, image, params, tag, label, user.username)
+        try:
+            if final:
+                _check_version(datastore, image, request.headers)
+            saved = stock_datastore.save_label(background_tasks, image, params, tag, label, user.username)
+        except Outdated:
+            if not _is_stored(datastore, image, label, names):
+                raise
+            saved = {"image": image, "label": image}
         if final and (version := label_version(datastore, image)):
             response.headers["ETag"] = f'"{version}"'
     return saved
 
 
+@datastore_router.delete("/label")
+def remove_label(
+    request: Request,
+    id: str,
+    tag: str,
+    *,
+    user: Annotated[User, Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ADMIN))],
+) -> dict:
+    """Remove a label. With If-Match, as in a save, a final one of another version is not removed, and that is a 412."""
+    with SAVING:
+        datastore = app_instance().datastore()
+        if tag == FINAL and isinstance(datastore, ArchivedLabels):
+            raise HTTPException(400, "the label is a segmentation in the DICOM archive, and stays there")
+        if tag == FINAL and label_version(datastore, id):
+            _check_version(datastore, id, request.headers)
+        return stock_datastore.remove_label(id, tag, user.username)
+
+
+class Outdated(HTTPException):
+    """An image's final label is another one than the client says, who would take it away."""
+
+    def __init__(self, image: str) -> None:
+        super().__init__(412, f"The label of {image} was saved by somebody else since it was opened here.")
+
+
 def _check_version(datastore: Datastore, image: str, headers: Mapping[str, str]) -> None:
-    """HTTPException 412 if an image's final label is another one than the client says, who would take it away."""
+    """Raise Outdated if an image's final label is another one than the client says."""
     match, none = headers.get("if-match"), headers.get("if-none-match") == "*"
     if match is None and not none:
         return
@@ -267,7 +307,17 @@ def _check_version(datastore: Datastore, image: str, headers: Mapping[str, str])
     version = label_version(datastore, image)
     known = [part.strip().removeprefix("W/") for part in (match or "").split(",")]
     if (none and version) or (match is not None and (version is None or not {"*", f'"{version}"'} & set(known))):
-        raise HTTPException(412, f"The label of {image} was saved by somebody else since it was opened here.")
+        raise Outdated(image)
+
+
+def _is_stored(datastore: Datastore, image: str, label: UploadFile, names: Any) -> bool:
+    """Whether the final label of an image is this one, by its voxels and their names."""
+    stored = datastore.get_label_uri(image, FINAL)
+    if not stored:
+        return False
+    with refusing(), _as_file(label, "".join(Path(label.filename or "").suffixes)) as sent:
+        known = datastore.get_label_info(image, FINAL).get("label_info")
+        return same_label(datastore.get_image_uri(image), (stored, known), (sent, names))
 
 
 @activelearning_router.post("/{strategy}")

@@ -17,6 +17,7 @@ from pydicom.sr.codedict import codes
 
 from clickseg.geometry import LPS_TO_RAS, Grid, resample_labels
 from clickseg.images import read_volume
+from clickseg.machine import present_values
 from lib.trainers.labels import value_names
 
 # A SEG numbers its segments 1, 2, ... whatever their values were: the value is in the segment's description.
@@ -37,7 +38,7 @@ def write_segmentation(series: Path | str, label: Path | str, names: Sequence[Ma
 
     The stock function gives the names to the values that are present in the order in which they stand.
     """
-    present = [int(value) for value in np.unique(read_volume(label)[0]) if value]
+    present = present_values(read_volume(label)[0])
     if not present:
         raise ValueError("the label map is empty, and a DICOM segmentation needs a voxel at least")
     said = {str(item["name"]): item for item in names if item.get("name")}
