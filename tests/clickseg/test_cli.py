@@ -2,6 +2,7 @@ import json
 import math
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -240,6 +241,16 @@ def test_what_cannot_be_predicted_is_said_in_a_sentence(image, weights, tmp_path
     image = options.pop("image", image)
     assert run("predict", image, *(part for pair in options.items() for part in pair)) == 2
     assert complaint in capsys.readouterr().err
+
+
+def test_a_mask_does_not_take_the_place_of_its_image(image, weights, tmp_path, capsys):
+    study = shutil.copy(image, tmp_path / "ct.nii.gz")
+    (tmp_path / "link.nii.gz").symlink_to(study)
+    before = study.read_bytes()
+    for read, written in ((study, study), (study, tmp_path / "link.nii.gz"), (tmp_path, tmp_path / "new/mask.nii")):
+        assert run("predict", read, "--click", "20,24,12", "--weights", weights, "--output", written) == 2
+        assert f"{written} would be written over {read}" in capsys.readouterr().err
+    assert study.read_bytes() == before
 
 
 @pytest.mark.parametrize("device", ["auto", "cpu"])

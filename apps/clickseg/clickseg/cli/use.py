@@ -40,6 +40,7 @@ def _predict(arguments: argparse.Namespace) -> None:
     import numpy as np
 
     from ..clicks import wire
+    from ..files import check_apart
     from ..images import is_nifti, write_mask
     from ..machine import keep_freed_memory, pick_device
     from ..methods import weights_file
@@ -48,6 +49,7 @@ def _predict(arguments: argparse.Namespace) -> None:
     keep_freed_memory()
     if not is_nifti(arguments.output):
         raise ValueError(f"--output must end in .nii or .nii.gz, got {arguments.output}")
+    check_apart(arguments.output, arguments.image)
     weights = weights_file(arguments.weights, arguments.method)
     session = SessionCache().open(arguments.image, weights, pick_device(arguments.device))
     ras, labels = session.grid if arguments.ras else None, session.recipe.labels
