@@ -42,3 +42,9 @@ def whole_file(path: Path | str) -> Iterator[BinaryIO]:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """A text file, by `whole_file`."""
+    with whole_file(path) as file:
+        file.write(text.encode())

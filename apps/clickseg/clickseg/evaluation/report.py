@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..files import write_text
 from ..metrics import auc, noc
 from .tasks import Protocol, Result, Task
 
@@ -181,4 +182,4 @@ def _number(value: float) -> float | None:
 
 def write_report(report: Mapping[str, Any], folder: Path) -> None:
     """Write `report.json` into a folder."""
-    (folder / "report.json").write_text(json.dumps(report, indent=1) + "\n")
+    write_text(folder / "report.json", json.dumps(report, indent=1) + "\n")
