@@ -376,6 +376,22 @@ def test_a_structure_that_nobody_names_is_evaluated_by_its_value(phantom_study, 
     assert tumour["labels"] == {"tumour": named["labels"]["liver"]}
 
 
+@pytest.mark.usefixtures("without_pictures")
+def test_a_finished_evaluation_is_said_to_be_and_pictures_that_are_missing_are_drawn(
+    evaluated, phantom_study, weights, tmp_path, capsys, monkeypatch
+):
+    again = shutil.copytree(evaluated, tmp_path / "again")
+    drawn = []
+    monkeypatch.setattr("clickseg.plots.plot_curves", lambda report, path: drawn.append(path))
+    assert evaluate(phantom_study, weights, again) == 2
+    assert f"{again} holds an evaluation" in capsys.readouterr().err
+    for pictures in ([], [again / "curves.png"]):
+        assert evaluate(phantom_study, weights, again, "--resume") == 0
+        assert capsys.readouterr().out.endswith("report.json (finished before: nothing was played)\n")
+        assert drawn == pictures
+        (again / "curves.png").unlink(missing_ok=True)
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("without_pictures")
 def test_workers_give_the_report_of_one_process(report, phantom_study, weights, tmp_path):

@@ -46,6 +46,7 @@ def add_evaluate(commands: Any) -> None:
     evaluate.add_argument("--workers", type=int, default=1, help="processes on a CPU")
     evaluate.add_argument("--device", default="auto", help=DEVICE_HELP)
     evaluate.add_argument("--output", required=True, help="folder for report.json, curves.png and overlays")
+    evaluate.add_argument("--resume", action="store_true", help="continue the evaluation in --output")
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
@@ -79,13 +80,16 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         cases=read_ids(arguments.cases),
         device=arguments.device,
         workers=arguments.workers,
+        resume=arguments.resume,
     )
-    plot_curves(done.report, output / "curves.png")
-    plot_examples(done, output)
+    curves = output / "curves.png"
+    if not (done.before and curves.exists()):  # drawn last: then all pictures are there
+        plot_examples(done, output)
+        plot_curves(done.report, curves)
     for clicks, values in done.report["mean"].items():
         ends = ", ".join("-" if end is None else f"{end:.4f}" for end in done.report["interval"][clicks]["dice"])
         print(f"{clicks:>3} clicks: Dice {values['dice']:.4f} [{ends}]  MAD {values['mad_mm']} mm")
-    print(f"report: {output / 'report.json'}")
+    print(f"report: {output / 'report.json'}{' (finished before: nothing was played)' if done.before else ''}")
 
 
 def _named_values(text: str | None) -> tuple[tuple[str, ...] | None, dict[str, int]]:

@@ -16,6 +16,7 @@ from ..metrics import auc, noc
 from .tasks import Protocol, Result, Task
 
 SCHEMA = 1
+REPORT = "report.json"
 METRICS = ("dice", "dice_volume", "iou", "hd_mm", "mad_mm", "obeyed", "contained")
 EFFORT = ("auc_dice", "noc85", "noc90", "failed85", "failed90")
 NOC_LIMIT = 20  # clicks (RITM)
@@ -182,4 +183,4 @@ def _number(value: float) -> float | None:
 
 def write_report(report: Mapping[str, Any], folder: Path) -> None:
     """Write `report.json` into a folder."""
-    write_text(folder / "report.json", json.dumps(report, indent=1) + "\n")
+    write_text(folder / REPORT, json.dumps(report, indent=1) + "\n")
