@@ -159,7 +159,7 @@ def test_clicks_in_mm_are_those_in_voxels(image, weights, tmp_path):
         ("inf,2,3", "needs three finite numbers"),
         ("a,b,c", "not of the form x,y,z"),
         ("", "not of the form x,y,z"),
-        ("1,2,3:x", "the unknown label 'x'; known: background (0), foreground (1)"),
+        ("1,2,3:x", "the unknown label 'x'; known: background (0), foreground (1), liver (1), spleen (2), "),
         ("1,2,3:99", "the unknown label '99'"),
         ("1,2,3:-1", "the unknown label '-1'"),
         ("1.5,2,3", "voxel indices are whole numbers"),
@@ -234,6 +234,8 @@ def test_a_label_by_its_value_is_one_by_its_name_but_for_that_of_the_foreground(
         ({"--weights": "tis"}, "one of those shipped: tis_abdomen, tis_hippocampus, unet2d"),
         ({"--output": "mask.nrrd"}, "--output must end in .nii or .nii.gz"),
         ({"--device": "abacus"}, "unknown device 'abacus'"),
+        ({"--method": "tis"}, "tiny.pt holds unet2d weights, not tis"),
+        ({"--weights": "unet2d", "--method": "tis"}, "unet2d.pt holds unet2d weights, not tis"),
     ],
 )
 def test_what_cannot_be_predicted_is_said_in_a_sentence(image, weights, tmp_path, capsys, change, complaint):
@@ -251,6 +253,16 @@ def test_a_mask_does_not_take_the_place_of_its_image(image, weights, tmp_path, c
         assert run("predict", read, "--click", "20,24,12", "--weights", weights, "--output", written) == 2
         assert f"{written} would be written over {read}" in capsys.readouterr().err
     assert study.read_bytes() == before
+
+
+def test_a_folder_without_a_dicom_series_is_refused_by_name(weights, tmp_path, capfd):
+    (tmp_path / "study").mkdir()
+    options = ["--click", "1,2,3", "--weights", weights, "--output", tmp_path / "mask.nii"]
+    assert run("predict", tmp_path / "study", *options) == 2
+    assert capfd.readouterr().err == (
+        f"clickseg predict: {tmp_path / 'study'} holds no DICOM file: a NIfTI file, or the folder of a DICOM series, "
+        "is needed\n"
+    )
 
 
 @pytest.mark.parametrize("device", ["auto", "cpu"])
@@ -420,6 +432,23 @@ def test_what_cannot_be_evaluated_is_said_in_a_sentence(phantom_study, weights, 
     error = capsys.readouterr().err
     assert error.startswith("clickseg evaluate: ")
     assert complaint in error
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "value"),
+    [
+        ("predict x --click 1,2,3 --output m.nii", "--propagate", "-3"),
+        ("evaluate --data x --output x", "--workers", "0"),
+        ("evaluate --data x --output x", "--seed", "-1"),
+        ("plan --data x --output x", "--seed", "-1"),
+        ("phantom x", "--seed", "-1"),
+    ],
+)
+def test_a_number_that_is_too_small_is_refused_with_the_name_of_its_option(command, option, value, capsys):
+    with pytest.raises(SystemExit) as left:
+        run(*command.split(), option, value)
+    assert left.value.code == 2
+    assert f"argument {option}: {value} is less than " in capsys.readouterr().err
 
 
 # phantom and serve

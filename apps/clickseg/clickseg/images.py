@@ -137,7 +137,13 @@ def _read_itk(path: Path) -> tuple[NDArray[np.generic], NDArray[np.float64]]:
             names = itk.GDCMSeriesFileNames.New()
             names.SetUseSeriesDetails(True)
             names.SetDirectory(str(path))
+            names.GlobalWarningDisplayOff()  # of a folder without a series, which is refused in words
             series = list(names.GetSeriesUIDs())
+            names.GlobalWarningDisplayOn()
+            if not series:
+                raise ValueError(
+                    f"{path} holds no DICOM file: a NIfTI file, or the folder of a DICOM series, is needed"
+                )
             if len(series) != 1:
                 raise ValueError(f"the folder holds {len(series)} DICOM series; one is needed")
             files = list(names.GetFileNames(series[0]))

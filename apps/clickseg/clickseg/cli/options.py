@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 DOWNLOAD_HELP = "fetch --data first: DIR/Task09_Spleen, or another task of the Medical Segmentation Decathlon"
@@ -23,6 +25,17 @@ def parse_numbers(text: str, option: str) -> tuple[int, ...]:
         return tuple(int(number) for number in text.split(","))
     except ValueError as error:
         raise ValueError(f"{option}: {text!r} is not a list of whole numbers such as 1,2,5") from error
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """The type of an option: whole numbers from `least` up. What is none is refused by argparse, with its name."""
+
+    def number(text: str) -> int:
+        if int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text} is less than {least}")
+        return int(text)
+
+    return number
 
 
 def app_folder() -> Path:

@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from .options import DEVICE_HELP, DOWNLOAD_HELP, RECIPE_HELP
+from .options import DEVICE_HELP, DOWNLOAD_HELP, RECIPE_HELP, at_least
 
 
 def add_plan(commands: Any) -> None:
@@ -20,7 +20,7 @@ def add_plan(commands: Any) -> None:
     plan.add_argument("--cases", help="ids to look at: a,b,c or a file with one per line (default: all)")
     plan.add_argument("--patch-voxels", type=int, default=80_000, help="that a patch may have (a large GPU: 2000000)")
     plan.add_argument("--hold-out", type=int, metavar="N", help="keep N cases for testing: none of them is looked at")
-    plan.add_argument("--seed", type=int, default=0, help="that draws them")
+    plan.add_argument("--seed", type=at_least(0), default=0, help="that draws them")
     plan.add_argument(
         "--output", required=True, help="recipe to write (.json); with --hold-out train.txt and test.txt beside it"
     )
