@@ -3,6 +3,7 @@ import math
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +22,7 @@ from clickseg.images import read_volume
 from clickseg.methods import BASELINES, METHODS, RIVALS, TIS_BASELINES, load_model
 from clickseg.phantom import LABELS, write_phantoms
 from clickseg.sessions import SessionCache
+from lib.configs import cache_bytes, select
 
 OPTIONS = {
     "serve": ["--studies", "--host", "--port", "--conf"],
@@ -485,6 +487,7 @@ def server(monkeypatch):
         raise Replaced
 
     monkeypatch.setattr(os, "execve", execve)
+    monkeypatch.setattr("clickseg.archive.check_port", lambda who, host, port: None)  # 8000 may be taken
     monkeypatch.setenv("MONAI_LABEL_TRACKING_ENABLED", "")
     return started
 
@@ -530,6 +533,41 @@ def test_without_studies_a_phantom_is_served(server, tmp_path, monkeypatch):
     studies = options_of(server[0][1])["--studies"]
     assert studies.startswith(str(tmp_path))
     assert [path.name for path in sorted(os.scandir(studies), key=lambda entry: entry.name)] == ["phantom_000.nii.gz"]
+
+
+@pytest.mark.parametrize("command", ["serve", "demo-ohif"])
+def test_a_port_that_is_taken_is_said_at_once(command, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert run(command, "--port", port) == 2
+    out, error = capsys.readouterr()
+    assert error.startswith(f"clickseg {command}: the server cannot have port {port} of 127.0.0.1: ")
+    assert out == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "check"),
+    [("models", "foo", select), ("models", "tis,", None), ("models", " , ", select), ("models", "", select)]
+    + [("cache_gb", value, cache_bytes) for value in ("x", "-1", "nan", "inf", "")],
+)
+def test_a_setting_that_the_app_refuses_is_refused_at_once_in_its_words(server, tmp_path, capsys, name, value, check):
+    command = ["serve", "--studies", tmp_path, "--conf", name, value]
+    if check is None:
+        with pytest.raises(Replaced):
+            run(*command)
+        return
+    with pytest.raises(ValueError, match=name) as refused:
+        check(value)
+    assert run(*command) == 2
+    assert capsys.readouterr().err == f"clickseg serve: {refused.value}\n"
+    assert server == []
+
+
+def test_a_setting_that_nobody_knows_is_refused_with_those_that_are_known(server, tmp_path, capsys):
+    assert run("serve", "--studies", tmp_path, "--conf", "model", "all") == 2
+    assert "--conf model: there is no such setting; known: models, cache_gb, auth_token, " in capsys.readouterr().err
+    with pytest.raises(Replaced):
+        run("serve", "--studies", tmp_path, "--conf", "server_mode", "true")
 
 
 def test_a_folder_that_is_not_there_is_not_served(server, capsys):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .clicks import STRUCTURE, add_click, have_labels, named_clicks
-from .options import DEVICE_HELP, WEIGHTS_HELP, at_least, server_command, server_environment
+from .options import DEVICE_HELP, PORT, WEIGHTS_HELP, at_least, check_conf, server_command, server_environment
 
 if TYPE_CHECKING:  # torch takes seconds to import: help and mistakes are answered without it
     import torch
@@ -149,13 +149,16 @@ def add_serve(commands: Any) -> None:
     serve.set_defaults(run=_serve)
     serve.add_argument("--studies", help="folder of images or DICOMweb URL (default: a phantom study)")
     serve.add_argument("--host", default="127.0.0.1", help="0.0.0.0: other machines may come, too")
-    serve.add_argument("--port", type=int, choices=range(1, 65536), metavar="PORT", default=8000)
+    serve.add_argument("--port", **PORT, default=8000)
     serve.add_argument("--conf", nargs=2, action="append", metavar=("NAME", "VALUE"), help=CONF_HELP)
 
 
 def _serve(arguments: argparse.Namespace) -> None:
+    from ..archive import check_port
     from ..phantom import write_phantoms
 
+    check_conf(arguments.conf or [])
+    check_port("the server", arguments.host, arguments.port)
     studies = arguments.studies
     if studies is None:
         folder = Path.home() / ".local" / "share" / "clickseg" / "phantom"
