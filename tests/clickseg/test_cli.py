@@ -536,7 +536,9 @@ def test_without_studies_a_phantom_is_served(server, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("command", ["serve", "demo-ohif"])
-def test_a_port_that_is_taken_is_said_at_once(command, capsys):
+def test_a_port_that_is_taken_is_said_at_once(command, capsys, monkeypatch):
+    for start in ("os.execve", "clickseg.archive.orthanc"):
+        monkeypatch.setattr(start, lambda *arguments: pytest.fail("this is started"))
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert run(command, "--port", port) == 2
