@@ -58,6 +58,7 @@ def test_a_label_file_that_a_training_refuses_is_refused(nameless, tmp_path, cha
     change_label(nameless, change)
     with pytest.raises(ValueError, match=r"label phantom_000.nii.gz has values outside 0..255, or that are not whole"):
         labels(nameless, None, tmp_path / "out")
+    assert not (tmp_path / "out").exists(), "before the games"
 
 
 def test_a_case_without_any_of_the_labels_is_named(study, tmp_path, caplog):
