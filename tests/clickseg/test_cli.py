@@ -2,6 +2,8 @@ import json
 import math
 import os
 import re
+import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +22,7 @@ from clickseg.images import read_volume
 from clickseg.methods import BASELINES, METHODS, RIVALS, TIS_BASELINES, load_model
 from clickseg.phantom import LABELS, write_phantoms
 from clickseg.sessions import SessionCache
+from lib.configs import cache_bytes, select
 
 OPTIONS = {
     "serve": ["--studies", "--host", "--port", "--conf"],
@@ -158,7 +161,7 @@ def test_clicks_in_mm_are_those_in_voxels(image, weights, tmp_path):
         ("inf,2,3", "needs three finite numbers"),
         ("a,b,c", "not of the form x,y,z"),
         ("", "not of the form x,y,z"),
-        ("1,2,3:x", "the unknown label 'x'; known: background (0), foreground (1)"),
+        ("1,2,3:x", "the unknown label 'x'; known: background (0), foreground (1), liver (1), spleen (2), "),
         ("1,2,3:99", "the unknown label '99'"),
         ("1,2,3:-1", "the unknown label '-1'"),
         ("1.5,2,3", "voxel indices are whole numbers"),
@@ -233,6 +236,8 @@ def test_a_label_by_its_value_is_one_by_its_name_but_for_that_of_the_foreground(
         ({"--weights": "tis"}, "one of those shipped: tis_abdomen, tis_hippocampus, unet2d"),
         ({"--output": "mask.nrrd"}, "--output must end in .nii or .nii.gz"),
         ({"--device": "abacus"}, "unknown device 'abacus'"),
+        ({"--method": "tis"}, "tiny.pt holds unet2d weights, not tis"),
+        ({"--weights": "unet2d", "--method": "tis"}, "unet2d.pt holds unet2d weights, not tis"),
     ],
 )
 def test_what_cannot_be_predicted_is_said_in_a_sentence(image, weights, tmp_path, capsys, change, complaint):
@@ -240,6 +245,26 @@ def test_what_cannot_be_predicted_is_said_in_a_sentence(image, weights, tmp_path
     image = options.pop("image", image)
     assert run("predict", image, *(part for pair in options.items() for part in pair)) == 2
     assert complaint in capsys.readouterr().err
+
+
+def test_a_mask_does_not_take_the_place_of_its_image(image, weights, tmp_path, capsys):
+    study = shutil.copy(image, tmp_path / "ct.nii.gz")
+    (tmp_path / "link.nii.gz").symlink_to(study)
+    before = study.read_bytes()
+    for read, written in ((study, study), (study, tmp_path / "link.nii.gz"), (tmp_path, tmp_path / "new/mask.nii")):
+        assert run("predict", read, "--click", "20,24,12", "--weights", weights, "--output", written) == 2
+        assert f"{written} would be written over {read}" in capsys.readouterr().err
+    assert study.read_bytes() == before
+
+
+def test_a_folder_without_a_dicom_series_is_refused_by_name(weights, tmp_path, capfd):
+    (tmp_path / "study").mkdir()
+    options = ["--click", "1,2,3", "--weights", weights, "--output", tmp_path / "mask.nii"]
+    assert run("predict", tmp_path / "study", *options) == 2
+    assert capfd.readouterr().err == (
+        f"clickseg predict: {tmp_path / 'study'} holds no DICOM file: a NIfTI file, or the folder of a DICOM series, "
+        "is needed\n"
+    )
 
 
 @pytest.mark.parametrize("device", ["auto", "cpu"])
@@ -365,6 +390,22 @@ def test_a_structure_that_nobody_names_is_evaluated_by_its_value(phantom_study, 
     assert tumour["labels"] == {"tumour": named["labels"]["liver"]}
 
 
+@pytest.mark.usefixtures("without_pictures")
+def test_a_finished_evaluation_is_said_to_be_and_pictures_that_are_missing_are_drawn(
+    evaluated, phantom_study, weights, tmp_path, capsys, monkeypatch
+):
+    again = shutil.copytree(evaluated, tmp_path / "again")
+    drawn = []
+    monkeypatch.setattr("clickseg.plots.plot_curves", lambda report, path: drawn.append(path))
+    assert evaluate(phantom_study, weights, again) == 2
+    assert f"{again} holds an evaluation" in capsys.readouterr().err
+    for pictures in ([], [again / "curves.png"]):
+        assert evaluate(phantom_study, weights, again, "--resume") == 0
+        assert capsys.readouterr().out.endswith("report.json (finished before: nothing was played)\n")
+        assert drawn == pictures
+        (again / "curves.png").unlink(missing_ok=True)
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("without_pictures")
 def test_workers_give_the_report_of_one_process(report, phantom_study, weights, tmp_path):
@@ -393,6 +434,23 @@ def test_what_cannot_be_evaluated_is_said_in_a_sentence(phantom_study, weights, 
     error = capsys.readouterr().err
     assert error.startswith("clickseg evaluate: ")
     assert complaint in error
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "value"),
+    [
+        ("predict x --click 1,2,3 --output m.nii", "--propagate", "-3"),
+        ("evaluate --data x --output x", "--workers", "0"),
+        ("evaluate --data x --output x", "--seed", "-1"),
+        ("plan --data x --output x", "--seed", "-1"),
+        ("phantom x", "--seed", "-1"),
+    ],
+)
+def test_a_number_that_is_too_small_is_refused_with_the_name_of_its_option(command, option, value, capsys):
+    with pytest.raises(SystemExit) as left:
+        run(*command.split(), option, value)
+    assert left.value.code == 2
+    assert f"argument {option}: {value} is less than " in capsys.readouterr().err
 
 
 # phantom and serve
@@ -429,6 +487,7 @@ def server(monkeypatch):
         raise Replaced
 
     monkeypatch.setattr(os, "execve", execve)
+    monkeypatch.setattr("clickseg.archive.check_port", lambda who, host, port: None)  # 8000 may be taken
     monkeypatch.setenv("MONAI_LABEL_TRACKING_ENABLED", "")
     return started
 
@@ -474,6 +533,43 @@ def test_without_studies_a_phantom_is_served(server, tmp_path, monkeypatch):
     studies = options_of(server[0][1])["--studies"]
     assert studies.startswith(str(tmp_path))
     assert [path.name for path in sorted(os.scandir(studies), key=lambda entry: entry.name)] == ["phantom_000.nii.gz"]
+
+
+@pytest.mark.parametrize("command", ["serve", "demo-ohif"])
+def test_a_port_that_is_taken_is_said_at_once(command, capsys, monkeypatch):
+    for start in ("os.execve", "clickseg.archive.orthanc"):
+        monkeypatch.setattr(start, lambda *arguments: pytest.fail("this is started"))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert run(command, "--port", port) == 2
+    out, error = capsys.readouterr()
+    assert error.startswith(f"clickseg {command}: the server cannot have port {port} of 127.0.0.1: ")
+    assert out == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "check"),
+    [("models", "foo", select), ("models", "tis,", None), ("models", " , ", select), ("models", "", select)]
+    + [("cache_gb", value, cache_bytes) for value in ("x", "-1", "nan", "inf", "")],
+)
+def test_a_setting_that_the_app_refuses_is_refused_at_once_in_its_words(server, tmp_path, capsys, name, value, check):
+    command = ["serve", "--studies", tmp_path, "--conf", name, value]
+    if check is None:
+        with pytest.raises(Replaced):
+            run(*command)
+        return
+    with pytest.raises(ValueError, match=name) as refused:
+        check(value)
+    assert run(*command) == 2
+    assert capsys.readouterr().err == f"clickseg serve: {refused.value}\n"
+    assert server == []
+
+
+def test_a_setting_that_nobody_knows_is_refused_with_those_that_are_known(server, tmp_path, capsys):
+    assert run("serve", "--studies", tmp_path, "--conf", "model", "all") == 2
+    assert "--conf model: there is no such setting; known: models, cache_gb, auth_token, " in capsys.readouterr().err
+    with pytest.raises(Replaced):
+        run("serve", "--studies", tmp_path, "--conf", "server_mode", "true")
 
 
 def test_a_folder_that_is_not_there_is_not_served(server, capsys):

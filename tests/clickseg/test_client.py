@@ -42,3 +42,9 @@ def test_the_command_line_says_so_in_a_sentence(answering, capsys):
     url = answering(SSH)
     assert cli.main(["preview", url, "study", "--click", "1,2,3"]) == 2
     assert capsys.readouterr().err.startswith(f"clickseg preview: no server answers at {url}: what answers is no HTTP")
+
+
+def test_a_picture_that_cannot_be_written_is_said_before_the_server_is_asked(capsys):
+    url = "http://127.0.0.1:9"  # nobody answers there
+    assert cli.main(["preview", url, "study", "--click", "1,2,3", "--output", "slice.xyz"]) == 2
+    assert capsys.readouterr().err == "clickseg preview: --output must end in .png, got slice.xyz\n"

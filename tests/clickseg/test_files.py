@@ -1,8 +1,17 @@
 """Files that are there whole or not at all."""
 
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
 import pytest
 
+from clickseg.evaluation.report import write_report
+from clickseg.experiments.jobs import run_jobs
+from clickseg.experiments.summary import write_markdown
 from clickseg.files import plain_name, whole_file
+from clickseg.geometry import Grid
+from clickseg.images import write_mask
 
 
 def test_what_is_written_is_there_at_the_end_and_others_may_read_it(tmp_path):
@@ -28,6 +37,43 @@ def test_what_fails_half_way_leaves_the_old_file_and_nothing_else(tmp_path):
         fail()
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def full_disk(monkeypatch):
+    def fail(handle):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", fail)
+
+
+def written_results(folder):
+    """What each writer of results writes, and how."""
+    mask, grid = np.ones((2, 3, 4), np.uint8), Grid((2, 3, 4), np.eye(4))
+    return {
+        "mask.nii": lambda: write_mask(folder / "mask.nii", mask, grid),
+        "mask.nii.gz": lambda: write_mask(folder / "mask.nii.gz", mask, grid),
+        "report.json": lambda: write_report({"schema": 1}, folder),
+        "report.md": lambda: write_markdown(["new"], [], folder),
+        "plan.json": lambda: run_jobs([], folder, resume=True),
+    }
+
+
+@pytest.mark.parametrize("name", written_results(Path()))
+def test_a_full_disk_leaves_the_result_that_was_there(tmp_path, monkeypatch, name):
+    (tmp_path / name).write_bytes(b"{}")
+    full_disk(monkeypatch)
+    with pytest.raises(OSError, match="No space left"):
+        written_results(tmp_path)[name]()
+    assert (tmp_path / name).read_bytes() == b"{}"
+
+
+def test_the_same_mask_gives_the_same_bytes_at_any_time(tmp_path, monkeypatch):
+    for second in (1, 2):
+        monkeypatch.setattr("time.time", lambda second=second: 1e9 + second)
+        written_results(tmp_path)["mask.nii.gz"]()
+        (tmp_path / "mask.nii.gz").rename(tmp_path / f"{second}.nii.gz")
+    assert (tmp_path / "1.nii.gz").read_bytes() == (tmp_path / "2.nii.gz").read_bytes()
+    assert nib.load(tmp_path / "1.nii.gz").get_fdata().sum() == 24
 
 
 def test_a_name_of_a_structure_becomes_a_part_of_one_file_name():

@@ -419,7 +419,7 @@ def test_a_file_that_is_no_image_is_refused_by_name(tmp_path, name):
 
 
 def test_a_folder_without_a_series_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="0 DICOM series"):
+    with pytest.raises(ValueError, match="holds no DICOM file"):
         read_volume(tmp_path)
 
 

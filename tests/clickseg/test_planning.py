@@ -104,6 +104,22 @@ def test_cases_that_are_held_out_are_drawn_by_the_seed_and_never_looked_at(tmp_p
     assert "3 of 3 cases cannot be held out" in capsys.readouterr().err
 
 
+def test_a_plan_does_not_take_the_place_of_another(study, tmp_path, capsys):
+    recipe, held = tmp_path / "recipe.json", tmp_path / "test.txt"
+    command = ["plan", "--data", str(study), "--hold-out", "1", "--output", str(recipe), "--patch-voxels"]
+    assert main([*command, "4096"]) == 0
+    planned = recipe.read_bytes()
+    assert main([*command, "4096"]) == 0, "the same again"
+    assert main([*command, "1024"]) == 2
+    assert f"{recipe} would be replaced by another" in capsys.readouterr().err
+    assert recipe.read_bytes() == planned
+    recipe.unlink()
+    held.write_text("phantom_007\n")
+    assert main([*command, "4096"]) == 2
+    assert f"{held} would be replaced by another" in capsys.readouterr().err
+    assert (held.read_text(), recipe.exists()) == ("phantom_007\n", False)
+
+
 def test_a_budget_below_the_smallest_patch_is_refused(study, tmp_path, capsys):
     command = ["plan", "--data", str(study), "--patch-voxels", "100", "--output", str(tmp_path / "r.json")]
     assert main(command) == 2

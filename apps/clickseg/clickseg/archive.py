@@ -19,6 +19,16 @@ INSTALL = "Debian and Ubuntu have it: apt-get install orthanc orthanc-dicomweb"
 START_S = 60
 
 
+def check_port(who: str, host: str, port: int) -> None:
+    """ValueError for a port of an address of this machine that somebody else has, or that this user may not have."""
+    with contextlib.closing(socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise ValueError(f"{who} cannot have port {port} of {host}: {error}") from error
+
+
 @contextlib.contextmanager
 def orthanc(folder: Path, port: int) -> Iterator[str]:
     """The URL of an Orthanc that keeps its studies in `folder`, and ends with the context.
@@ -29,12 +39,7 @@ def orthanc(folder: Path, port: int) -> Iterator[str]:
     program = shutil.which("Orthanc", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
     if program is None or not PLUGIN.exists():
         raise ValueError(f"{'Orthanc' if program is None else f'{PLUGIN}'} is not installed. {INSTALL}")
-    with contextlib.closing(socket.socket()) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError as error:
-            raise ValueError(f"the archive cannot have port {port}: {error}") from error
+    check_port("the archive", "127.0.0.1", port)
     folder.mkdir(parents=True, exist_ok=True)
     content = json.loads(SETTINGS.read_text())
     places = {"HttpPort": port, "StorageDirectory": str(folder / "studies"), "IndexDirectory": str(folder / "studies")}

@@ -11,6 +11,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 
+def check_apart(output: Path | str, source: Path | str) -> None:
+    """ValueError for a file to write that is what is read from, or lies in a folder that is."""
+    place, read = Path(output).resolve(), Path(source).resolve()
+    if place == read or (read.is_dir() and place.is_relative_to(read)):
+        raise ValueError(f"{output} would be written over {source}, which is read: name another output")
+
+
 def plain_name(text: str) -> str:
     """A name, of a structure say, as a part of a file's: letters, digits and hyphens, underscores for all else."""
     return re.sub(r"[^\w-]+", "_", text)
@@ -35,3 +42,9 @@ def whole_file(path: Path | str) -> Iterator[BinaryIO]:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """A text file, by `whole_file`."""
+    with whole_file(path) as file:
+        file.write(text.encode())

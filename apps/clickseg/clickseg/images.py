@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ import pydicom
 from numpy.typing import NDArray
 from pydicom.errors import InvalidDicomError
 
+from .files import whole_file
 from .geometry import LPS_TO_RAS, Grid
 
 PLACE = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")  # of a DICOM slice
@@ -135,7 +137,13 @@ def _read_itk(path: Path) -> tuple[NDArray[np.generic], NDArray[np.float64]]:
             names = itk.GDCMSeriesFileNames.New()
             names.SetUseSeriesDetails(True)
             names.SetDirectory(str(path))
+            names.GlobalWarningDisplayOff()  # of a folder without a series, which is refused in words
             series = list(names.GetSeriesUIDs())
+            names.GlobalWarningDisplayOn()
+            if not series:
+                raise ValueError(
+                    f"{path} holds no DICOM file: a NIfTI file, or the folder of a DICOM series, is needed"
+                )
             if len(series) != 1:
                 raise ValueError(f"the folder holds {len(series)} DICOM series; one is needed")
             files = list(names.GetFileNames(series[0]))
@@ -193,11 +201,15 @@ def check_slices(files: Sequence[Path | str]) -> None:
 
 
 def write_mask(path: Path | str, mask: NDArray[np.uint8], grid: Grid) -> None:
-    """Write a mask (uint8, on `grid`) as NIfTI. The suffix must be .nii or .nii.gz."""
+    """Write a mask (uint8, on `grid`) as NIfTI, whole or not at all. The suffix must be .nii or .nii.gz.
+
+    The same mask gives the same bytes: no time is packed with it.
+    """
     if not is_nifti(path):
         raise ValueError(f"masks are written as .nii or .nii.gz, not as {Path(path).name}")
     image = nib.Nifti1Image(mask, grid.affine)
     image.set_sform(grid.affine, 1)
     image.set_qform(grid.affine, 1)
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    nib.save(image, path)
+    content = image.to_bytes()
+    with whole_file(path) as file:
+        file.write(gzip.compress(content, compresslevel=1, mtime=0) if str(path).endswith(".gz") else content)

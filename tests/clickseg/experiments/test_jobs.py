@@ -2,7 +2,9 @@ import json
 
 import pytest
 
-from clickseg.experiments import ExperimentError, Job, run_jobs
+from clickseg import cli
+from clickseg.experiments import Budget, ExperimentError, Job, run_jobs
+from clickseg.experiments.commands import Commands
 from clickseg.experiments.jobs import is_done
 
 GOOD = ("--version",)
@@ -41,6 +43,13 @@ def test_what_failed_is_tried_again_by_a_resumed_experiment(tmp_path):
         with pytest.raises(ExperimentError):
             run_jobs([job], tmp_path, resume=resume)
     assert runs(tmp_path, job) == 2
+
+
+def test_the_command_of_a_test_may_be_repeated(study, tmp_path, capsys):
+    job = Commands(tmp_path, study, Budget(limit=1), clicks=(1,)).baseline("disc", "disc")
+    for again in (False, True):  # as after a computer that was switched off before the job was remembered
+        assert cli.main(job.command) == 0
+        assert ("finished before" in capsys.readouterr().out) == again
 
 
 def test_an_experiment_is_not_run_over_another_one(jobs, tmp_path):

@@ -21,7 +21,8 @@ def add_click(parser: argparse.ArgumentParser) -> None:
         action="append",
         required=True,
         metavar="x,y,z[:label]",
-        help="a voxel, and foreground (default), background or a label of the model, by its name or value",
+        help="a voxel, and foreground (default), background or a label of the model, by its name or value; 0 and 1 are "
+        "background and foreground where no click has a label of the model",
     )
 
 
@@ -32,26 +33,27 @@ def have_labels(texts: Iterable[str], values: Mapping[str, int]) -> bool:
 
 
 def named_clicks(
-    texts: Iterable[str], values: Mapping[str, int], ras: Grid | None = None
+    texts: Iterable[str], values: Mapping[str, int], ras: Grid | None = None, others: Mapping[str, int] | None = None
 ) -> dict[str, list[list[int]]]:
     """Clicks by name, in the form of a request (`clicks.wire`).
 
     values: names that a click may have -> the values that may stand for them. ras: the image's grid, if clicks are RAS
-    mm, which go to the nearest voxel. Raises ValueError for a click that is not of the form, or has another label.
+    mm, which go to the nearest voxel. others: what the model would know beside them, for the message alone.
+    Raises ValueError for a click that is not of the form, or has another label.
     """
     named: dict[str, list[list[int]]] = {}
     for text in texts:
         position, _, label = text.partition(":")
-        named.setdefault(_name(text, label, values), []).append(_voxel(text, position, ras))
+        named.setdefault(_name(text, label, values, others or {}), []).append(_voxel(text, position, ras))
     return named
 
 
-def _name(text: str, label: str, values: Mapping[str, int]) -> str:
+def _name(text: str, label: str, values: Mapping[str, int], others: Mapping[str, int]) -> str:
     names = {**{str(value): name for name, value in values.items()}, **{name: name for name in values}}
     if not label and FOREGROUND in values:
         return FOREGROUND
     if label not in names:
-        known = ", ".join(f"{name} ({value})" for name, value in values.items())
+        known = ", ".join(f"{name} ({value})" for name, value in [*values.items(), *others.items()])
         raise ValueError(
             f"click {text!r} has {f'the unknown label {label!r}' if label else 'no label'}; known: {known}"
         )

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from .options import server_command, server_environment
+from .options import PORT, server_command, server_environment
 
 
 def add_demo_ohif(commands: Any) -> None:
@@ -16,14 +16,15 @@ def add_demo_ohif(commands: Any) -> None:
     demo = commands.add_parser("demo-ohif", help="OHIF with a DICOM archive and the server, all on this machine")
     demo.set_defaults(run=_demo_ohif)
     demo.add_argument("--dicom", metavar="DIR", help="folder with DICOM files to click on (default: a phantom study)")
-    demo.add_argument("--port", type=int, default=8000)
-    demo.add_argument("--archive-port", type=int, default=8042)
+    demo.add_argument("--port", **PORT, default=8000)
+    demo.add_argument("--archive-port", **PORT, default=8042)
     demo.add_argument("--folder", default=str(Path.home() / ".local/share/clickseg/archive"), help="of the archive")
 
 
 def _demo_ohif(arguments: argparse.Namespace) -> int:
-    from ..archive import orthanc, store, studies
+    from ..archive import check_port, orthanc, store, studies
 
+    check_port("the server", "127.0.0.1", arguments.port)
     instances = _instances(arguments.dicom)
     with orthanc(Path(arguments.folder), arguments.archive_port) as archive:
         store(archive, instances)

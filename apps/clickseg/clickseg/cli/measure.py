@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .options import DEVICE_HELP, DOWNLOAD_HELP, RECIPE_HELP, WEIGHTS_HELP, parse_numbers
+from .options import DEVICE_HELP, DOWNLOAD_HELP, RECIPE_HELP, WEIGHTS_HELP, at_least, parse_numbers
 
 if TYPE_CHECKING:  # torch and monai take seconds to import: help and mistakes are answered without them
     from ..experiments import Budget, Job
@@ -40,12 +40,13 @@ def add_evaluate(commands: Any) -> None:
         help="when to measure (default: %(default)s; 0: before the first; all from 1 to 20: for NoC)",
     )
     evaluate.add_argument("--user", help=f"{USER_HELP} (default: sakinis, and liu in 3D)")
-    evaluate.add_argument("--seed", type=int, default=0)
+    evaluate.add_argument("--seed", type=at_least(0), default=0)
     evaluate.add_argument("--limit", type=int, help="at most so many slices per label, drawn by the seed")
     evaluate.add_argument("--separately", action="store_true", help="3D: a game for each structure, not one for all")
-    evaluate.add_argument("--workers", type=int, default=1, help="processes on a CPU")
+    evaluate.add_argument("--workers", type=at_least(1), default=1, help="processes on a CPU")
     evaluate.add_argument("--device", default="auto", help=DEVICE_HELP)
     evaluate.add_argument("--output", required=True, help="folder for report.json, curves.png and overlays")
+    evaluate.add_argument("--resume", action="store_true", help="continue the evaluation in --output")
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
@@ -79,13 +80,16 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         cases=read_ids(arguments.cases),
         device=arguments.device,
         workers=arguments.workers,
+        resume=arguments.resume,
     )
-    plot_curves(done.report, output / "curves.png")
-    plot_examples(done, output)
+    curves = output / "curves.png"
+    if not (done.before and curves.exists()):  # drawn last: then all pictures are there
+        plot_examples(done, output)
+        plot_curves(done.report, curves)
     for clicks, values in done.report["mean"].items():
         ends = ", ".join("-" if end is None else f"{end:.4f}" for end in done.report["interval"][clicks]["dice"])
         print(f"{clicks:>3} clicks: Dice {values['dice']:.4f} [{ends}]  MAD {values['mad_mm']} mm")
-    print(f"report: {output / 'report.json'}")
+    print(f"report: {output / 'report.json'}{' (finished before: nothing was played)' if done.before else ''}")
 
 
 def _named_values(text: str | None) -> tuple[tuple[str, ...] | None, dict[str, int]]:
@@ -166,7 +170,7 @@ def _add_experiment_options(experiment: argparse.ArgumentParser, trains: bool = 
         )
     else:
         experiment.set_defaults(data_parallel=False)
-    experiment.add_argument("--workers", type=int, default=1, help="processes of each test on a CPU")
+    experiment.add_argument("--workers", type=at_least(1), default=1, help="processes of each test on a CPU")
     experiment.add_argument("--gpus", help="ids: one job runs on each at a time")
     experiment.add_argument("--resume", action="store_true", help="continue the experiment in --output")
 

@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from .options import DEVICE_HELP, DOWNLOAD_HELP, RECIPE_HELP
+from .options import DEVICE_HELP, DOWNLOAD_HELP, RECIPE_HELP, at_least
 
 
 def add_plan(commands: Any) -> None:
@@ -20,7 +20,7 @@ def add_plan(commands: Any) -> None:
     plan.add_argument("--cases", help="ids to look at: a,b,c or a file with one per line (default: all)")
     plan.add_argument("--patch-voxels", type=int, default=80_000, help="that a patch may have (a large GPU: 2000000)")
     plan.add_argument("--hold-out", type=int, metavar="N", help="keep N cases for testing: none of them is looked at")
-    plan.add_argument("--seed", type=int, default=0, help="that draws them")
+    plan.add_argument("--seed", type=at_least(0), default=0, help="that draws them")
     plan.add_argument(
         "--output", required=True, help="recipe to write (.json); with --hold-out train.txt and test.txt beside it"
     )
@@ -28,6 +28,7 @@ def add_plan(commands: Any) -> None:
 
 def _plan(arguments: argparse.Namespace) -> None:
     from ..datasets import CaseFolder, download_task, hold_out, read_ids
+    from ..files import write_text
     from ..planning import plan_recipe
 
     if arguments.download:
@@ -39,10 +40,13 @@ def _plan(arguments: argparse.Namespace) -> None:
         parts = {"train.txt": ids, "test.txt": held}
     recipe = plan_recipe(arguments.data, arguments.patch_voxels, ids)
     output = Path(arguments.output)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    for name, part in parts.items():
-        output.with_name(name).write_text("\n".join(part) + "\n")
-    output.write_text(json.dumps(recipe.to_dict(), indent=1) + "\n")
+    texts = {output.with_name(name): "\n".join(part) + "\n" for name, part in parts.items()}
+    texts[output] = json.dumps(recipe.to_dict(), indent=1) + "\n"
+    other = [str(path) for path, text in texts.items() if path.exists() and path.read_bytes() != text.encode()]
+    if other:  # a training may have begun with them
+        raise ValueError(f"{', '.join(other)} would be replaced by another: name another output")
+    for path, text in texts.items():
+        write_text(path, text)
     for name in ("labels", "modality", "spacing", "patch", "window", "mean", "deviation"):
         print(f"{name}: {getattr(recipe, name)}")
 

@@ -6,10 +6,15 @@ import argparse
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .clicks import STRUCTURE, add_click, have_labels, named_clicks
-from .options import DEVICE_HELP, WEIGHTS_HELP, server_command, server_environment
+from .options import DEVICE_HELP, PORT, WEIGHTS_HELP, at_least, check_conf, server_command, server_environment
+
+if TYPE_CHECKING:  # torch takes seconds to import: help and mistakes are answered without it
+    import torch
+
+    from ..sessions import Session, VolumeSession
 
 CONF_HELP = "models all, unet2d or tis; cache_gb N: memory for open images (default: 2)"
 
@@ -24,13 +29,13 @@ def add_predict(commands: Any) -> None:
     predict.add_argument(
         "--propagate",
         nargs="?",
-        type=int,
+        type=at_least(0),
         const=sys.maxsize,
         default=0,
         metavar="N",
         help="of unet2d: go on from the clicked slices to their neighbours, at most N on either side",
     )
-    predict.add_argument("--method", default="unet2d", help="unet2d (default) or tis")
+    predict.add_argument("--method", help="unet2d or tis (default: that of the weights, unet2d without any)")
     predict.add_argument("--weights", help=WEIGHTS_HELP)
     predict.add_argument("--device", default="cpu", help=f"{DEVICE_HELP} (default: cpu)")
     predict.add_argument("--output", required=True, help="mask, or label map, to write (.nii or .nii.gz)")
@@ -40,19 +45,19 @@ def _predict(arguments: argparse.Namespace) -> None:
     import numpy as np
 
     from ..clicks import wire
+    from ..files import check_apart
     from ..images import is_nifti, write_mask
     from ..machine import keep_freed_memory, pick_device
-    from ..methods import weights_file
-    from ..sessions import Session, SessionCache
+    from ..sessions import Session
 
     keep_freed_memory()
     if not is_nifti(arguments.output):
         raise ValueError(f"--output must end in .nii or .nii.gz, got {arguments.output}")
-    weights = weights_file(arguments.weights, arguments.method)
-    session = SessionCache().open(arguments.image, weights, pick_device(arguments.device))
+    check_apart(arguments.output, arguments.image)
+    session = _session(arguments, pick_device(arguments.device))
     ras, labels = session.grid if arguments.ras else None, session.recipe.labels
     if isinstance(session, Session) and not have_labels(arguments.click, labels):
-        clicks = wire.parse_structure(named_clicks(arguments.click, STRUCTURE, ras))
+        clicks = wire.parse_structure(named_clicks(arguments.click, STRUCTURE, ras, labels))
         mask, values = session.predict(clicks, reach=arguments.propagate), {"inside": 1}
     else:
         named = wire.parse_labels(named_clicks(arguments.click, {"background": 0, **labels}, ras), list(labels))
@@ -64,6 +69,19 @@ def _predict(arguments: argparse.Namespace) -> None:
         count = int((mask == value).sum())
         if count or len(values) == 1:
             print(f"  {name}: {count} voxels, {count * voxel_ml:.2f} ml")
+
+
+def _session(arguments: argparse.Namespace, device: torch.device) -> Session | VolumeSession:
+    """The image, opened with the weights. ValueError for those of another method than the one that is named."""
+    from ..methods import weights_file
+    from ..sessions import SessionCache
+
+    cache = SessionCache()
+    weights = weights_file(arguments.weights, arguments.method or "unet2d")
+    method = cache.recipe(weights, device).method
+    if arguments.method not in (None, method):
+        raise ValueError(f"{weights} holds {method} weights, not {arguments.method}")
+    return cache.open(arguments.image, weights, device)
 
 
 def add_preview(commands: Any) -> None:
@@ -85,6 +103,8 @@ def _preview(arguments: argparse.Namespace) -> None:
 
     from ..client import PreviewClient
 
+    if arguments.output and not arguments.output.endswith(".png"):
+        raise ValueError(f"--output must end in .png, got {arguments.output}")
     client = PreviewClient(arguments.server, arguments.model, arguments.image)
     try:
         clicks = named_clicks(arguments.click, client.labels() or STRUCTURE)
@@ -100,15 +120,11 @@ def _preview(arguments: argparse.Namespace) -> None:
     if arguments.output:
         from matplotlib import image
 
-        # The slice's first axis runs to the right, its second upwards.
-        image.imsave(
-            arguments.output,
-            found.mask.T,
-            cmap="nipy_spectral",
-            vmin=0,
-            vmax=max(found.labels.values()),
-            origin="lower",
-        )
+        from ..files import whole_file
+
+        most = max(found.labels.values())
+        with whole_file(arguments.output) as file:  # the slice's first axis runs to the right, its second upwards
+            image.imsave(file, found.mask.T, cmap="nipy_spectral", vmin=0, vmax=most, origin="lower", format="png")
 
 
 def add_phantom(commands: Any) -> None:
@@ -117,7 +133,7 @@ def add_phantom(commands: Any) -> None:
     phantom.set_defaults(run=_phantom)
     phantom.add_argument("output", metavar="OUT_DIR")
     phantom.add_argument("--cases", type=int, default=1)
-    phantom.add_argument("--seed", type=int, default=0)
+    phantom.add_argument("--seed", type=at_least(0), default=0)
 
 
 def _phantom(arguments: argparse.Namespace) -> None:
@@ -133,13 +149,16 @@ def add_serve(commands: Any) -> None:
     serve.set_defaults(run=_serve)
     serve.add_argument("--studies", help="folder of images or DICOMweb URL (default: a phantom study)")
     serve.add_argument("--host", default="127.0.0.1", help="0.0.0.0: other machines may come, too")
-    serve.add_argument("--port", type=int, choices=range(1, 65536), metavar="PORT", default=8000)
+    serve.add_argument("--port", **PORT, default=8000)
     serve.add_argument("--conf", nargs=2, action="append", metavar=("NAME", "VALUE"), help=CONF_HELP)
 
 
 def _serve(arguments: argparse.Namespace) -> None:
+    from ..archive import check_port
     from ..phantom import write_phantoms
 
+    check_conf(arguments.conf or [])
+    check_port("the server", arguments.host, arguments.port)
     studies = arguments.studies
     if studies is None:
         folder = Path.home() / ".local" / "share" / "clickseg" / "phantom"

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 
+from .. import __version__
 from ..datasets import CaseFolder
 from ..machine import pick_device
 from ..methods import BASELINES, METHODS, RIVALS, TIS_BASELINES, Model, Recipe, Segmenter, load_model, weights_file
 from ..methods.tis import TisRecipe
 from .game import Game, by_case, play_all, play_all_parallel, play_case
-from .report import Table, make_report, tabulate, tabulate_effort, write_report
+from .journal import Journal
+from .report import Table, make_report, tabulate, tabulate_effort
 from .tasks import USERS, Protocol, Result, Task, find_tasks
 
 __all__ = [
@@ -38,13 +41,17 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A finished benchmark: what `report.json` holds, and what it was played with."""
+    """A finished benchmark: what `report.json` holds, and what it was played with.
+
+    before: whether it was finished before, so that nothing had to be played.
+    """
 
     report: dict[str, Any]
     model: Model
     tasks: Sequence[Task]
     protocol: Protocol
     device: torch.device
+    before: bool = False
 
 
 def open_player(method: str, weights: Path | str | None, device: torch.device | str = "cpu") -> Model:
@@ -73,7 +80,7 @@ def open_player(method: str, weights: Path | str | None, device: torch.device | 
     return replace(model, segmenter=player)
 
 
-def evaluate(
+def evaluate(  # noqa: PLR0913 - one for each option of the command line
     method: str,
     weights: Path | str | None,
     data: Path | str,
@@ -82,38 +89,59 @@ def evaluate(
     cases: Sequence[str] | None = None,
     device: str = "auto",
     workers: int = 1,
+    resume: bool = False,
 ) -> Evaluation:
     """Play the benchmark on a data folder and write `output/report.json`: what the command line and the bundle call.
 
     weights: a file, or the name of a shipped model; None for the method's own, and for a baseline. cases: ids, None for
-    all. workers: processes on a CPU.
-    Raises ValueError for what does not fit together.
+    all. workers: processes on a CPU. resume: go on with what an evaluation that was stopped has left in `output`.
+    Raises ValueError for what does not fit together, and for an output folder as `Journal`.
     """
     where = pick_device(device)
+    if workers > 1 and where.type != "cpu":
+        raise ValueError("several workers are for the CPU; on a GPU leave it at 1")
     if weights is not None or method in METHODS:
         weights = weights_file(weights, method)
     model = open_player(method, weights, where)
     folder = CaseFolder.read(data, cases)
-    dimension = model.segmenter.dimension
-    protocol.check_dimension(dimension)
-    if dimension == 3 and protocol.values:
-        raise ValueError(f"3D weights have the labels {', '.join(model.recipe.labels)}: name them without values")
-    ours = model.recipe.labels
-    known = model.recipe.with_labels(folder.labels).labels if dimension == 3 else folder.labels or ours
-    labels = {**known, **protocol.values} or folder.found_labels()
-    tasks = find_tasks(folder.cases, labels, protocol, dimension)
-    if workers > 1 and where.type != "cpu":
-        raise ValueError("several workers are for the CPU; on a GPU leave it at 1")
-    Path(output).mkdir(parents=True, exist_ok=True)  # a place that cannot be written is said before the games
-    if workers > 1:
-        results = play_all_parallel(partial(open_player, method, weights), tasks, protocol, workers)
-    else:
-        results = play_all(model, tasks, protocol, where)
-    name = None if weights is None else Path(weights).name
-    facts = {"method": method, "weights": name, "data": Path(data).resolve().name}
-    report = make_report(results, protocol, facts)
-    write_report(report, Path(output))
-    return Evaluation(report, model, tasks, protocol, where)
+    protocol.check_dimension(model.segmenter.dimension)
+    labels = _labels(folder, model, protocol)
+    facts = {"method": method, "weights": weights and Path(weights).name, "data": Path(data).resolve().name}
+    of_files = {"weights_sha256": weights and _sha256(weights), "cases": [case.id for case in folder.cases]}
+    asked = {"version": __version__, **facts, **of_files, **asdict(protocol), "values": labels}
+    journal = Journal(Path(output), asked, resume)
+    tasks = find_tasks(folder.cases, labels, protocol, model.segmenter.dimension)
+    report = journal.report
+    if report is None:
+        play: Callable[..., Iterator[list[Result]]] = partial(play_all, model, device=where)
+        if workers > 1:
+            play = partial(play_all_parallel, partial(open_player, method, weights), workers=workers)
+        results = journal.results(by_case(tasks), partial(play, protocol=protocol))
+        report = make_report(results, protocol, {**facts, "asked": journal.asked})
+        journal.end(report)
+    return Evaluation(report, model, tasks, protocol, where, before=report is journal.report)
+
+
+def _labels(folder: CaseFolder, model: Model, protocol: Protocol) -> dict[str, int]:
+    """Name -> value of all that can be played: the classes of 3D weights, else what the data and the protocol name.
+
+    What nobody names is called `label 1`, ..., as in a training. Raises ValueError for names that contradict.
+    """
+    if model.segmenter.dimension == 3:
+        labels = model.recipe.with_labels(folder.labels).labels
+        if protocol.values:
+            raise ValueError(f"3D weights have the labels {', '.join(labels)}: name them without values")
+        return dict(labels)
+    known = folder.labels or folder.found_labels()
+    for name, value in protocol.values.items():
+        if known.get(name, value) != value:
+            raise ValueError(f"{name} has the value {known[name]} in the data, not {value}")
+    return {**known, **protocol.values}
+
+
+def _sha256(path: Path | str) -> str:
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class Validation:

@@ -102,32 +102,33 @@ def play_case(
         yield list(game.play(tasks[start : start + protocol.batch], protocol, device))
 
 
-def play_all(model: Model, tasks: Sequence[Task], protocol: Protocol, device: torch.device | str) -> list[Result]:
-    """All tasks in this process, with a progress bar."""
-    results: list[Result] = []
-    with tqdm(total=len(tasks), desc="evaluating", unit="structure") as bar:
-        for group in by_case(tasks):
+def play_all(
+    model: Model, groups: Sequence[Sequence[Task]], protocol: Protocol, device: torch.device | str
+) -> Iterator[list[Result]]:
+    """The results of each case in turn, in this process, with a progress bar. groups: the tasks of each case."""
+    with _progress(groups) as bar:
+        for group in groups:
+            results: list[Result] = []
             for found in play_case(model.segmenter, model.recipe.spacing, group, protocol, device):
                 results += found
                 bar.update(len(found) // len(protocol.clicks))
-    return results
+            yield results
 
 
 def play_all_parallel(
-    open_player: Callable[[], Model], tasks: Sequence[Task], protocol: Protocol, workers: int
-) -> list[Result]:
-    """All tasks on the CPU, some cases at a time in processes of their own, each of which opens the player itself."""
+    open_player: Callable[[], Model], groups: Sequence[Sequence[Task]], protocol: Protocol, workers: int
+) -> Iterator[list[Result]]:
+    """As `play_all` on the CPU, some cases at a time in processes of their own, each of which opens the player."""
     threads = max(1, torch.get_num_threads() // workers)
-    results: list[Result] = []
-    with (
-        ProcessPoolExecutor(workers, get_context("spawn")) as pool,
-        tqdm(total=len(tasks), desc="evaluating", unit="structure") as bar,
-    ):
-        jobs = [(open_player, group, protocol, threads) for group in by_case(tasks)]
+    with ProcessPoolExecutor(workers, get_context("spawn")) as pool, _progress(groups) as bar:
+        jobs = [(open_player, group, protocol, threads) for group in groups]
         for found in pool.map(_play_in_worker, jobs):
-            results += found
             bar.update(len(found) // len(protocol.clicks))
-    return results
+            yield found
+
+
+def _progress(groups: Sequence[Sequence[Task]]) -> tqdm:
+    return tqdm(total=sum(map(len, groups)), desc="evaluating", unit="structure")
 
 
 def _play_in_worker(job: tuple[Callable[[], Model], Sequence[Task], Protocol, int]) -> list[Result]:

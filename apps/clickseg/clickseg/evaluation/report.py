@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..files import write_text
 from ..metrics import auc, noc
 from .tasks import Protocol, Result, Task
 
 SCHEMA = 1
+REPORT = "report.json"
 METRICS = ("dice", "dice_volume", "iou", "hd_mm", "mad_mm", "obeyed", "contained")
 EFFORT = ("auc_dice", "noc85", "noc90", "failed85", "failed90")
 NOC_LIMIT = 20  # clicks (RITM)
@@ -181,4 +183,4 @@ def _number(value: float) -> float | None:
 
 def write_report(report: Mapping[str, Any], folder: Path) -> None:
     """Write `report.json` into a folder."""
-    (folder / "report.json").write_text(json.dumps(report, indent=1) + "\n")
+    write_text(folder / REPORT, json.dumps(report, indent=1) + "\n")

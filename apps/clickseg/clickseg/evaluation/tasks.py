@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -20,8 +22,10 @@ from ..clicks import (
 )
 from ..datasets import Case
 from ..geometry import AxialSlices
-from ..images import read_volume
+from ..images import read_grid, read_label
 from ..metrics import Mask, dice, iou, surface_distances_mm
+
+logger = logging.getLogger(__name__)
 
 
 def side(spacing: Sequence[float]) -> float:
@@ -139,11 +143,22 @@ class Result:
             **obedience,
         )
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, the case left out."""
+        task = {"slice": self.task.slice, "name": self.task.name, "value": self.task.value}
+        return {**vars(self), "task": task}
+
+    @classmethod
+    def from_dict(cls, case: Case, values: Mapping[str, Any]) -> Result:
+        """Exactly what `to_dict` was made from, of this case."""
+        return cls(**{**values, "task": Task(case, **values["task"])})
+
 
 def find_tasks(cases: Sequence[Case], labels: Mapping[str, int], protocol: Protocol, dimension: int = 2) -> list[Task]:
     """Every slice with a label in it (Sakinis 2019, IV-A: slice-wise), or `protocol.limit` of them per label.
 
-    In 3D every volume with a label in it, as slice 0.
+    In 3D every volume with a label in it, as slice 0. Cases without any are named in the log.
+    Raises ValueError for labels that are nowhere, and for label files as `read_label`.
     """
     strange = sorted(set(protocol.labels or ()) - set(labels))
     if strange:
@@ -162,12 +177,17 @@ def find_tasks(cases: Sequence[Case], labels: Mapping[str, int], protocol: Proto
         tasks += found
     if not tasks:
         raise ValueError(f"none of the labels {dict(labels)} is present in any of the {len(cases)} cases")
+    there = {task.case.id for found in by_label.values() for task in found}
+    without = [case.id for case in cases if case.id not in there]
+    if without:
+        logger.warning("left out, for none of the labels is there: %s", ", ".join(without))
     return tasks
 
 
 def _present(case: Case, labels: Mapping[str, int], dimension: int) -> Iterator[tuple[str, int]]:
     """The labels that a case has, with each slice that has them, or in 3D with 0."""
-    label, grid = read_volume(case.label)
+    grid = read_grid(case.image)
+    label = read_label(case.label, grid)
     slices = AxialSlices(grid)
     for number in range(grid.shape[slices.axis] if dimension == 2 else 1):
         present = set(np.unique(slices.view(label, number) if dimension == 2 else label).tolist())

@@ -147,7 +147,8 @@ class Commands:
     def _evaluation(
         self, name: str, player: Sequence[object], cases: Sequence[str], data: Path | None, needs: tuple[str, ...]
     ) -> Job:
-        command = ["evaluate", *player, "--data", data or self.data, "--output", self.folder / "reports" / name]
+        command = ["evaluate", *player, "--data", data or self.data]
+        command += ["--output", self.folder / "reports" / name, "--resume"]
         command += ["--clicks", ",".join(map(str, self.clicks)), "--user", self.user]
         command += ["--cases", ",".join(cases)] if cases else []
         limit = self.budget.limit if data is None else self.budget.elsewhere

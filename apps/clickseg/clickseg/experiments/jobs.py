@@ -16,6 +16,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from ..files import write_text
+
 PLAN = "plan.json"  # in the folder of an experiment: its jobs
 
 
@@ -100,8 +102,7 @@ def _check_plan(jobs: Sequence[Job], folder: Path, resume: bool) -> None:
         if other:
             raise ValueError(f"{folder} holds another experiment: {', '.join(other[:3])} would be another command")
         plan = theirs | plan
-    folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(plan, indent=1) + "\n")
+    write_text(path, json.dumps(plan, indent=1) + "\n")
 
 
 def _marker(folder: Path, job: Job) -> Path:

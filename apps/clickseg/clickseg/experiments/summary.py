@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..files import write_text
 from .jobs import Job, is_done
 
 Report = Mapping[str, Any]
@@ -88,6 +89,5 @@ def write_markdown(parts: Sequence[str], jobs: Sequence[Job], output: Path) -> P
     if missing:
         parts = [*parts, "## Not run yet\n\n" + "\n".join(f"- {name}" for name in missing)]
     path = output / "report.md"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n\n".join(part for part in parts if part) + "\n")
+    write_text(path, "\n\n".join(part for part in parts if part) + "\n")
     return path
