@@ -18,8 +18,9 @@ from monailabel.interfaces.app import MONAILabelApp  # noqa: E402
 from clickseg import __version__  # noqa: E402
 from clickseg.machine import keep_freed_memory  # noqa: E402
 from clickseg.sessions import SessionCache, compute_in_one_thread  # noqa: E402
+from clickseg.settings import cache_bytes  # noqa: E402
 from lib.activelearning import STRATEGIES, ForegroundEntropy, Leased, Leases  # noqa: E402
-from lib.configs import cache_bytes, select  # noqa: E402
+from lib.configs import select  # noqa: E402
 from lib.server import CarefulRequests, add_routes, give_way, in_background  # noqa: E402
 
 

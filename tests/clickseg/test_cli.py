@@ -22,7 +22,6 @@ from clickseg.images import read_volume
 from clickseg.methods import BASELINES, METHODS, RIVALS, TIS_BASELINES, load_model
 from clickseg.phantom import LABELS, write_phantoms
 from clickseg.sessions import SessionCache
-from lib.configs import cache_bytes, select
 
 OPTIONS = {
     "serve": ["--studies", "--host", "--port", "--conf"],
@@ -548,21 +547,19 @@ def test_a_port_that_is_taken_is_said_at_once(command, capsys, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "check"),
-    [("models", "foo", select), ("models", "tis,", None), ("models", " , ", select), ("models", "", select)]
-    + [("cache_gb", value, cache_bytes) for value in ("x", "-1", "nan", "inf", "")],
+    ("name", "value"),
+    [("models", "foo"), ("models", " , "), ("models", "")]
+    + [("cache_gb", value) for value in ("x", "-1", "nan", "inf", "")],
 )
-def test_a_setting_that_the_app_refuses_is_refused_at_once_in_its_words(server, tmp_path, capsys, name, value, check):
-    command = ["serve", "--studies", tmp_path, "--conf", name, value]
-    if check is None:
-        with pytest.raises(Replaced):
-            run(*command)
-        return
-    with pytest.raises(ValueError, match=name) as refused:
-        check(value)
-    assert run(*command) == 2
-    assert capsys.readouterr().err == f"clickseg serve: {refused.value}\n"
+def test_a_setting_that_the_app_would_refuse_is_refused_at_once(server, tmp_path, capsys, name, value):
+    assert run("serve", "--studies", tmp_path, "--conf", name, value) == 2
+    assert capsys.readouterr().err.startswith(f"clickseg serve: --conf {name} {value}: ")
     assert server == []
+
+
+def test_a_setting_with_a_comma_too_many_is_served(server, tmp_path):
+    with pytest.raises(Replaced):
+        run("serve", "--studies", tmp_path, "--conf", "models", "tis,")
 
 
 def test_a_setting_that_nobody_knows_is_refused_with_those_that_are_known(server, tmp_path, capsys):

@@ -2,7 +2,9 @@ import importlib
 
 import pytest
 
-from lib.configs import CONFIGS, cache_bytes, select, unet2d
+from clickseg.methods import METHODS
+from clickseg.settings import cache_bytes
+from lib.configs import CONFIGS, select, unet2d
 from lib.weights import Weights
 
 SHIPPED = ["unet2d", "unet2d_labels", "unet2d_general", "unet2d_general_labels"]
@@ -12,6 +14,10 @@ def test_all_is_every_model_and_a_list_is_what_it_names():
     everything = [model.name for models in CONFIGS.values() for model in models]
     assert [model.name for model in select("all")] == everything
     assert [model.name for model in select("unet2d")] == SHIPPED
+
+
+def test_every_method_is_served():
+    assert list(CONFIGS) == list(METHODS)
 
 
 @pytest.mark.parametrize("names", ["unet3d", "unet2d,unet3d", "", ","])

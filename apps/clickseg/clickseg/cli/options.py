@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import math
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -42,39 +40,6 @@ def at_least(least: int) -> Callable[[str], int]:
 
 
 PORT: dict[str, Any] = {"type": int, "choices": range(1, 65536), "metavar": "PORT"}  # of an option
-
-CONF = ("models", "cache_gb")  # the app's own settings (main.py)
-CONF_OF_MONAI_LABEL = ("auth_token", "preload", "server_mode", "zoo_repo", "zoo_source")
-
-
-def check_conf(pairs: Sequence[tuple[str, str]]) -> None:
-    """ValueError for settings that the server would end at, half a minute after its start."""
-    known = [*CONF, *CONF_OF_MONAI_LABEL]
-    unknown = [name for name, _ in pairs if name not in known]
-    if unknown:
-        raise ValueError(f"--conf {unknown[0]}: there is no such setting; known: {', '.join(known)}")
-    conf = dict(pairs)
-    _check_models(conf.get("models", "all"))
-    _check_gigabytes(conf.get("cache_gb", "2"))
-
-
-def _check_models(names: str) -> None:
-    if names == "all":
-        return
-    from ..methods import METHODS
-
-    asked = [name.strip() for name in names.split(",") if name.strip()]
-    unknown = [name for name in asked if name not in METHODS]
-    if unknown or not asked:
-        known = ", ".join(METHODS)
-        raise ValueError(f"--conf models {names}: unknown model {', '.join(unknown)!r}; known: all, {known}")
-
-
-def _check_gigabytes(text: str) -> None:
-    with contextlib.suppress(ValueError):
-        if 0 <= float(text) < math.inf:
-            return
-    raise ValueError(f"--conf cache_gb {text}: a number of gigabytes is needed, such as 2 or 0.5")
 
 
 def app_folder() -> Path:

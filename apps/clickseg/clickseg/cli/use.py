@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .clicks import STRUCTURE, add_click, have_labels, named_clicks
-from .options import DEVICE_HELP, PORT, WEIGHTS_HELP, at_least, check_conf, server_command, server_environment
+from .options import DEVICE_HELP, PORT, WEIGHTS_HELP, at_least, server_command, server_environment
 
 if TYPE_CHECKING:  # torch takes seconds to import: help and mistakes are answered without it
     import torch
@@ -156,6 +156,7 @@ def add_serve(commands: Any) -> None:
 def _serve(arguments: argparse.Namespace) -> None:
     from ..archive import check_port
     from ..phantom import write_phantoms
+    from ..settings import check_conf
 
     check_conf(arguments.conf or [])
     check_port("the server", arguments.host, arguments.port)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..datasets import CaseFolder
+from ..files import write_text
 from ..methods import Recipe, UNet2dRecipe, learnt_from
 from ..methods.weights import read_file
 from .jobs import PLAN, Job
@@ -108,8 +109,7 @@ class Commands:
             other = recipe.differing(type(recipe).from_json(path))  # fields that are younger at their defaults
             if other:
                 raise ValueError(f"{self.folder} holds another experiment: recipe {name} had other {', '.join(other)}")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(recipe.to_dict(), indent=1) + "\n")
+        write_text(path, json.dumps(recipe.to_dict(), indent=1) + "\n")
         length = ("--epochs", self.budget.epochs) if self.budget.minutes is None else ("--minutes", self.budget.minutes)
         command = ["train", "--method", recipe.method, "--data", self.data, "--cases", ",".join(cases)]
         command += ["--recipe", path, "--output", self.folder / "models" / name, "--resume", *length]

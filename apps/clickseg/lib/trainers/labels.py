@@ -13,6 +13,7 @@ from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 
 from clickseg.datasets import case_id
 from clickseg.images import read_grid, read_volume, write_mask
+from clickseg.machine import present_values
 
 ABSENT = 0.2
 LEFT_OUT = 3  # segments of 3D Slicer that are no labels: the background, and scribbles of two kinds
@@ -62,7 +63,7 @@ def write_data_folder(
     for item in items:
         (folder / "imagesTr" / f"{item.id}{_suffix(item.image)}").symlink_to(item.image)
         values, grid = read_volume(item.label)
-        present = [int(value) for value in np.unique(values) if value != 0]
+        present = present_values(values)
         table = np.arange(256, dtype=np.uint8)
         for value, name in value_names(present, item.names, served).items():
             table[value] = labels.setdefault(name, max(labels.values(), default=0) + 1)
@@ -87,7 +88,7 @@ def whole_studies(
     most, whole = 0, []
     for item in items:
         values, _ = read_volume(item.label)
-        named = set(value_names([int(value) for value in np.unique(values) if value], item.names, served).values())
+        named = set(value_names(present_values(values), item.names, served).values())
         strange = sorted(named - set(wanted))
         if strange:
             raise ValueError(
