@@ -37,11 +37,19 @@ def change_label(data, change):
     nib.save(nib.Nifti1Image(change(stored.get_fdata()).astype(np.float32), stored.affine), path)
 
 
-def test_values_without_names_do_not_get_those_of_the_weights(nameless, weights, tmp_path):
+def test_values_without_names_get_those_of_the_weights_and_that_is_said(nameless, weights, tmp_path, caplog):
+    found = labels(nameless, weights, tmp_path / "out")
+    assert found
+    assert set(found) <= set(LABELS)
+    assert f"the data names no labels; by the weights: liver ({LABELS['liver']})" in caplog.text
+    assert labels(nameless, weights, tmp_path / "one", labels=("lump",), values={"lump": 6}) == ["lump"]
+
+
+def test_values_that_the_weights_do_not_know_are_none_of_their_structures(nameless, weights, tmp_path):
+    change_label(nameless, lambda values: values + 100 * (values > 0))
     found = labels(nameless, weights, tmp_path / "out")
     assert found
     assert all(name.startswith("label ") for name in found)
-    assert labels(nameless, weights, tmp_path / "one", labels=("lump",), values={"lump": 6}) == ["lump"]
     with pytest.raises(ValueError, match="unknown label liver"):
         labels(nameless, weights, tmp_path / "two", labels=("liver",))
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,8 @@ from .game import Game, by_case, play_all, play_all_parallel, play_case
 from .journal import Journal
 from .report import Table, make_report, tabulate, tabulate_effort
 from .tasks import USERS, Protocol, Result, Task, find_tasks
+
+logger = logging.getLogger(__name__)
 
 __all__ = [
     "USERS",
@@ -125,18 +128,28 @@ def evaluate(  # noqa: PLR0913 - one for each option of the command line
 def _labels(folder: CaseFolder, model: Model, protocol: Protocol) -> dict[str, int]:
     """Name -> value of all that can be played: the classes of 3D weights, else what the data and the protocol name.
 
-    What nobody names is called `label 1`, ..., as in a training. Raises ValueError for names that contradict.
+    Where the data names nothing, the weights do, as long as they know all of its values; else these are called
+    `label 1`, ..., as in a training. Raises ValueError for names that contradict.
     """
     if model.segmenter.dimension == 3:
         labels = model.recipe.with_labels(folder.labels).labels
         if protocol.values:
             raise ValueError(f"3D weights have the labels {', '.join(labels)}: name them without values")
         return dict(labels)
-    known = folder.labels or folder.found_labels()
+    known = folder.labels or _named_by(model.recipe.labels, folder.found_labels())
     for name, value in protocol.values.items():
         if known.get(name, value) != value:
             raise ValueError(f"{name} has the value {known[name]} in the data, not {value}")
     return {**known, **protocol.values}
+
+
+def _named_by(ours: Mapping[str, int], found: Mapping[str, int]) -> Mapping[str, int]:
+    """The labels of weights for the values that were found, if those are all theirs."""
+    if not set(found.values()) <= set(ours.values()):
+        return found
+    known = {name: value for name, value in ours.items() if value in found.values()}
+    logger.warning("the data names no labels; by the weights: %s", ", ".join(f"{n} ({v})" for n, v in known.items()))
+    return known
 
 
 def _sha256(path: Path | str) -> str:
