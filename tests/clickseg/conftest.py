@@ -3,7 +3,7 @@
 import pytest
 
 from clickseg.datasets import CaseFolder
-from clickseg.phantom import write_phantoms
+from clickseg.phantom import LABELS, write_phantoms
 
 
 @pytest.fixture(scope="session")
@@ -17,3 +17,11 @@ def study(tmp_path_factory):
 @pytest.fixture(scope="session")
 def cases(study):
     return CaseFolder.read(study).cases
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory, tiny_weights):
+    """A weights file of `unet2d` that knows the phantom's labels, and nothing of how they look."""
+    path = tmp_path_factory.mktemp("weights") / "tiny.pt"
+    tiny_weights(path, LABELS)
+    return path

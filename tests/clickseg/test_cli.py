@@ -39,13 +39,6 @@ def run(*arguments):
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory, tiny_weights):
-    path = tmp_path_factory.mktemp("weights") / "tiny.pt"
-    tiny_weights(path, LABELS)
-    return path
-
-
-@pytest.fixture(scope="module")
 def image(phantom_study):
     return phantom_study / "imagesTr" / "phantom_000.nii.gz"
 

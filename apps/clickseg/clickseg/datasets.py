@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from .files import whole_file
 from .images import file_identity, read_volume
+from .machine import present_values
 from .methods import Recipe, UNet2dRecipe
 from .transforms import augment, preprocess
 
@@ -93,7 +94,7 @@ class CaseFolder:
         """Names for the values that occur in the label files, for a folder without dataset.json: `label 1`, ..."""
         values: set[int] = set()
         for case in self.cases:
-            values |= {int(value) for value in np.unique(read_volume(case.label)[0])}
+            values |= set(present_values(read_volume(case.label)[0]))
         return {f"label {value}": value for value in sorted(values - {0})}
 
 
@@ -278,9 +279,9 @@ class StructureDataset(Dataset):
         table: dict[int, list[tuple[int, int]]] = {value: [] for value in recipe.labels.values()}
         for case in range(len(store)):
             for number, label in enumerate(store[case]["label"]):
-                for value in np.unique(label):
+                for value in present_values(label):
                     if value in table:
-                        table[int(value)].append((case, number))
+                        table[value].append((case, number))
         self.slices = {value: np.array(pairs) for value, pairs in table.items() if pairs}
         if not self.slices:
             raise ValueError(f"none of the labels {dict(recipe.labels)} is present in any of the {len(store)} cases")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from monai.transforms import (
     RandShiftIntensityd,
     Transform,
 )
+from numpy.typing import NDArray
 from torch.nn import functional
 
 from .clicks import SimulateClickd
@@ -39,6 +40,8 @@ __all__ = [
     "augment",
     "preprocess",
 ]
+
+AnyArray = TypeVar("AnyArray", np.ndarray, torch.Tensor)
 
 
 class SlicesOnModelGridd(Transform):
@@ -116,15 +119,19 @@ class CropAroundLabeld(Randomizable, Transform):
         return {**data, **{key: cut(data[key], *box) for key in ("image", "label")}}
 
 
-def cut(whole: torch.Tensor, corner: Sequence[int], size: Sequence[int], margin: Sequence[int]) -> torch.Tensor:
+def cut(whole: AnyArray, corner: Sequence[int], size: Sequence[int], margin: Sequence[int]) -> AnyArray:
     """Of `whole` (C, *S) the box of `size` at `corner` and what is within `margin` of it, each of them voxels.
 
-    What lies outside of `whole` is filled by repetition.
+    What lies outside of `whole` is filled by repetition. Of a mapped array no more than the box is read.
     """
-    for axis, (first, side, more) in enumerate(zip(corner, size, margin, strict=True), start=1):
-        numbers = torch.arange(first - more, first + side + more).clamp(0, whole.shape[axis] - 1)
-        whole = whole.index_select(axis, numbers)
-    return whole
+    boxes = zip(whole.shape[1:], corner, size, margin, strict=True)
+    numbers: list[NDArray[np.int64]] = [
+        np.arange(c - more, c + side + more).clip(0, count - 1) for count, c, side, more in boxes
+    ]
+    part: Any = whole[(slice(None), *(slice(own[0], own[-1] + 1) for own in numbers))]
+    for axis, own in enumerate(numbers, start=1):
+        part = part[(slice(None),) * axis + (own - own[0],)]
+    return cast(AnyArray, part)
 
 
 class RandTurnd(RandomizableTransform):

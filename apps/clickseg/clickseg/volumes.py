@@ -27,7 +27,7 @@ from tqdm import tqdm
 from .datasets import Arrays, Case, CaseStore, kept_arrays
 from .geometry import UprightVolume, pad_far, resize, resize_labels, resized_shape
 from .images import class_numbers, read_labelled
-from .machine import half_precision
+from .machine import half_precision, present_values
 from .methods.tis import SURE, Tis, TisRecipe, standardise
 from .transforms import RandTurnd, cut
 
@@ -113,22 +113,24 @@ class PatchDataset(Dataset):
         # Drawn only where asked for, so that other recipes see the patches that they always saw.
         strained = self.recipe.strained > 0 and bool(generator.random() < self.recipe.strained)
         box = (corner, self.recipe.patch, self.margins[strained])
-        sample: Any = {name: cut(self._whole(case[name]), *box) for name in ("image", "label")}
+        parts = {name: cut(self._whole(case[name]), *box) for name in ("image", "label")}
+        sample: Any = {name: torch.from_numpy(part.astype(np.float32)) for name, part in parts.items()}
         self.transforms[strained].set_random_state(seed=int(transform_seed))
         sample = self.transforms[strained](sample)
         image, label = (torch.as_tensor(sample[name]) for name in ("image", "label"))
         return {"image": image, "label": label.long(), "seed": int(seed)}
 
-    def _whole(self, volume: NDArray[np.generic]) -> torch.Tensor:
+    def _whole(self, volume: NDArray[np.generic]) -> NDArray[np.generic]:
         """(1, X, Y, Z), a patch at least, with zeros at the far ends: a mean image, the background of a label."""
-        return pad_far(torch.from_numpy(volume.astype(np.float32))[None], self.recipe.patch)
+        missing = [max(side - count, 0) for side, count in zip(self.recipe.patch, volume.shape, strict=True)]
+        return (np.pad(volume, [(0, more) for more in missing]) if any(missing) else volume)[None]
 
     def _corner(self, label: NDArray[np.generic], generator: np.random.Generator) -> list[int]:
         """Where the patch begins: anywhere, or so that it holds a voxel of a structure."""
         room = [max(count - side, 0) for count, side in zip(label.shape, self.recipe.patch, strict=True)]
         if generator.random() < FOREGROUND and any(room):
-            present = np.setdiff1d(np.unique(label), [0])
-            if len(present):
+            present = present_values(label)
+            if present:
                 voxels = np.argwhere(np.equal(label, generator.choice(present)))
                 centre = voxels[generator.integers(len(voxels))]
                 return _corner_before(centre, self.recipe.patch, room, generator)
@@ -219,8 +221,8 @@ class CodeDataset(Dataset):
     def _crop(self, kept: Arrays, generator: np.random.Generator) -> tuple[slice, ...]:
         """What of a volume is learnt from: a box of `recipe.crop` round an error, of any structure alike."""
         label, sides = kept["label"][0], self.recipe.crop
-        present = np.setdiff1d(np.unique(label), [0])
-        if sides is None or not len(present):
+        present = present_values(label)
+        if sides is None or not present:
             return (slice(None),) * 3
         voxels = np.argwhere(np.equal(label, generator.choice(present)))
         automatic = kept["code"][(slice(self.recipe.width, None), *voxels.T)].argmax(0)

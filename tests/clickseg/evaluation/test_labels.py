@@ -18,13 +18,6 @@ def nameless(study, tmp_path):
     return folder
 
 
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory, tiny_weights):
-    path = tmp_path_factory.mktemp("weights") / "tiny.pt"
-    tiny_weights(path, LABELS)
-    return path
-
-
 def labels(data, weights, output, **protocol):
     method = "disc" if weights is None else "unet2d"
     done = evaluate(method, weights, data, output, Protocol(clicks=(1,), limit=1, **protocol))

@@ -17,13 +17,6 @@ PROTOCOL = Protocol(clicks=(1, 2), limit=2)
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory, tiny_weights):
-    path = tmp_path_factory.mktemp("weights") / "tiny.pt"
-    tiny_weights(path, LABELS)
-    return path
-
-
-@pytest.fixture(scope="module")
 def finished(study, weights, tmp_path_factory):
     """The folder of an evaluation that nobody stopped."""
     output = tmp_path_factory.mktemp("evaluation")
