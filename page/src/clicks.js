@@ -1,8 +1,9 @@
 /**
  * From clicks to requests. A click is {position: [i, j, k] of the source, label: name, inside: true or false}; a state
- * (of the history) is {clicks, base, model, propagate, automatic}:
+ * (of the history) is {clicks, base, model, propagate, automatic, locked}:
  *   base: {map, ...}, the label map that the clicks correct; model: a name in the server's /info;
- *   propagate: names of labels that go on to neighbouring slices; automatic: whether the model is to answer unasked.
+ *   propagate: names of labels that go on to neighbouring slices; automatic: whether the model is to answer unasked;
+ *   locked: of each label that nothing is to change, {label, voxels}, whatever the clicks of others say.
  */
 
 export const ONE = "deepgrow"; // type of a model of one structure; the others know their labels by name

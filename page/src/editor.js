@@ -3,7 +3,7 @@
 import * as api from "./api.js";
 import { answersFirst, decidedIn, knows, labelsOf, ONE, propagated, questionOf, questions } from "./clicks.js";
 import { History } from "./history.js";
-import { collect, compose, count, paint } from "./masks.js";
+import { collect, compose, count, paint, voxelsOf } from "./masks.js";
 import { Newest } from "./newest.js";
 import { compress, decompress, readLabels, writeLabels } from "./nifti.js";
 
@@ -21,6 +21,7 @@ export class Editor {
   #closed = false;
   #previewed = null;
   #answered; // the state that the map and the figures are of
+  #unlocked; // the map as it would be if nothing were locked
   #failures = 0;
   #saving = null;
   #segmenting = null;
@@ -34,11 +35,11 @@ export class Editor {
    */
   constructor({ image, head, frame, axis, models, labels, base, version, model, on }) {
     Object.assign(this, { image, head, frame, axis, models, labels, version, on });
-    const state = { clicks: [], base: { map: base }, model, propagate: [], automatic: false };
+    const state = { clicks: [], base: { map: base }, model, propagate: [], automatic: false, locked: [] };
     this.history = new History(state);
     this.saved = state.base;
     this.#answered = state;
-    this.map = base;
+    this.map = this.#unlocked = base;
     this.counts = count(base);
     this.display = base.slice();
   }
@@ -95,8 +96,36 @@ export class Editor {
     this.change({ propagate: propagated(state, model, label) ? others : [...others, ...names] });
   }
 
+  isLocked(label) {
+    return this.state.locked.some((one) => one.label === label);
+  }
+
+  /** Throws Error if the label is locked. */
+  checkUnlocked(label) {
+    if (this.isLocked(label)) throw new Error(`${label} is locked: unlock it first (L).`);
+  }
+
+  /** Let nothing change the label as it is now, or no longer do so, which by itself changes nothing. */
+  async toggleLock(label) {
+    await this.idle();
+    if (!this.isLocked(label)) {
+      const voxels = voxelsOf(this.map, this.labels.value(label));
+      this.change({ locked: [...this.state.locked, { label, voxels }] });
+      return;
+    }
+    const locked = this.state.locked.filter((one) => one.label !== label);
+    const differs = this.#withLocked(this.#unlocked, locked).some((value, at) => value !== this.map[at]);
+    this.change({ locked, ...(differs && { ...DONE, base: { map: this.map } }) });
+  }
+
+  #withLocked(map, locked) {
+    const parts = locked.map(({ label, voxels }) => ({ value: this.labels.value(label), voxels }));
+    return parts.length ? compose(map, parts) : map;
+  }
+
   /** Take a label away: its clicks, and its voxels in the map that was opened. */
   async erase(label) {
+    this.checkUnlocked(label);
     const gone = [{ value: this.labels.value(label), voxels: [] }];
     if (answersFirst(this.model)) {
       // It would find the label again unasked, or from the clicks of others: what it has made is gone on from.
@@ -139,7 +168,7 @@ export class Editor {
   async #segmentAll() {
     await this.idle();
     const held = count(this.state.base.map);
-    if (!labelsOf(this.model).some((label) => held[this.labels.value(label)])) {
+    if (!labelsOf(this.model).some((label) => this.labels.countOf(label, held))) {
       this.change({ automatic: true });
       return;
     }
@@ -223,7 +252,8 @@ export class Editor {
       const parts = await (known ? answers() : this.#timed("click", answers));
       if (this.#closed || state !== this.state) return;
       this.#answered = state;
-      this.map = compose(state.base.map, parts, model.type === ONE);
+      this.#unlocked = compose(state.base.map, parts, model.type === ONE);
+      this.map = this.#withLocked(this.#unlocked, state.locked);
       this.counts = count(this.map);
       this.display.set(this.map);
     } catch (error) {
@@ -271,9 +301,8 @@ export class Editor {
     const answer = readLabels(await decompress(await api.infer(model, this.image, params, start)));
     if (String(answer.dims) !== String(this.frame.dims)) throw new Error("The server's mask has another size.");
     const found = collect(answer.values, this.frame);
-    return [...values].map(([value, label]) => {
-      return { value: this.labels.value(label), voxels: found.get(value) ?? new Uint32Array() };
-    });
+    const told = [...values].filter(([value, label]) => found.has(value) || this.labels.has(label));
+    return told.map(([value, label]) => ({ value: this.labels.value(label), voxels: found.get(value) ?? new Uint32Array() }));
   }
 
   /** The label map that is corrected, as a file with the values of the model; null if it holds none of its labels. */
@@ -305,10 +334,10 @@ export class Editor {
       if (!reply || this.#closed || !this.#previewed || state !== this.state) return;
       this.on.latency("preview", performance.now() - begin);
       this.display.set(this.map);
-      const decided = [...question.values].filter(([, label]) => deciding.has(label));
+      const decided = [...question.values].filter(([, label]) => deciding.has(label) && !this.isLocked(label));
       const values = new Map(decided.map(([value, label]) => [value, this.labels.value(label)]));
-      const foreign = this.labels.names.filter((label) => !knows(this.model, label));
-      const kept = new Set(foreign.map((label) => this.labels.value(label)));
+      const others = this.labels.names.filter((label) => !knows(this.model, label) || this.isLocked(label));
+      const kept = new Set(others.map((label) => this.labels.value(label)));
       paint(this.display, this.map, this.frame, reply, values, kept);
       this.on.preview(this, click);
     } catch (error) {

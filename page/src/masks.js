@@ -46,6 +46,13 @@ export function compose(base, parts, over = true) {
   return map;
 }
 
+/** The voxels that hold a value. */
+export function voxelsOf(map, value) {
+  const voxels = [];
+  for (let at = map.indexOf(value); at >= 0; at = map.indexOf(value, at + 1)) voxels.push(at);
+  return Uint32Array.from(voxels);
+}
+
 /** How many voxels hold each value. */
 export function count(map) {
   const counts = new Uint32Array(256);

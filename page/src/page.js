@@ -24,6 +24,7 @@ let server; // of /info
 let studies = [];
 let editor = null;
 let active = null; // the label that clicks are for
+let hidden = new Set(); // names of labels
 let drawn = []; // shown planes of the live preview
 let modelShown = null; // whose labels and buttons are on the screen
 
@@ -53,6 +54,7 @@ async function open(image) {
     pointer.cancel();
     editor?.close();
     viewer.open(volume);
+    hidden = new Set();
     const { frame } = viewer;
     const labels = new Labels(saved?.labels);
     const base = new Uint8Array(frame.size);
@@ -139,11 +141,12 @@ function change(changed, answered = false) {
   $("saved").textContent = editor.unsaved ? "Not saved yet" : studies.find((study) => study.image === editor.image)?.labelled ? "Saved" : "";
   if (modelShown !== state.model) showModel(state.model);
   const figures = (name) => {
-    const ml = counts[labels.value(name)] * editor.voxelMl;
+    const ml = labels.countOf(name, counts) * editor.voxelMl;
     return ml ? `${ml < 10 ? ml.toFixed(1) : ml.toFixed(0)} ml` : "";
   };
   const takes = (name) => knows(editor.model, name);
-  showLabels($("labels"), labels, namesShown(), { active, takes, figures, choose: chooseLabel });
+  const switches = { hidden: (name) => hidden.has(name), hide, locked: (name) => editor.isLocked(name), lock };
+  showLabels($("labels"), labels, namesShown(), { active, takes, figures, choose: chooseLabel, ...switches });
   if (answered) {
     viewer.show(editor.display);
     drawn = [];
@@ -169,10 +172,24 @@ function namesShown() {
 
 function chooseLabel(name) {
   active = name;
-  const colours = editor.labels.names.map((label) => [editor.labels.value(label), editor.labels.colour(label)]);
-  viewer.setColours(new Map(colours), name && editor.labels.value(name));
+  showColours();
   change(editor);
 }
+
+function showColours() {
+  const { labels } = editor;
+  const seen = labels.names.filter((label) => !hidden.has(label));
+  const colours = seen.map((label) => [labels.value(label), labels.colour(label)]);
+  viewer.setColours(new Map(colours), labels.has(active) ? labels.value(active) : null);
+}
+
+/** Hide a label's mask, or show it again. What is hidden is saved like the others. */
+function hide(name) {
+  if (!hidden.delete(name)) hidden.add(name);
+  chooseLabel(active);
+}
+
+const lock = (name) => attempt(() => editor.toggleLock(name));
 
 function showModel(name) {
   const model = server.models[name];
@@ -181,7 +198,7 @@ function showModel(name) {
   $("model-text").textContent = model.description;
   $("automatic").hidden = !answersFirst(model);
   const names = namesShown();
-  for (const label of names) editor.labels.value(label);
+  editor.labels.reserve(names);
   const possible = names.filter((label) => knows(model, label));
   chooseLabel(possible.includes(active) ? active : (possible[0] ?? null));
   training.follow(trainerOf(name));
@@ -207,6 +224,9 @@ function checkKnown(name) {
 function clickAt(shown, inside) {
   if (!active) throw new Error("Choose a label first, or add one.");
   checkKnown(active);
+  editor.checkUnlocked(active);
+  editor.labels.value(active); // throws if there is no room for it
+  if (hidden.has(active)) hide(active);
   return { position: editor.frame.toSource(shown), label: active, inside };
 }
 
@@ -237,6 +257,7 @@ const pointer = listen($("viewer"), viewer, {
   move: moveTo,
   scroll: (axis, steps) => step(axis, steps),
   zoom: (factor, place) => editor && viewer.zoomBy(factor, place),
+  pan: (from, to) => viewer.pan(from, to),
   window: (right, up) => editor && looks.changeWindow(right, up),
 });
 
@@ -265,10 +286,12 @@ const commands = {
   sliceDown: () => step(viewer.depth, -1),
   undo: ({ shiftKey }) => (shiftKey ? editor.redo() : editor.undo()),
   redo: () => editor.redo(),
-  label: (event, number) => $("labels").querySelectorAll("button")[number - 1]?.click(),
+  label: (event, number) => $("labels").querySelectorAll("button.row")[number - 1]?.click(),
   propagate: () => $("propagate").click(),
   automatic: () => $("automatic").hidden || editor.segmentAll(),
   erase: () => active && editor.erase(active),
+  hide: () => active && hide(active),
+  lock: () => active && lock(active),
   save,
   next,
   window: () => cycle($("window")),
@@ -322,9 +345,10 @@ $("add-label").addEventListener("submit", (event) => {
   attempt(() => {
     if (name.toLowerCase() === "background") throw new Error("What has no label is background: give the label another name.");
     checkKnown(name);
+    editor.labels.value(name);
     chooseLabel(name);
     $("new-label").value = "";
-    $("labels").querySelector("[aria-selected=true]")?.scrollIntoView({ block: "nearest" });
+    $("labels").querySelector("[aria-current=true]")?.scrollIntoView({ block: "nearest" });
   });
 });
 window.addEventListener("beforeunload", (event) => editor?.unsaved && event.preventDefault());

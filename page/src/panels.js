@@ -18,25 +18,33 @@ export function showStudies(list, studies, current, open) {
 
 /**
  * names: of labels (Labels), in the order of the list. figures(name): what is written beside it. takes(name): whether the
- * model does. choose(name): called for the one that is chosen.
+ * model does. choose(name): called for the one that is chosen. hidden(name), locked(name): whether it is; hide(name),
+ * lock(name): called when that is to be switched.
  */
-export function showLabels(list, labels, names, { active, takes, figures, choose }) {
+export function showLabels(list, labels, names, { active, takes, figures, choose, hidden, hide, locked, lock }) {
   const make = (name, index) => {
     const parts = [text("span", "", "colour"), text("span", name, "name"), text("span", "", "figure")];
     if (index < 9) parts.push(text("kbd", index + 1));
-    const option = button(name, parts, choose);
-    option.setAttribute("role", "option");
-    return item(option, "presentation");
+    return item(button(name, parts, choose), toggle(name, "eye", hide), toggle(name, "lock", lock));
   };
   const buttons = rows(list, names, make);
   names.forEach((name, index) => {
-    const option = buttons[index];
-    option.setAttribute("aria-selected", String(name === active));
-    option.querySelector(".colour").style.setProperty("--colour", labels.colour(name));
-    option.querySelector(".figure").textContent = figures(name);
-    option.disabled = !takes(name);
-    option.title = option.disabled ? `${name}: the model does not know this label` : name;
+    const row = buttons[index];
+    row.setAttribute("aria-current", String(name === active));
+    row.querySelector(".colour").style.setProperty("--colour", labels.colour(name));
+    row.querySelector(".figure").textContent = figures(name);
+    row.disabled = !takes(name);
+    row.title = row.disabled ? `${name}: the model does not know this label` : name;
+    show(row.parentElement.querySelector(".eye"), hidden(name), "Hide", name);
+    show(row.parentElement.querySelector(".lock"), locked(name), "Lock", name);
   });
+}
+
+/** Whether a switch is on, and what it is to whoever does not see it. */
+function show(element, on, verb, name) {
+  element.setAttribute("aria-pressed", String(on));
+  element.title = `${verb} ${name} (${verb[0]})`;
+  element.setAttribute("aria-label", `${verb} ${name}`);
 }
 
 export function fillSelect(select, names, chosen) {
@@ -45,11 +53,11 @@ export function fillSelect(select, names, chosen) {
 }
 
 /**
- * The buttons of a list that has a row for each name; make(name, index) makes one. Rows stay as long as the names do: a
- * press on one that is replaced meanwhile would be no click. The one that has the focus keeps it in any case.
+ * The first buttons of a list that has a row for each name; make(name, index) makes one. Rows stay as long as the names do:
+ * a press on one that is replaced meanwhile would be no click. The one that has the focus keeps it in any case.
  */
 function rows(list, names, make) {
-  const buttons = () => [...list.querySelectorAll("button")];
+  const buttons = () => [...list.querySelectorAll("button.row")];
   const before = buttons();
   if (names.length === before.length && before.every(({ value }, index) => value === names[index])) return before;
   const focus = before.indexOf(document.activeElement);
@@ -60,16 +68,23 @@ function rows(list, names, make) {
 
 function button(name, parts, choose) {
   const element = document.createElement("button");
-  Object.assign(element, { type: "button", value: name, title: name });
+  Object.assign(element, { type: "button", className: "row", value: name, title: name });
   element.append(...parts);
   element.addEventListener("click", () => choose(name));
   return element;
 }
 
-function item(button, role) {
+/** kind: "eye" or "lock". */
+function toggle(name, kind, action) {
+  const element = document.createElement("button");
+  Object.assign(element, { type: "button", className: `toggle ${kind}` });
+  element.addEventListener("click", () => action(name));
+  return element;
+}
+
+function item(...buttons) {
   const entry = document.createElement("li");
-  if (role) entry.setAttribute("role", role);
-  entry.append(button);
+  entry.append(...buttons);
   return entry;
 }
 

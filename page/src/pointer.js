@@ -1,16 +1,17 @@
-/** The mouse over the views: clicks and drags of clicks, the wheel, moving the cursor alone, and the window. */
+/** The mouse over the views: clicks and drags of clicks, the wheel, moving the cursor or the view alone, and the window. */
 
 const NOTCH = 40; // pixels of the wheel that are one slice: a mouse's notch has more at once, a trackpad collects them
 const PIXELS = [1, 40, 400]; // of WheelEvent.deltaMode
 
 /**
  * element: the views. viewer: Viewer. on: {drag(place, inside), drop(place, inside), move(place), scroll(axis, steps),
- * zoom(factor, place), window(right, up), giveUp()}, where a place is a voxel in shown order (undefined where there is
- * none) and right and up are pixels.
+ * zoom(factor, place), pan(from, to), window(right, up), giveUp()}, where a place is a voxel in shown order (undefined
+ * where there is none), from and to are mm, and right and up are pixels.
  * Returns {cancel()}: gives a drag up.
  */
 export function listen(element, viewer, on) {
   let drag = null; // {inside, place, depth} while a button is down; it stays in the view where it began
+  let held = null; // {mm, depth}: of the image, what was under the mouse when it began to move the view
   let rolled = 0;
 
   const dragTo = ({ clientX, clientY }) => {
@@ -20,24 +21,35 @@ export function listen(element, viewer, on) {
     on.drag(drag.place, drag.inside);
   };
 
+  const panTo = ({ clientX, clientY }) => {
+    const under = viewer.mmAt(clientX, clientY);
+    if (under?.depth === held.depth) on.pan(held.mm, under.mm);
+  };
+
   element.addEventListener("pointerdown", (event) => {
     element.focus({ preventScroll: true });
     const place = viewer.voxelAt(event.clientX, event.clientY);
     if (event.button === 1) event.preventDefault(); // browsers scroll with it
-    if (!place || drag || event.button === 1) return;
+    if (!place || drag || held || event.button === 1) return;
     event.preventDefault();
-    if (event.button === 0 && (event.ctrlKey || event.altKey || event.metaKey)) return on.move(place.shown);
     element.setPointerCapture(event.pointerId);
+    if (event.button === 0 && (event.ctrlKey || event.altKey || event.metaKey)) {
+      on.move(place.shown);
+      held = viewer.mmAt(event.clientX, event.clientY);
+      return;
+    }
     drag = { inside: event.button === 0 && !event.shiftKey, place: place.shown, depth: place.depth };
     on.drag(drag.place, drag.inside);
   });
 
   element.addEventListener("pointermove", (event) => {
     if (drag) dragTo(event);
+    else if (held) panTo(event);
     else if (event.buttons & 4) on.window(event.movementX, -event.movementY);
   });
 
   element.addEventListener("pointerup", () => {
+    held = null;
     if (!drag) return;
     const { place, inside } = drag;
     drag = null;
@@ -45,6 +57,7 @@ export function listen(element, viewer, on) {
   });
 
   const cancel = () => {
+    held = null;
     if (!drag) return;
     drag = null;
     on.giveUp();

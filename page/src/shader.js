@@ -18,10 +18,11 @@ void main() {
   color = vec4(texture(volume, texPos).rgb, 1.0);
   float label = texture(drawing, texPos).r;
   if (label == 0.0 || drawOpacity == 0.0) return;
-  bool rim = texture(drawing, texPos - right).r != label || texture(drawing, texPos + right).r != label
-    || texture(drawing, texPos - up).r != label || texture(drawing, texPos + up).r != label;
   float rows = float(textureSize(colormap, 0).y);
   vec4 fill = texture(colormap, vec2((label * 255.0 + 0.5) / 256.0, (rows - 0.5) / rows));
+  if (fill.a == 0.0) return; // a label that is hidden
+  bool rim = texture(drawing, texPos - right).r != label || texture(drawing, texPos + right).r != label
+    || texture(drawing, texPos - up).r != label || texture(drawing, texPos + up).r != label;
   color.rgb = mix(color.rgb, fill.rgb, rim ? drawRimOpacity : fill.a * drawOpacity);
 }`;
 

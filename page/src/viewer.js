@@ -5,7 +5,7 @@ import { Frame } from "./frame.js";
 import { drawMarks } from "./marks.js";
 import { rgb } from "./labels.js";
 import { SLICE, sparingly } from "./shader.js";
-import { showing, WHOLE, zoomed } from "./zoom.js";
+import { dragged, showing, WHOLE, zoomed } from "./zoom.js";
 
 const DRAWING = 7; // NiiVue's texture unit for label maps
 const LAYOUTS = {
@@ -97,7 +97,7 @@ export class Viewer {
     this.redraw();
   }
 
-  /** colours: Map value -> #rrggbb. active: the value that is drawn strongest. */
+  /** colours: Map value -> #rrggbb; others are not drawn. active: the value that is drawn strongest. */
   setColours(colours, active) {
     const lut = new Uint8ClampedArray(256 * 4);
     for (const [value, colour] of colours) lut.set([...rgb(colour), value === active ? 255 : 185], 4 * value);
@@ -151,9 +151,8 @@ export class Viewer {
   /** The voxel under a place on the screen: {shown: [x, y, z], depth: the shown axis of its view}, or null. */
   voxelAt(clientX, clientY) {
     const tile = this.#tileAt(clientX, clientY);
-    if (!tile) return null;
-    const fraction = this.nv.screenXY2TextureFrac(tile.x, tile.y, tile.index, true);
-    if (fraction[0] < 0) return null;
+    const fraction = tile && this.#fractionAt(tile);
+    if (!fraction) return null;
     const shown = this.frame.shownDims.map((count, axis) => Math.min(count - 1, Math.floor(fraction[axis] * count)));
     shown[tile.depth] = this.cursor[tile.depth];
     return { shown, depth: tile.depth };
@@ -162,6 +161,18 @@ export class Viewer {
   /** The shown axis along which the view at a place on the screen is cut; that of the axial view where there is none. */
   depthAt(clientX, clientY) {
     return this.#tileAt(clientX, clientY)?.depth ?? 2;
+  }
+
+  /** The place (mm) under a place on the screen, {mm, depth}; null if there is none. */
+  mmAt(clientX, clientY) {
+    const tile = this.#tileAt(clientX, clientY);
+    const fraction = tile && this.#fractionAt(tile);
+    return fraction && { mm: this.#mm(fraction), depth: tile.depth };
+  }
+
+  #fractionAt({ x, y, index }) {
+    const fraction = this.nv.screenXY2TextureFrac(x, y, index, true);
+    return fraction[0] < 0 ? null : fraction;
   }
 
   #tileAt(clientX, clientY) {
@@ -192,12 +203,14 @@ export class Viewer {
     return shown.map((index, axis) => (index + 0.5) / this.frame.shownDims[axis]);
   }
 
-  /** Cut all views through a voxel (shown order). What is zoomed in moves only if the voxel would not be seen. */
+  /** Cut all views through a voxel (shown order). What is zoomed in moves only where the voxel is new, and would not be seen. */
   moveTo(shown) {
+    const before = this.cursor;
     this.cursor = shown.map((index, axis) => Math.max(0, Math.min(this.frame.shownDims[axis] - 1, index)));
     const at = this.#fraction(this.cursor);
     this.nv.scene.crosshairPos = at;
-    this.#look(showing(this.#view, this.#mm(at), this.#extent));
+    const axes = [0, 1, 2].filter((axis) => this.cursor[axis] !== before[axis]);
+    this.#look(showing(this.#view, this.#mm(at), this.#extent, axes));
   }
 
   moveBy(axis, voxels) {
@@ -211,8 +224,14 @@ export class Viewer {
 
   /** Zoom about a voxel (shown order), which stays where it is on the screen; without one, about the cursor. */
   zoomBy(factor, shown = null) {
-    if (!shown) this.moveTo(this.cursor); // so that it is seen
-    this.#look(zoomed(this.#view, factor, this.#mm(this.#fraction(shown ?? this.cursor)), this.#extent));
+    const place = this.#mm(this.#fraction(shown ?? this.cursor));
+    const view = shown ? this.#view : showing(this.#view, place, this.#extent);
+    this.#look(zoomed(view, factor, place, this.#extent));
+  }
+
+  /** Move what is zoomed in: a place (mm) to where another one is drawn now. */
+  pan(place, to) {
+    this.#look(dragged(this.#view, place, to, this.#extent));
   }
 
   resetView() {

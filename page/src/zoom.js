@@ -13,10 +13,15 @@ export function zoomed({ zoom, pan }, factor, place, extent) {
   return { zoom: next, pan: moved.map((shift, axis) => filling(shift, next, extent[axis])) };
 }
 
-/** The same zoom, moved only as far as it takes to see a place (mm). */
-export function showing({ zoom, pan }, place, extent) {
+/** The same zoom, moved only as far as it takes to see a place (mm) along these axes. */
+export function showing({ zoom, pan }, place, extent, axes = [0, 1, 2]) {
   const seen = (shift, axis) => between(extent[axis][0] - zoom * place[axis], shift, extent[axis][1] - zoom * place[axis]);
-  return { zoom, pan: pan.map(seen).map((shift, axis) => filling(shift, zoom, extent[axis])) };
+  return { zoom, pan: pan.map((shift, axis) => (axes.includes(axis) ? filling(seen(shift, axis), zoom, extent[axis]) : shift)) };
+}
+
+/** The same zoom, with a place (mm) drawn where another one is now, as long as the image fills the views. */
+export function dragged({ zoom, pan }, place, to, extent) {
+  return { zoom, pan: pan.map((shift, axis) => filling(shift + zoom * (to[axis] - place[axis]), zoom, extent[axis])) };
 }
 
 const filling = (shift, zoom, [low, high]) => between((1 - zoom) * high, shift, (1 - zoom) * low);

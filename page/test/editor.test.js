@@ -162,6 +162,49 @@ test("a label that a model finds unasked can be taken away, and the others stay"
   assert.equal(shown(editor), "11102200");
 });
 
+test("a locked label stays where others are clicked, and unlocking it changes nothing", async () => {
+  const editor = opened({ labels: { spleen: 1 }, base: [1, 1, 1, 1] });
+  await editor.toggleLock("spleen");
+  editor.add(click("liver", 2));
+  editor.add(click("liver", 5));
+  await editor.idle();
+  assert.equal(shown(editor), "11110200");
+  await editor.toggleLock("spleen");
+  await editor.idle();
+  assert.deepEqual([shown(editor), editor.isLocked("spleen")], ["11110200", false]);
+  editor.add(click("liver", 3));
+  await editor.idle();
+  assert.equal(shown(editor), "11120000", "clicks take it again");
+  for (let step = 0; step < 2; step++) editor.undo(); // the last click, and the unlocking
+  await editor.idle();
+  assert.deepEqual([shown(editor), editor.isLocked("spleen"), editor.state.clicks.length], ["11110200", true, 2]);
+});
+
+test("clicks go on being corrected where a label was unlocked that they do not concern", async () => {
+  const editor = opened({ labels: { spleen: 1 }, base: [1, 1] });
+  await editor.toggleLock("spleen");
+  editor.add(click("liver", 5));
+  await editor.toggleLock("spleen");
+  await editor.idle();
+  assert.deepEqual([shown(editor), editor.state.clicks.length], ["11000200", 1]);
+});
+
+test("a locked label is not found elsewhere, cleared, or drawn over by a preview", async () => {
+  const editor = opened({ model: "all", labels: { spleen: 1, liver: 2 }, base: [0, 0, 0, 0, 0, 0, 1, 1] });
+  await editor.toggleLock("spleen");
+  editor.add(click("liver", 7));
+  await editor.idle();
+  assert.equal(shown(editor), "00002211");
+  await assert.rejects(editor.erase("spleen"), /spleen is locked: unlock it first/);
+  server.preview = { axis: 2, slice: 0, shape: SHAPE.slice(0, 2), values: [1, 2], lengths: [2, 6] };
+  editor.preview(click("liver", 6));
+  await editor.idle();
+  assert.equal(editor.display.join(""), "00222211");
+  editor.cancelPreview();
+  await editor.save();
+  assert.deepEqual([server.saved, editor.isLocked("spleen")], [["00002211"], true]);
+});
+
 test("of a model of named labels all are propagated, or none", () => {
   const editor = opened({ model: "slices", labels: { spleen: 1, liver: 2 } });
   const pressed = () => ["spleen", "liver"].map((label) => propagated(editor.state, editor.model, label));

@@ -113,8 +113,17 @@ test("labels keep the values of the file, and new ones get what is free", () => 
   assert.match(labels.colour("something"), /^#[0-9a-f]{6}$/);
   const elsewhere = new Labels({ cyst: 1, liver: 2, something: 3 });
   assert.equal(elsewhere.colour("something"), labels.colour("something"), "the same in every study");
-  const nine = Array.from({ length: 9 }, (_, index) => elsewhere.colour(`lesion ${index}`));
-  assert.equal(new Set([...nine, elsewhere.colour("something")]).size, 10, "no two alike, as long as there are others");
+  const many = Array.from({ length: 60 }, (_, index) => elsewhere.colour(`lesion ${index}`));
+  assert.equal(new Set([...many, elsewhere.colour("something")]).size, 61, "no two alike");
+});
+
+test("where a file has almost all values, further names get what is left, and the one too many is said when it is used", () => {
+  const saved = Object.fromEntries(Array.from({ length: 253 }, (_, index) => [`rib ${index}`, index + 1]));
+  const labels = new Labels(saved);
+  labels.reserve(["rib 0", "spleen", "liver", "aorta"]);
+  assert.deepEqual(["spleen", "liver", "aorta"].map((name) => labels.has(name)), [true, true, false]);
+  assert.deepEqual([labels.value("liver"), labels.countOf("aorta", new Uint32Array(256).fill(7))], [255, 0]);
+  assert.throws(() => labels.value("aorta"), /at most 255 labels: there is no room for aorta/);
 });
 
 test("a label map is written and read, with the frame of its image", () => {

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { showing, WHOLE, zoomed } from "../src/zoom.js";
+import { dragged, showing, WHOLE, zoomed } from "../src/zoom.js";
 
 const FAR = [[-900, -600], [200, 500], [1000, 1400]]; // mm of an image that does not hold the world's 0
 const place = [-700, 480, 1100];
@@ -26,6 +26,20 @@ test("whoever zooms out elsewhere sees the image on all sides, and all of it in 
     });
   }
   assert.ok(view.zoom === 1 && near(view.pan, [0, 0, 0]));
+});
+
+test("a place that is dragged is drawn where another one was, and no further than the image fills the views", () => {
+  const view = zoomed(WHOLE, 4, place, FAR);
+  const to = [-690, 475, 1130];
+  assert.ok(near(drawn(dragged(view, place, to, FAR), place), drawn(view, to)));
+  const edge = dragged(view, place, [9999, 480, 1100], FAR);
+  assert.ok(near(drawn(edge, [-900, 480, 1100]), [-900, ...drawn(view, place).slice(1)]));
+  assert.ok(near(dragged(WHOLE, place, to, FAR).pan, [0, 0, 0]));
+});
+
+test("a cursor out of sight is followed only along the axes in which it moves", () => {
+  const view = zoomed(WHOLE, 4, place, FAR);
+  assert.ok(near(showing(view, [-899, 480, 1101], FAR, [2]).pan, view.pan));
 });
 
 test("a place that is seen moves no view, and one that is not moves it no further than it must", () => {

@@ -384,7 +384,7 @@ def test_the_digit_of_a_label_is_the_same_in_every_study(page, study, kidney):
     for name in ("permuted", "plain"):
         study(name)
         page.keyboard.press("1")
-        assert page.locator("#labels [aria-selected=true]").inner_text().startswith("spleen")
+        assert page.locator("#labels [aria-current=true]").inner_text().startswith("spleen")
 
 
 def test_the_place_says_voxel_value_and_label(page, study, folder):
@@ -471,7 +471,7 @@ def test_a_label_that_the_model_does_not_know_is_refused_in_words(page, study):
     page.locator("#new-label").fill("tumour")
     page.keyboard.press("Enter")
     assert "unet2d_labels does not know the label tumour" in page.locator("#status").inner_text()
-    assert "tumour" not in page.locator("#labels [aria-selected=true]").inner_text()
+    assert "tumour" not in page.locator("#labels [aria-current=true]").inner_text()
     choose(page, "liver")
     assert "tumour" not in page.locator("#labels").inner_text(), "nor does it come later"
     assert page.locator("#new-label").input_value() == "tumour"
@@ -527,7 +527,7 @@ def test_the_keyboard_is_enough(page, study, kidney):
     study("flipped")
     page.locator("#viewer").focus()
     page.keyboard.press("3")
-    assert page.locator("#labels [aria-selected=true]").inner_text().startswith(ORGAN)
+    assert page.locator("#labels [aria-current=true]").inner_text().startswith(ORGAN)
     start = page.evaluate("clickseg.viewer.cursor")
     for axis, keys in enumerate([("ArrowRight", "ArrowLeft"), ("ArrowDown", "ArrowUp"), ("PageDown", "PageUp")]):
         distance = first[axis] - start[axis]
@@ -634,7 +634,7 @@ def test_a_press_on_a_label_counts_though_an_answer_comes_meanwhile(page, study,
     settle(page)
     page.unroute("**/infer/**")
     page.mouse.up()
-    assert label.get_attribute("aria-selected") == "true"
+    assert label.get_attribute("aria-current") == "true"
     label.focus()
     page.keyboard.press("p")
     settle(page)
@@ -710,3 +710,88 @@ def test_nothing_is_fetched_from_elsewhere(page, study, url):
             .map(({ name, decodedBodySize }) => [name, decodedBodySize])"""
     )
     assert sum(size for _, size in sizes) < 1_500_000, json.dumps(sizes)
+
+
+def colour_at(page, ras):
+    """The colour that the axial view has at a voxel, with nothing drawn over it."""
+    go_to(page, ras)
+    return page.evaluate(
+        """() => {
+            const { nv, canvas } = clickseg.viewer;
+            nv.drawScene();
+            const [x, y] = clickseg.viewer.placeOf(clickseg.viewer.cursor);
+            const place = canvas.getBoundingClientRect();
+            const scale = canvas.width / place.width;
+            const pixel = new Uint8Array(4);
+            const at = [(x - place.left) * scale, canvas.height - (y - place.top) * scale];
+            nv.gl.readPixels(...at.map(Math.floor), 1, 1, nv.gl.RGBA, nv.gl.UNSIGNED_BYTE, pixel);
+            return [...pixel.slice(0, 3)];
+        }"""
+    )
+
+
+def test_a_label_can_be_hidden_and_a_click_shows_it_again(page, study, kidney):
+    _, first = kidney
+    study("plain")
+    choose(page, ORGAN)
+    page.keyboard.press("Delete")
+    settle(page)
+    plain = colour_at(page, first)
+    assert max(plain) - min(plain) <= 2, "grey"
+    click(page, first)
+    drawn = colour_at(page, first)
+    assert max(drawn) - min(drawn) > 20
+    hide = page.get_by_label(f"Hide {ORGAN}", exact=True)
+    hide.click()
+    assert colour_at(page, first) == plain
+    assert hide.get_attribute("aria-pressed") == "true"
+    assert shown_mask(page)[first], "it is hidden and not gone"
+    click(page, (first[0] + 1, *first[1:]))
+    assert hide.get_attribute("aria-pressed") == "false"
+    assert colour_at(page, first) == drawn
+    page.keyboard.press("h")
+    assert colour_at(page, first) == plain
+
+
+def test_a_locked_label_takes_no_click_and_loses_nothing_to_others(page, study, kidney):
+    _, first = kidney
+    study("plain")
+    choose(page, ORGAN)
+    click(page, first)
+    mask = shown_mask(page)
+    page.keyboard.press("l")
+    settle(page)
+    assert page.get_by_label(f"Lock {ORGAN}", exact=True).get_attribute("aria-pressed") == "true"
+    click(page, first, button="right")
+    assert f"{ORGAN} is locked: unlock it first" in page.locator("#status").inner_text()
+    choose(page, "liver")
+    click(page, first)
+    assert page.evaluate("clickseg.editor().state.clicks.length") == 2
+    assert np.array_equal(shown_mask(page), mask)
+    page.keyboard.press("z")
+    page.keyboard.press("z")
+    settle(page)
+    assert page.get_by_label(f"Lock {ORGAN}", exact=True).get_attribute("aria-pressed") == "false"
+    click(page, first)
+    assert not shown_mask(page)[first], "unlocked, it gives way"
+
+
+def test_what_is_zoomed_in_is_dragged_with_the_mouse(page, study, kidney):
+    _, first = kidney
+    study("far")
+    go_to(page, first)
+    for _ in range(3):
+        page.keyboard.press("+")
+    settle(page)
+    before = page.evaluate("clickseg.viewer.placeOf(clickseg.viewer.cursor)")
+    page.mouse.move(*before)
+    page.keyboard.down("Control")
+    page.mouse.down()
+    page.mouse.move(before[0] + 17, before[1] - 12, steps=4)
+    page.mouse.up()
+    page.keyboard.up("Control")
+    settle(page)
+    after = page.evaluate("clickseg.viewer.placeOf(clickseg.viewer.cursor)")
+    assert np.allclose(np.subtract(after, before), (17, -12), atol=1.5)
+    assert page.evaluate("clickseg.viewer.cursor") == list(first)
+    assert page.evaluate("clickseg.editor().state.clicks.length") == 0
