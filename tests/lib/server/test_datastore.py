@@ -350,3 +350,15 @@ def test_what_is_removed_is_gone_before_the_folder_s_watcher_has_seen_it(datasto
     assert server.get_labeled_images() == []
     server.remove_image("a")
     assert "a" not in server.list_images()
+
+
+def test_of_two_files_of_one_name_the_one_that_is_left_out_is_told_of_once(datastore, tmp_path, caplog):
+    image = tmp_path / "studies/b.nii.gz"
+    careful = careful_datastore.careful(LocalDatastore(str(image.parent)))
+    assert "left out" not in caplog.text
+    nib.save(nib.load(image), image.with_name("b.nii"))
+    for _ in range(2):
+        careful.refresh()
+    told = [record.getMessage() for record in caplog.records if "left out" in record.getMessage()]
+    assert told == ["b.nii is left out: the image 'b' is b.nii.gz, rename one of them"]
+    assert Path(careful.get_image_uri("b")) == image

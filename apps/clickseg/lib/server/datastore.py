@@ -51,6 +51,7 @@ class Careful:
     _alone: threading.RLock  # among threads
     _together: FileLock  # among processes
     _unreadable: dict[str, tuple[str, int, int]]  # images that could not be read, and which files they were then
+    _left_out: set[str]  # files that are no image of the list, since another one has their name
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
@@ -158,6 +159,22 @@ class Careful:
         names = {file: HALF_WRITTEN.sub(r"\1", file.name) for file in folder.iterdir() if file.is_file()}
         return [file for file, name in names.items() if self._to_id(name)[0] == image_id]
 
+    def _add_non_existing_images(self) -> int:
+        added: int = super()._add_non_existing_images()
+        self._tell_left_out()
+        return added
+
+    def _tell_left_out(self) -> None:
+        """Ids are names without .nii and .nii.gz: of two files that differ in that alone one is listed."""
+        there = set(self._list_files(self._datastore.image_path(), self._extensions))
+        listed = {self._filename(image_id, item.image.ext) for image_id, item in self._datastore.objects.items()}
+        before, self._left_out = self._left_out, there - listed
+        for name in sorted(self._left_out - before):
+            image_id = self._to_id(name)[0]
+            if image_id in self._datastore.objects:  # or it has come this moment
+                other = self._filename(image_id, self._datastore.objects[image_id].image.ext)
+                logger.warning("%s is left out: the image %r is %s, rename one of them", name, image_id, other)
+
     def _add_non_existing_labels(self, tag: str) -> int:
         return super()._add_non_existing_labels(tag) + self._recall(tag)
 
@@ -231,11 +248,13 @@ def careful(datastore: AnyDatastore) -> AnyDatastore:
     if isinstance(datastore, LocalDatastore):
         datastore._alone = threading.RLock()
         datastore._unreadable = {}
+        datastore._left_out = set()
         datastore._together = FileLock(Path(datastore._datastore_path) / ".clickseg.lock")
         datastore.__class__ = type("CarefulDatastore", (Careful, type(datastore)), {})
         if handler := getattr(datastore, "_handler", None):  # watches the folder; files may come by a new name
             handler.on_created = handler.on_deleted = handler.on_moved = handler.on_modified = datastore._seen
         with datastore._writing():
+            datastore._tell_left_out()
             if sum(datastore._recall(tag) for tag in datastore._datastore.tags()):  # the stock one has looked already
                 datastore._update_datastore_file()
     return datastore
