@@ -13,6 +13,7 @@ import { towards } from "./sides.js";
 import { Teller } from "./telling.js";
 import { TrainingPanel } from "./training.js";
 import { Viewer } from "./viewer.js";
+import { doubt } from "./windows.js";
 
 const $ = (id) => document.getElementById(id);
 const viewer = new Viewer($("slices"), $("marks"));
@@ -196,6 +197,7 @@ function showModel(name) {
   modelShown = name;
   $("model").value = name;
   $("model-text").textContent = model.description;
+  $("doubt").textContent = doubt(model, viewer.range);
   $("automatic").hidden = !answersFirst(model);
   const names = namesShown();
   editor.labels.reserve(names);

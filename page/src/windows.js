@@ -15,6 +15,14 @@ export function isCT({ least, greatest }) {
   return least < -200 && greatest > 100;
 }
 
+/** Why an image is hardly of the modality that a model is for, in a sentence; empty where nothing says so. As the server says. */
+export function doubt({ modality = "" }, { least }) {
+  const kind = modality.toUpperCase();
+  if (kind === "CT" && least >= 0) return "The model is for CT in HU, and nothing in this image is below 0: it is no CT, or has other units.";
+  if (["MR", "MRI"].includes(kind) && least < -200) return "The model is for MR, and this image has values below -200, as CT has.";
+  return "";
+}
+
 /** Name -> [black, white] for an image. range: of Viewer. */
 export function windows(range) {
   const itsOwn = { Auto: [range.low, range.high], "Full range": [range.least, range.greatest] };

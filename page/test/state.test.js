@@ -7,7 +7,7 @@ import { Labels } from "../src/labels.js";
 import { Newest } from "../src/newest.js";
 import { readLabels, writeLabels } from "../src/nifti.js";
 import { drawCurve } from "../src/training.js";
-import { windows } from "../src/windows.js";
+import { doubt, windows } from "../src/windows.js";
 
 const ONE = { type: "deepgrow", labels: ["spleen", "liver"], config: { propagate: false } };
 const SEVERAL = { type: "deepedit", labels: { background: 0, spleen: 1, liver: 2 }, config: { propagate: false } };
@@ -154,6 +154,13 @@ test("keys are commands, unless somebody writes", () => {
   assert.equal(shortcut(press("n", { ctrlKey: true }), false, true), null);
   const keys = SHORTCUTS.flatMap(({ keys: all }) => all);
   assert.equal(new Set(keys).size, keys.length);
+});
+
+test("an image that is hardly what the model is for is told", () => {
+  const told = (modality, least) => Boolean(doubt({ modality }, { least }));
+  assert.deepEqual([told("CT", -1024), told("CT", -125), told("CT", 0)], [false, false, true]);
+  assert.deepEqual([told("MR", 0), told("MR", -30), told("mr", -1024)], [false, false, true]);
+  assert.equal(doubt({}, { least: 0 }), "", "a model that does not say");
 });
 
 test("CT is offered windows of its own, other images are not", () => {

@@ -127,6 +127,15 @@ def test_a_mask_is_written_on_the_grid_of_the_image(image, weights, tmp_path, ca
     assert re.search(rf"inside: {mask.sum()} voxels, {mask.sum() * voxel_ml:.2f} ml", capsys.readouterr().out)
 
 
+def test_a_mask_of_what_is_no_ct_comes_with_a_warning(image, weights, tmp_path, capsys):
+    predicted(image, weights, tmp_path / "mask.nii.gz", "20,24,12")
+    assert capsys.readouterr().err == ""
+    ct = nib.load(image)
+    nib.save(nib.Nifti1Image(np.abs(ct.get_fdata()).astype(np.int16), ct.affine), tmp_path / "mr.nii.gz")
+    assert predicted(tmp_path / "mr.nii.gz", weights, tmp_path / "mask.nii.gz", "20,24,12").shape == ct.shape
+    assert "clickseg predict: warning: the weights are for CT in HU, and nothing" in capsys.readouterr().err
+
+
 def test_a_click_outside_is_another_click_than_one_inside(image, weights, tmp_path):
     alone = predicted(image, weights, tmp_path / "mask.nii.gz", "20,24,12")
     both = predicted(image, weights, tmp_path / "mask.nii.gz", "20,24,12", "30,10,12:0")

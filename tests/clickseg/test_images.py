@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from clickseg.images import read_grid, read_label, read_volume
+from clickseg.images import doubt, read_grid, read_label, read_volume
 from clickseg.phantom.dicom import dicom_series
 
 
@@ -28,6 +28,23 @@ def test_what_is_no_number_becomes_the_smallest_number(tmp_path):
 def test_an_image_without_a_single_number_is_refused_by_name(tmp_path):
     with pytest.raises(ValueError, match=r"ct.nii.gz holds not one finite number"):
         read_volume(saved(tmp_path / "ct.nii.gz", np.full((3, 4, 5), np.nan, np.float32)))
+
+
+@pytest.mark.parametrize(
+    ("least", "modality", "doubted"),
+    [
+        (-1024, "CT", False),
+        (-100, "ct", False),
+        (0, "CT", True),
+        (0, "MR", False),
+        (-150, "MRI", False),
+        (-1000, "MR", True),
+        (0, "PET", False),
+    ],
+)
+def test_an_image_is_doubted_that_is_hardly_of_the_weights_modality(least, modality, doubted):
+    volume = np.array([[[least, 700]]], np.int16)
+    assert bool(doubt(volume, modality)) is doubted
 
 
 def test_a_label_is_no_image_and_keeps_its_holes_for_the_check(tmp_path):

@@ -19,6 +19,7 @@ from pydicom.errors import InvalidDicomError
 from .files import whole_file
 from .geometry import LPS_TO_RAS, Grid
 
+AIR = -200  # HU, less than any tissue
 PLACE = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")  # of a DICOM slice
 
 
@@ -61,6 +62,19 @@ def _read(path: Path | str) -> tuple[NDArray[np.generic], Grid]:
     if array.dtype.kind not in "iuf":
         raise ValueError(f"{path.name} holds {array.dtype} values; a scalar image is needed")
     return array.reshape(shape), Grid(shape=shape, affine=affine)
+
+
+def doubt(volume: NDArray[np.generic], modality: str) -> str:
+    """Why an image is hardly of the modality that weights are for, in a sentence; empty where nothing says so.
+
+    CT in HU has fat or air, which are below 0, and MR has nothing far below it.
+    """
+    least = volume.min()
+    if modality.upper() == "CT" and least >= 0:
+        return "the weights are for CT in HU, and nothing in the image is below 0: it is no CT, or has other units"
+    if modality.upper() in ("MR", "MRI") and least < AIR:
+        return f"the weights are for MR, and the image has values below {AIR}, as CT has: the answers mean little"
+    return ""
 
 
 def read_grid(path: Path | str) -> Grid:

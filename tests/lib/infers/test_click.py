@@ -42,6 +42,17 @@ def test_the_mask_is_the_sessions(structure, datastore, cache, weights):
     assert params["area_mm2"] == {"foreground": {"5": pytest.approx(mask[:, :, 5].sum() * 6)}}
 
 
+def test_an_answer_to_what_is_no_ct_says_so_and_models_say_what_they_are_for(structure, datastore, caplog):
+    image = datastore.get_image_uri("a")
+    assert "warning" not in structure({"image": image, "foreground": [[12, 10, 5]]})[1]
+    volume, grid = read_volume(image)
+    write_mask(image, (volume - volume.min()).clip(0, 250).astype(np.uint8), grid)
+    _, params = structure({"image": image, "foreground": [[12, 10, 5]]})
+    assert "nothing in the image is below 0" in params["warning"]
+    assert params["warning"] in caplog.text
+    assert structure.info()["modality"] == "CT"
+
+
 def test_named_labels_are_numbered_without_gaps(named, datastore):
     path, params = named({"image": datastore.get_image_uri("a"), "liver": [[12, 10, 5]], "spleen": [[6, 6, 7]]})
     assert set(np.unique(read_volume(path)[0])) <= {0, 1, 2}

@@ -55,6 +55,8 @@ def _predict(arguments: argparse.Namespace) -> None:
         raise ValueError(f"--output must end in .nii or .nii.gz, got {arguments.output}")
     check_apart(arguments.output, arguments.image)
     session = _session(arguments, pick_device(arguments.device))
+    if session.doubt:
+        print(f"clickseg predict: warning: {session.doubt}", file=sys.stderr)
     ras, labels = session.grid if arguments.ras else None, session.recipe.labels
     if isinstance(session, Session) and not have_labels(arguments.click, labels):
         clicks = wire.parse_structure(named_clicks(arguments.click, STRUCTURE, ras, labels))

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..geometry import Grid
-from ..images import read_volume, write_mask
+from ..images import doubt, read_volume, write_mask
 from ..machine import present_values, zeros
 from ..methods import Model, load_model, weights_file
 from .turns import turns_on
@@ -46,6 +46,7 @@ class OpenImage:
         self.grid = grid
         self.recipe: Any = model.recipe
         self.card: Mapping[str, Any] = model.card
+        self.doubt = doubt(volume, self.recipe.modality)  # whether it is an image that the weights are for
         self._volume = volume
         self._device = torch.device(device)
         self._turns = turns_on(str(self._device))

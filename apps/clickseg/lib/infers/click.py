@@ -49,10 +49,13 @@ class ClickInfer(InferTask):
         self.cache = cache
 
     def info(self) -> dict[str, Any]:
-        """As /info shows it; the labels are those of the weights in use now, for deepedit 1..N without gaps."""
+        """As /info shows it, with the modality that the weights are for.
+
+        The labels are those of the weights in use now, for deepedit 1..N without gaps.
+        """
         values = self.weights.label_values
         labels = {"background": 0, **values} if self.type == InferType.DEEPEDIT else list(values)
-        return {**super().info(), "labels": labels}
+        return {**super().info(), "labels": labels, "modality": self.weights.recipe.modality}
 
     def is_valid(self) -> bool:
         """Whether there are weights that load; a model without is not listed, and says why when it is asked."""
@@ -87,7 +90,10 @@ class ClickInfer(InferTask):
             with stage("write"):
                 path = write_reply(mask, session.grid, reply, planes)
         logger.info("clicks: %d; seconds: %s", len(asked.positions), seconds)
-        return path, {"label_names": {"background": 0, **asked.values}, "latencies": seconds, **measures}
+        if session.doubt:
+            logger.warning("%s", session.doubt)
+        said = {"warning": session.doubt} if session.doubt else {}
+        return path, {"label_names": {"background": 0, **asked.values}, "latencies": seconds, **measures, **said}
 
     def preview(self, request: Mapping[str, Any], number: int | None = None) -> Slice:
         """The answer to a request in one axial slice, and nothing written. Raises ValueError as `__call__` does.
