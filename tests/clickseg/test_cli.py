@@ -444,6 +444,7 @@ def test_what_cannot_be_evaluated_is_said_in_a_sentence(phantom_study, weights, 
         ("evaluate --data x --output x", "--workers", "0"),
         ("evaluate --data x --output x", "--seed", "-1"),
         ("plan --data x --output x", "--seed", "-1"),
+        ("train --data x --output x", "--workers", "-1"),
         ("phantom x", "--seed", "-1"),
     ],
 )

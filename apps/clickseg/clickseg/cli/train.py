@@ -69,7 +69,7 @@ def add_train(commands: Any) -> None:
     train.add_argument("--init", help="weights to start from: a file, or the name of a shipped model")
     train.add_argument("--resume", action="store_true", help="continue from the checkpoint in --output")
     train.add_argument("--device", default="auto", help=DEVICE_HELP)
-    train.add_argument("--workers", type=int, default=0, help="data loader processes")
+    train.add_argument("--workers", type=at_least(0), default=0, help="data loader processes")
     train.add_argument("--cache", metavar="DIR", help="for cases made ready, to be shared (default: --output/cache)")
     train.add_argument(
         "--cache-gb", type=float, default=50.0, help="of tis: the most that the encoder's codes may take"
