@@ -316,7 +316,7 @@ def test_an_unknown_strategy_is_not_found(url):
     assert "known: random, first, uncertainty" in detail
 
 
-def finished(status, seconds=120):
+def finished(status, seconds=300):
     for _ in range(seconds * 2):
         found = status()
         if found["status"] in ("DONE", "ERROR", "STOPPED"):
