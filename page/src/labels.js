@@ -41,7 +41,7 @@ export class Labels {
 
   /** The value of a label; a new one gets the smallest that is free. Throws Error if none is. */
   value(name) {
-    this.reserve([name]);
+    if (!this.has(name)) this.reserve([name]);
     if (!this.has(name)) throw new Error(`A label map holds at most ${MOST} labels: there is no room for ${name}.`);
     return this.#values.get(name);
   }
