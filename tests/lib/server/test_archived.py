@@ -2,6 +2,7 @@
 
 import io
 import os
+import socket
 import sys
 import tempfile
 import threading
@@ -10,13 +11,15 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+import requests
+from dicomweb_client import DICOMwebClient
 from fastapi import HTTPException
 from monailabel.datastore.local import LocalDatastore
 
 from clickseg.images import read_volume, write_mask
 from clickseg.phantom.dicom import dicom_series
 from clickseg.sessions import SessionCache
-from lib.server import archived
+from lib.server import archive_client, archived
 from lib.server.archived import ArchivedLabels
 from lib.server.careful import CarefulRequests
 from lib.server.datastore import careful, label_version
@@ -34,10 +37,15 @@ class Client:
         self.slices = [pydicom.dcmread(io.BytesIO(content)) for content in files]
         self.held_back, self.said, self.fetched, self.segmentations, self.asked = (), 12, 0, {}, 0
         self.stored = {}  # the SEGs whose files there are
+        self.page = 100  # series that a search gives out at a time
 
-    def search_for_series(self, search_filters, fields=()):
-        if search_filters.get("Modality") == "SEG":
+    def search_for_series(self, search_filters, fields=None, offset=0):
+        if search_filters.get("Modality") == "SEG" and not offset:
             self.asked += 1
+        return self.series(search_filters)[offset : offset + self.page]
+
+    def series(self, search_filters):
+        if search_filters.get("Modality") == "SEG":
             return [self.described(uid) for uid in self.segmentations]
         uid = search_filters.get("SeriesInstanceUID", SERIES)
         return [self.described(uid)] if uid in (SERIES, *self.stored) else []
@@ -165,9 +173,7 @@ def test_why_a_series_was_refused_is_known_to_other_processes_until_more_of_it_c
 def test_series_of_ct_and_mr_are_listed_soon_after_they_have_come(archive, client, monkeypatch):
     there = {"CT": [SERIES], "MR": ["1.2.3.5"]}
     monkeypatch.setattr(
-        client,
-        "search_for_series",
-        lambda search_filters, fields: [client.described(uid) for uid in there.get(search_filters["Modality"], [])],
+        client, "series", lambda asked: [client.described(uid) for uid in there.get(asked["Modality"], [])]
     )
     assert archive.list_images() == [SERIES, "1.2.3.5"]
     there["CT"].append("1.2.3.6")
@@ -179,8 +185,41 @@ def test_series_of_ct_and_mr_are_listed_soon_after_they_have_come(archive, clien
     assert archive.list_images() == ["1.2.3.5"]
 
 
+@pytest.mark.parametrize("page", [2, 100])
+def test_an_archive_that_gives_out_few_series_at_a_time_is_asked_for_all_of_them(archive, client, page):
+    client.page = page
+    client.segmentations = {f"1.2.9.{number}": f"1.2.3.{number}" for number in range(7)}
+    series = [f"1.2.3.{number}" for number in range(7)]
+    client.series = lambda asked: [
+        client.described(uid) for uid in (client.segmentations if asked["Modality"] == "SEG" else series)
+    ]
+    assert archive.list_images() == series
+    assert archive.get_unlabeled_images() == []
+
+
+def test_an_archive_that_gives_the_same_page_whatever_is_asked_for_is_not_asked_for_ever(archive, client):
+    pages = []
+
+    def same(search_filters, fields, offset):
+        pages.append(offset)
+        return [client.described(SERIES)]
+
+    client.search_for_series = same
+    assert archive.list_images() == [SERIES]
+    assert pages == [0, 1, 0, 1], "of CT, then of MR"
+
+
+def test_an_archive_that_does_not_answer_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr(archive_client, "TIMEOUT", (5.0, 0.2))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        client = DICOMwebClient(f"http://127.0.0.1:{silent.getsockname()[1]}/dicom-web")
+        archive_client.with_timeouts(client)
+        with pytest.raises(requests.ReadTimeout):
+            client.search_for_series()
+
+
 def test_whose_a_series_is_is_known_before_it_is_opened(archive, client, monkeypatch):
-    def search(search_filters, fields):
+    def search(search_filters, fields, offset):
         series = pydicom.Dataset.from_json(client.described(SERIES))
         series.PatientName, series.PatientID, series.Modality = "Doe^Jane", "17", search_filters["Modality"]
         assert set(fields) >= {"PatientName", "StudyDate"}
@@ -208,7 +247,7 @@ def test_a_label_that_is_fetched_does_not_write_over_what_the_server_has_learnt_
     write_mask(tmp_path / "mask.nii.gz", mask, grid)
     segmentation = write_segmentation(archive.series_folder(SERIES), tmp_path / "mask.nii.gz")
     client.slices = [pydicom.dcmread(segmentation)]
-    monkeypatch.setattr(client, "search_for_series", lambda search_filters: [client.described("1.2.9")])
+    monkeypatch.setattr(client, "series", lambda search_filters: [client.described("1.2.9")])
     archive.update_image_info(SERIES, {"score": 0.7})
     training._fetch(SERIES, "1.2.9", None)
     archive.refresh()
@@ -279,7 +318,7 @@ def test_the_version_of_an_archived_label_is_its_series(archive, saved):
 def test_a_search_that_began_before_a_save_does_not_put_the_older_label_back(archive, client, saved, monkeypatch):
     saved(2)
     archive.get_label_uri(SERIES, "final")
-    search, began, go_on = client.search_for_series, threading.Event(), threading.Event()
+    search, began, go_on = client.series, threading.Event(), threading.Event()
 
     def slow(search_filters):
         found = search(search_filters)
@@ -288,7 +327,7 @@ def test_a_search_that_began_before_a_save_does_not_put_the_older_label_back(arc
             go_on.wait(30)
         return found
 
-    monkeypatch.setattr(client, "search_for_series", slow)
+    monkeypatch.setattr(client, "series", slow)
     archive._found = ArchivedLabels._found
     thread = threading.Thread(target=archive.get_label_uri, args=(SERIES, "final"), name="slow")
     thread.start()

@@ -26,6 +26,7 @@ from pydicom.dataset import Dataset
 from clickseg.files import whole_file
 from clickseg.images import check_slices, read_label, read_volume, write_mask
 
+from .archive_client import search_series, with_timeouts
 from .datastore import FINAL
 from .refusals import refusing
 from .segmentations import read_segmentation, write_segmentation
@@ -73,11 +74,7 @@ class ArchivedLabels(DICOMWebDatastore):
         filters = [{"Modality": modality} for modality in MODALITIES]
         if os.environ.get(SEARCH_FILTER):
             filters = [self._search_filter]
-        found = [
-            Dataset.from_json(item)
-            for wanted in filters
-            for item in self._client.search_for_series(fields=list(TOLD), search_filters=wanted)
-        ]
+        found = [series for wanted in filters for series in search_series(self._client, wanted, TOLD)]
         counts = {str(series.SeriesInstanceUID): _files_of(series) for series in found}
         self._expected.update(counts)
         self._told.update({str(series.SeriesInstanceUID): _told(series) for series in found})
@@ -233,8 +230,7 @@ class ArchivedLabels(DICOMWebDatastore):
         if after == saves and time.monotonic() - asked < FRESH:
             return known
         found: dict[str, list[tuple[str, bool, str]]] = {}
-        for item in self._client.search_for_series(search_filters={"Modality": "SEG"}):
-            series = Dataset.from_json(item)
+        for series in search_series(self._client, {"Modality": "SEG"}):
             uid = str(series.SeriesInstanceUID)
             if uid not in self._made:
                 try:
@@ -280,6 +276,7 @@ def labels_in_the_archive(datastore: Datastore) -> Datastore:
     """The same datastore, keeping its labels as `ArchivedLabels` does if it is a DICOM archive."""
     if isinstance(datastore, DICOMWebDatastore):
         datastore.__class__ = ArchivedLabels
+        with_timeouts(datastore._client)
     return datastore
 
 
