@@ -239,6 +239,21 @@ def test_an_unknown_image_is_not_found(click):
     assert "not in the datastore" in detail
 
 
+def test_a_web_page_of_another_address_neither_reads_nor_changes_anything(url, folder):
+    port = url.rpartition(":")[2]
+    foreign = [{"Origin": "http://evil.example"}, {"Host": f"evil.example:{port}"}, {"Origin": "http://localhost:1"}]
+    before = sorted((folder / "studies").iterdir())
+    for headers in foreign:
+        reading = requests.get(f"{url}/datastore/image", params={"image": "alpha"}, headers=headers, timeout=60)
+        upload = {"file": ("evil.nii.gz", (folder / "outside.nii.gz").read_bytes())}
+        for answer in (reading, requests.put(f"{url}/datastore/image", files=upload, headers=headers, timeout=60)):
+            assert answer.status_code == 403
+            assert "MONAI_LABEL_CORS_ORIGINS" in answer.json()["detail"]
+    assert sorted((folder / "studies").iterdir()) == before
+    own = requests.get(f"{url}/info/", headers={"Host": f"localhost:{port}", "Origin": f"http://localhost:{port}"})
+    assert own.status_code == 200
+
+
 @pytest.mark.parametrize("in_params", [False, True])
 def test_a_path_outside_the_datastore_is_refused(click, folder, in_params):
     paths = [folder / "outside.nii.gz", folder / "studies/../outside.nii.gz", folder / "studies/alpha.nii.gz"]

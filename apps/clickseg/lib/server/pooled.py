@@ -5,18 +5,19 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import torch
-from fastapi import APIRouter, BackgroundTasks, Depends, File, Form, Response, UploadFile
+from fastapi import APIRouter, BackgroundTasks, Depends, File, Form, HTTPException, Response, UploadFile
 from monailabel.config import settings
 from monailabel.endpoints import batch_infer as stock_batch
 from monailabel.endpoints import datastore as stock_datastore
 from monailabel.endpoints import info as stock_info
 from monailabel.endpoints import scoring as stock_scoring
-from monailabel.endpoints import session as stock_session
 from monailabel.endpoints.user.auth import RBAC, User
 from monailabel.interfaces.tasks.batch_infer import BatchInferImageType
+from monailabel.interfaces.utils.app import app_instance
 
 from .checks import image_name
 from .refusals import json_object, tidied
+from .temporary import SentOnce, received
 
 pooled_router = APIRouter(prefix=settings.MONAI_LABEL_API_STR)
 USER = Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))
@@ -98,8 +99,9 @@ def remove_image(id: str, *, user: Admin) -> dict[str, Any]:
 
 @pooled_router.get("/datastore/dataset", tags=["Datastore"], response_model=None)
 def dataset(limit_cases: int | None = None, *, user: Annotator) -> Response:
-    """Download all labelled images and their labels."""
-    return stock_datastore.download_dataset(limit_cases)
+    """Download all labelled images and their labels. The stock route leaves the archive of them where it was made."""
+    made = stock_datastore.download_dataset(limit_cases)
+    return SentOnce(made.path, media_type=made.media_type, filename=made.filename)
 
 
 @pooled_router.post("/batch/infer/{model}", tags=["Infer"], response_model=None)
@@ -124,13 +126,20 @@ def score(method: str, params: dict[str, Any] | None = None, run_sync: bool = Fa
     return stock_scoring.run_method(method, params, run_sync)
 
 
-@pooled_router.put("/session/", tags=["Session"], dependencies=[USER, Depends(tidied)])
+@pooled_router.put("/session/", tags=["Session"], dependencies=[USER])
 def create_session(
-    background_tasks: BackgroundTasks,
     uncompress: bool = False,
     expiry: int = 0,
     *,
     files: Annotated[list[UploadFile], File()],
 ) -> dict[str, Any]:
-    """Upload an image for a session."""
-    return stock_session.create_session(background_tasks, uncompress, expiry, files)
+    """Upload an image for a session: a file, the files of a series, or with `uncompress` a .zip or .tar of them.
+
+    The stock route writes what is in a .tar wherever it says, and leaves what it refuses in the temporary folder.
+    """
+    sessions = app_instance().sessions()
+    if sessions is None:
+        raise HTTPException(406, "sessions are switched off here (MONAI_LABEL_SESSIONS)")
+    with received(files, uncompress) as image:
+        session_id, session = sessions.add_session(str(image), expiry)
+    return {"session_id": session_id, "session_info": session.to_json()}

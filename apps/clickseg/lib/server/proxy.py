@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from typing import Annotated
+from urllib.parse import unquote
+
 import requests
 from fastapi import APIRouter, Depends, HTTPException, Request, Response
 from monailabel.config import settings
@@ -18,14 +22,24 @@ proxy_router = APIRouter(
 
 TIMEOUT = (10.0, 300.0)  # seconds to be connected, and between two packets
 OF_THE_CONNECTION = ("connection", "keep-alive", "transfer-encoding")  # headers that are not the answer's
+OF_THE_CONTENT = ("accept", "content-type")  # headers that the archive needs to understand what is sent to it
+
+DECODED = 5  # times, and more than by any chain of servers
+
+
+async def _body(request: Request) -> bytes:
+    return await request.body()
 
 
 @proxy_router.get("/dicom/{path:path}", include_in_schema=False)
-def proxy(request: Request, path: str) -> Response:
+@proxy_router.post("/dicom/{path:path}", include_in_schema=False)
+def proxy(request: Request, path: str, body: Annotated[bytes, Depends(_body)]) -> Response:
     """As the stock route, but in the thread pool, with the search that was asked for, and not waiting for ever.
 
-    That one waits in the event loop, where nobody else is answered meanwhile, and leaves out what follows the `?`.
+    That one waits in the event loop, where nobody else is answered meanwhile, leaves out what follows the `?`, and
+    follows a path out of the archive's DICOMweb, with the archive's password.
     """
+    _stay_inside(path)
     datastore = app_instance().datastore()
     if not isinstance(datastore, ArchivedLabels):
         raise HTTPException(404, "this server has a folder of studies, and no DICOMweb server behind it")
@@ -40,9 +54,12 @@ def proxy(request: Request, path: str) -> Response:
         part, path = ("wado" if part == "qido" and rest.endswith("metadata") else part), rest
     where = [settings.MONAI_LABEL_STUDIES.rstrip("/"), prefixes.get(part) or "", path]
     try:
-        with datastore._client._session.get(
+        with datastore._client._session.request(
+            request.method,
             "/".join(piece for piece in where if piece),
             params=request.query_params.multi_items(),
+            data=body,
+            headers={name: request.headers[name] for name in OF_THE_CONTENT if body and name in request.headers},
             stream=True,
             timeout=TIMEOUT,
         ) as answer:
@@ -51,3 +68,14 @@ def proxy(request: Request, path: str) -> Response:
         raise HTTPException(502, f"the DICOM server does not answer: {error}") from error
     headers = {name: value for name, value in answer.headers.items() if name.lower() not in OF_THE_CONNECTION}
     return Response(content, answer.status_code, headers)
+
+
+def _stay_inside(path: str) -> None:
+    """HTTPException 404 for a path with a step upwards, also an encoded one: who passes it on may decode it again.
+
+    A step ends where a server may end it: some take a backslash for a slash, and leave out what follows a semicolon.
+    """
+    for _ in range(DECODED):
+        path = unquote(path)
+    if {".", ".."} & set(re.split(r"[/\\?#;]", path)):
+        raise HTTPException(404, "there is nothing there: the path leads out of the archive's DICOMweb")

@@ -30,6 +30,7 @@ from .archived import ArchivedLabels
 from .careful import START, UPLOAD, label_names
 from .checks import same_label
 from .datastore import FINAL, label_version
+from .origins import keep_to_own_pages
 from .page import PageFiles, page_router
 from .pooled import pooled_router
 from .preview import preview_router
@@ -333,7 +334,7 @@ def next_sample(
 
 
 def add_routes() -> None:
-    """Put our routes before the stock ones, which else would match first, and send files faster.
+    """Put our routes before the stock ones, which else would match first, keep foreign pages out, send files faster.
 
     Does nothing outside the server.
     """
@@ -348,5 +349,6 @@ def add_routes() -> None:
         server.app.include_router(router)
     server.app.mount("/clickseg", PageFiles(), name="clickseg")
     routes[:] = [*routes[stock:], *routes[:stock]]
+    keep_to_own_pages(server.app)
     FileResponse.chunk_size = REPLY_CHUNK
     server.app.state.clickseg = True
