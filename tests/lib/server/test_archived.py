@@ -13,7 +13,8 @@ import pydicom
 import pytest
 import requests
 from dicomweb_client import DICOMwebClient
-from fastapi import HTTPException
+from fastapi import FastAPI, HTTPException
+from fastapi.testclient import TestClient
 from monailabel.datastore.local import LocalDatastore
 
 from clickseg.images import read_volume, write_mask
@@ -216,6 +217,23 @@ def test_an_archive_that_does_not_answer_is_not_waited_for(monkeypatch):
         archive_client.with_timeouts(client)
         with pytest.raises(requests.ReadTimeout):
             client.search_for_series()
+
+
+def test_who_asks_for_what_only_a_silent_archive_has_is_told_so(archive, client, monkeypatch):
+    def silent(*_, **__):
+        raise requests.ReadTimeout("read timed out")
+
+    monkeypatch.setattr(client, "search_for_series", silent)
+    with pytest.raises(HTTPException) as refusal:
+        archive.get_image_uri(SERIES)
+    assert refusal.value.status_code == 502
+    app = FastAPI()
+    app.add_api_route("/list", archive.list_images)
+    for silence in archive_client.SILENT:
+        app.add_exception_handler(silence, archive_client.say_silent)
+    answer = TestClient(app).get("/list")
+    assert answer.status_code == 502
+    assert "does not answer: read timed out" in answer.json()["detail"]
 
 
 def test_whose_a_series_is_is_known_before_it_is_opened(archive, client, monkeypatch):

@@ -7,9 +7,12 @@ from typing import Any
 
 import requests
 from dicomweb_client import DICOMwebClient
+from fastapi import Request
+from fastapi.responses import JSONResponse
 from pydicom.dataset import Dataset
 from requests.adapters import HTTPAdapter
 
+SILENT = (requests.ConnectionError, requests.Timeout)  # what comes of an archive that does not answer
 TIMEOUT = (10.0, 120.0)  # seconds to be connected, and between two packets
 
 
@@ -18,6 +21,11 @@ class Impatient(HTTPAdapter):
 
     def send(self, request: Any, stream: bool = False, timeout: Any = None, **more: Any) -> requests.Response:
         return super().send(request, stream, timeout or TIMEOUT, **more)
+
+
+def say_silent(request: Request, error: Exception) -> JSONResponse:
+    """502 with a sentence, for whoever asked for what only the archive has."""
+    return JSONResponse({"detail": f"the DICOM server does not answer: {error}"}, 502)
 
 
 def with_timeouts(client: DICOMwebClient) -> None:

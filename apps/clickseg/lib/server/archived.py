@@ -26,7 +26,7 @@ from pydicom.dataset import Dataset
 from clickseg.files import whole_file
 from clickseg.images import check_slices, read_label, read_volume, write_mask
 
-from .archive_client import search_series, with_timeouts
+from .archive_client import SILENT, search_series, with_timeouts
 from .datastore import FINAL
 from .refusals import refusing
 from .segmentations import read_segmentation, write_segmentation
@@ -89,12 +89,15 @@ class ArchivedLabels(DICOMWebDatastore):
         """The NIfTI copy of a series, fetched if need be.
 
         Raises HTTPException: 404 where the archive has none (whether it is listed does not count: the list of series
-        may be hours old), 400 for one whose slices lie on no grid.
+        may be hours old), 400 for one whose slices lie on no grid, 502 where it does not answer.
         """
         if not SERIES_UID.fullmatch(image_id):
             raise HTTPException(status_code=404, detail=f"the DICOM server has no readable series {image_id!r}")
         try:
             copy = self._fetched(image_id)
+        except SILENT as error:
+            self._failed[image_id] = time.monotonic()
+            raise HTTPException(502, f"the DICOM server does not answer: {error}") from error
         except Exception as error:  # the DICOMweb client lets through whatever its server or parser says
             logger.warning("series %s: %s", image_id, error)
             self._failed[image_id] = time.monotonic()

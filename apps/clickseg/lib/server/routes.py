@@ -26,6 +26,7 @@ from monailabel.utils.others.generic import file_checksum, remove_file
 
 from lib.trainers.wishes import Wishes
 
+from .archive_client import SILENT, say_silent
 from .archived import ArchivedLabels
 from .careful import START, UPLOAD, label_names
 from .checks import same_label
@@ -350,5 +351,7 @@ def add_routes() -> None:
     server.app.mount("/clickseg", PageFiles(), name="clickseg")
     routes[:] = [*routes[stock:], *routes[:stock]]
     keep_to_own_pages(server.app)
+    for silence in SILENT:
+        server.app.add_exception_handler(silence, say_silent)
     FileResponse.chunk_size = REPLY_CHUNK
     server.app.state.clickseg = True
