@@ -24,6 +24,12 @@ export function knows(model, label) {
   return labelsOf(model)?.includes(label) ?? true;
 }
 
+/** The model to open a study with: that of the last study, if the server has it still, and else the first. */
+export function modelFor(models, last) {
+  const names = clickable(models);
+  return names.includes(last) ? last : names[0];
+}
+
 /** Whether a model goes on from slice to slice when asked to. */
 export function canPropagate(model) {
   return "propagate" in (model.config ?? {});
@@ -85,8 +91,11 @@ function oneStructure(state, label) {
 }
 
 function severalLabels(state, model, known, clicks) {
-  const params = { background: clicks.filter(({ inside }) => !inside).map(({ position }) => position) };
-  for (const { label, position } of clicks.filter(({ inside }) => inside)) (params[label] ??= []).push(position);
+  const positions = new Map([["background", clicks.filter(({ inside }) => !inside).map(({ position }) => position)]]);
+  for (const { label, position } of clicks.filter(({ inside }) => inside)) {
+    positions.set(label, [...(positions.get(label) ?? []), position]);
+  }
+  const params = Object.fromEntries(positions); // in which any name is a key of its own, be it __proto__
   if (canPropagate(model) && propagated(state, model)) params.propagate = true;
   return { params, values: new Map(known.map((label) => [model.labels[label], label])) };
 }

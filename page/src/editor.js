@@ -15,8 +15,8 @@ const keyOf = (state, { params }) => JSON.stringify([state.model, params]);
 export class Editor {
   #answers = new WeakMap();
   #starts = new WeakMap();
-  #committing = new Newest((state) => this.#commit(state));
-  #previewing = new Newest((click) => this.#preview(click));
+  #committing = new Newest((state) => this.#commit(state), (error) => this.#tell(error));
+  #previewing = new Newest((click) => this.#preview(click), (error) => this.#tell(error));
   #client = crypto.randomUUID?.() ?? String(Math.random());
   #closed = false;
   #previewed = null;
@@ -63,10 +63,11 @@ export class Editor {
     await this.#committing.idle();
   }
 
-  /** No answer that comes later is shown. */
+  /** Nothing more is asked, shown or saved, whatever is still waited for or done by mistake. */
   close() {
     this.#closed = true;
     this.#previewing.cancel();
+    this.#committing.cancel();
   }
 
   /** Make a change that can be undone. */
@@ -154,6 +155,7 @@ export class Editor {
 
   /** Let another model go on: what is there stays, and the clicks that made it have done their work. */
   async chooseModel(model) {
+    if (!Object.hasOwn(this.models, model)) throw new Error(`The server has no model ${model} any more.`);
     await this.idle();
     const made = this.state.clicks.length > 0 || this.state.automatic;
     this.change({ model, ...(made && { ...DONE, base: { map: this.map } }) });
@@ -167,6 +169,7 @@ export class Editor {
 
   async #segmentAll() {
     await this.idle();
+    if (this.#closed) return;
     const held = count(this.state.base.map);
     if (!labelsOf(this.model).some((label) => this.labels.countOf(label, held))) {
       this.change({ automatic: true });
@@ -193,7 +196,7 @@ export class Editor {
   /** Whether a label is saved of which nothing is left here, and that is not being seen to. */
   async emptied() {
     await this.idle();
-    return !this.#saving && this.version !== null && !this.labels.info(this.counts).length;
+    return !this.#closed && !this.#saving && this.version !== null && !this.labels.info(this.counts).length;
   }
 
   /** Take the saved label away, as `save` saves one; returns "removed". */
@@ -209,6 +212,7 @@ export class Editor {
   async #save(replace) {
     const failures = this.#failures;
     await this.idle();
+    this.#checkOpen();
     if (failures !== this.#failures) throw new Error("Not saved, since the last click had no answer.");
     const { state, map, counts } = this;
     const info = this.labels.info(counts);
@@ -219,10 +223,16 @@ export class Editor {
   }
 
   async #remove(replace) {
+    this.#checkOpen();
     const { state, map } = this;
     await api.remove(this.image, replace ? undefined : this.version);
     this.#stored(state, map, null);
     return "removed";
+  }
+
+  /** Throws Error if the study was left: its map lacks what was answered since. */
+  #checkOpen() {
+    if (this.#closed) throw new Error(`The label of ${this.image} is not saved: the study was left meanwhile.`);
   }
 
   /** A map is that of the server now, in this version. state: that it is of. */
@@ -233,10 +243,15 @@ export class Editor {
   }
 
   #refresh() {
+    if (this.#closed) return;
     this.#previewed = null;
     this.#previewing.cancel();
+    this.#committing.ask(this.state); // first: the state needs an answer though its showing should fail
     this.on.change(this);
-    this.#committing.ask(this.state);
+  }
+
+  #tell(error) {
+    if (!this.#closed) this.on.problem(error.message);
   }
 
   async #commit(state) {
@@ -276,7 +291,7 @@ export class Editor {
       ms = performance.now() - begin;
       return result;
     } finally {
-      this.on.latency(kind, ms);
+      if (!this.#closed) this.on.latency(kind, ms);
     }
   }
 
@@ -328,20 +343,15 @@ export class Editor {
     const deciding = decidedIn(wished, this.model, slice, this.axis);
     if (!question || !deciding.size) return;
     const begin = performance.now();
-    try {
-      const { params } = question;
-      const reply = await api.preview(state.model, this.image, params, slice, this.#client);
-      if (!reply || this.#closed || !this.#previewed || state !== this.state) return;
-      this.on.latency("preview", performance.now() - begin);
-      this.display.set(this.map);
-      const decided = [...question.values].filter(([, label]) => deciding.has(label) && !this.isLocked(label));
-      const values = new Map(decided.map(([value, label]) => [value, this.labels.value(label)]));
-      const others = this.labels.names.filter((label) => !knows(this.model, label) || this.isLocked(label));
-      const kept = new Set(others.map((label) => this.labels.value(label)));
-      paint(this.display, this.map, this.frame, reply, values, kept);
-      this.on.preview(this, click);
-    } catch (error) {
-      if (!this.#closed) this.on.problem(error.message);
-    }
+    const reply = await api.preview(state.model, this.image, question.params, slice, this.#client);
+    if (!reply || this.#closed || !this.#previewed || state !== this.state) return;
+    this.on.latency("preview", performance.now() - begin);
+    this.display.set(this.map);
+    const decided = [...question.values].filter(([, label]) => deciding.has(label) && !this.isLocked(label));
+    const values = new Map(decided.map(([value, label]) => [value, this.labels.value(label)]));
+    const others = this.labels.names.filter((label) => !knows(this.model, label) || this.isLocked(label));
+    const kept = new Set(others.map((label) => this.labels.value(label)));
+    paint(this.display, this.map, this.frame, reply, values, kept);
+    this.on.preview(this, click);
   }
 }

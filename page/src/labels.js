@@ -1,23 +1,26 @@
 /** The labels of a study: names, values in its label map, and colours. */
 
-const ORGANS = {
-  spleen: "#b068d8",
-  "right kidney": "#e8801a",
-  "left kidney": "#ffb300",
-  gallbladder: "#3fcf5a",
-  oesophagus: "#d3ab8f",
-  liver: "#e0604a",
-  stomach: "#d88ab5",
-  aorta: "#f0384c",
-  "inferior vena cava": "#4d8fd6",
-  "portal and splenic vein": "#37bcd0",
-  pancreas: "#f4a460",
-  "right adrenal": "#b5d33d",
-  "left adrenal": "#7fbf3d",
-  spine: "#f1d691",
-  ribs: "#e8dfc0",
-  tumour: "#8f5cf0",
-};
+// A Map, as names come from users: an object answers to "constructor", too.
+const ORGANS = new Map(
+  Object.entries({
+    spleen: "#b068d8",
+    "right kidney": "#e8801a",
+    "left kidney": "#ffb300",
+    gallbladder: "#3fcf5a",
+    oesophagus: "#d3ab8f",
+    liver: "#e0604a",
+    stomach: "#d88ab5",
+    aorta: "#f0384c",
+    "inferior vena cava": "#4d8fd6",
+    "portal and splenic vein": "#37bcd0",
+    pancreas: "#f4a460",
+    "right adrenal": "#b5d33d",
+    "left adrenal": "#7fbf3d",
+    spine: "#f1d691",
+    ribs: "#e8dfc0",
+    tumour: "#8f5cf0",
+  }),
+);
 const OTHERS = ["#35c9a5", "#e86aa6", "#7aa6ff", "#ffb454", "#b28cff", "#5fd4ee", "#c7d64f", "#ff8a73", "#69d58c", "#d39bd8"];
 
 const MOST = 255; // values of a byte that are not background
@@ -56,7 +59,7 @@ export class Labels {
 
   /** #rrggbb, always the same for a name that is known, and for another unless two of a study would have one. */
   colour(name) {
-    const known = ORGANS[name.toLowerCase().replaceAll("_", " ")];
+    const known = ORGANS.get(name.toLowerCase().replaceAll("_", " "));
     if (known) return known;
     if (!this.#colours.has(name)) {
       const taken = new Set(this.#colours.values());

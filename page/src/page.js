@@ -1,7 +1,7 @@
 /** The page: one viewer, one open study, and the controls around them. */
 
 import * as api from "./api.js";
-import { answersFirst, canPropagate, clickable, knows, labelsOf, propagated } from "./clicks.js";
+import { answersFirst, canPropagate, clickable, knows, labelsOf, modelFor, propagated } from "./clicks.js";
 import { Editor } from "./editor.js";
 import { fillHelp, shortcut } from "./keyboard.js";
 import { Labels } from "./labels.js";
@@ -11,7 +11,7 @@ import { fillSelect, showLabels, showStudies } from "./panels.js";
 import { listen } from "./pointer.js";
 import { towards } from "./sides.js";
 import { Teller } from "./telling.js";
-import { TrainingPanel } from "./training.js";
+import { trainerOf, TrainingPanel } from "./training.js";
 import { Viewer } from "./viewer.js";
 import { doubt } from "./windows.js";
 
@@ -52,20 +52,23 @@ async function open(image) {
     if (turn !== opening) return;
     // Whatever was clicked meanwhile counts, too. From here on nothing waits.
     if (editor?.unsaved && !window.confirm(`The label of ${editor.image} is not saved. Leave it?`)) return;
-    pointer.cancel();
-    editor?.close();
-    viewer.open(volume);
-    hidden = new Set();
-    const { frame } = viewer;
+    const frame = viewer.frameOf(volume);
     const labels = new Labels(saved?.labels);
     const base = new Uint8Array(frame.size);
     if (map) map.values.forEach((value, at) => value && (base[frame.offset(sourceIndex(at, frame.dims))] = value));
-    const model = editor?.state.model ?? clickable(server.models)[0];
+    const model = modelFor(server.models, editor?.state.model);
     const latency = (kind, ms) => teller.showLatency(kind, ms);
     const on = { change, preview: showPreview, latency, problem: (sentence) => say(sentence, true) };
     const known = { image, head: file.slice(0, 352), frame, axis, models: server.models };
-    editor = new Editor({ ...known, labels, base, version: saved?.version ?? null, model, on });
-    editor.voxelMl = voxelMl(file);
+    const opened = new Editor({ ...known, labels, base, version: saved?.version ?? null, model, on });
+    opened.voxelMl = voxelMl(file);
+    // Up to here a study that is too large for the browser leaves the last one open, and from here on none.
+    pointer.cancel();
+    editor?.close();
+    editor = null;
+    viewer.open(volume);
+    editor = opened;
+    hidden = new Set();
     teller.forgetLatencies();
     $("study-name").textContent = image;
     document.title = `${image} – clickseg`;
@@ -77,6 +80,7 @@ async function open(image) {
   } finally {
     if (turn === opening) $("loading").hidden = true;
     if (turn === opening && editor) location.hash = new URLSearchParams({ study: editor.image });
+    if (!editor) for (const id of ["study-name", "labels", "place", "saved"]) $(id).replaceChildren();
   }
 }
 
@@ -84,11 +88,12 @@ async function open(image) {
 async function openFirst(images) {
   const refused = [];
   for (const image of images) {
+    const turn = opening + 1;
     try {
       await open(image);
       break;
     } catch (error) {
-      if (!(error instanceof api.Refused)) throw error;
+      if (!(error instanceof api.Refused) || turn !== opening) throw error; // or the user has chosen one meanwhile
       refused.push(`${image} is not opened: ${error.message}`);
     }
   }
@@ -193,7 +198,7 @@ function hide(name) {
 const lock = (name) => attempt(() => editor.toggleLock(name));
 
 function showModel(name) {
-  const model = server.models[name];
+  const { model } = editor;
   modelShown = name;
   $("model").value = name;
   $("model-text").textContent = model.description;
@@ -203,12 +208,7 @@ function showModel(name) {
   editor.labels.reserve(names);
   const possible = names.filter((label) => knows(model, label));
   chooseLabel(possible.includes(active) ? active : (possible[0] ?? null));
-  training.follow(trainerOf(name));
-}
-
-/** The trainer of the weights that a model uses: both models of 2D weights share one. */
-function trainerOf(name) {
-  return [name, name.replace(/_labels$/, "")].find((one) => one in server.trainers) ?? null;
+  training.follow(trainerOf(server.trainers, name));
 }
 
 function cycle(select) {

@@ -4,11 +4,20 @@ import * as api from "./api.js";
 
 const POLL_MS = 1500;
 const RUNNING = ["SUBMITTED", "RUNNING"];
-const WORDS = { none: "", SUBMITTED: "starting", RUNNING: "running", DONE: "done", ERROR: "failed", STOPPED: "stopped" };
+const WORDS = new Map(
+  Object.entries({ none: "", SUBMITTED: "starting", RUNNING: "running", DONE: "done", ERROR: "failed", STOPPED: "stopped" }),
+);
+const NOTHING = { status: "none", problem: "", total_epochs: 0, epochs: [] };
+
+/** The trainer (of /info) of the weights that a model uses: both models of 2D weights share one. null if there is none. */
+export function trainerOf(trainers, model) {
+  return [model, model.replace(/_labels$/, "")].find((name) => Object.hasOwn(trainers, name)) ?? null;
+}
 
 /** elements: {form, epochs, train, stop, state, progress, curve}. say: what is told the user. done: after the end. */
 export class TrainingPanel {
   #timer = null;
+  #turn = 0; // of the newest look: what an older one finds is out of date
   #running = false;
   #failed = false; // the last look: that is told once
 
@@ -23,8 +32,12 @@ export class TrainingPanel {
 
   /** Follow the training of a model; null: there is nothing to train. */
   follow(model) {
+    if (model !== this.model) {
+      this.#running = false; // what ran was another's, as what is shown
+      this.#show(NOTHING);
+    }
     this.model = model;
-    this.#running = false; // what ran was another's
+    this.#turn++;
     clearTimeout(this.#timer);
     this.elements.train.disabled = !model;
     if (model) this.#look();
@@ -38,7 +51,7 @@ export class TrainingPanel {
   async #do(action) {
     try {
       await action();
-      this.#look();
+      if (this.model) this.#look(); // of which there may be none by now
     } catch (error) {
       this.say(error.message, true);
     }
@@ -46,18 +59,18 @@ export class TrainingPanel {
 
   async #look() {
     clearTimeout(this.#timer);
-    const { model } = this;
+    const turn = ++this.#turn;
     try {
-      const found = await api.training(model);
-      if (model !== this.model) return;
+      const found = await api.training(this.model);
+      if (turn !== this.#turn) return;
       this.#show(found);
       this.#failed = false;
     } catch (error) {
-      if (model !== this.model) return;
+      if (turn !== this.#turn) return;
       if (!this.#failed) this.say(error.message, true);
       this.#failed = true;
     }
-    if (this.#running) this.#timer = setTimeout(() => this.#look(), POLL_MS);
+    if (this.#running || this.#failed) this.#timer = setTimeout(() => this.#look(), POLL_MS);
   }
 
   #show({ status, problem, total_epochs: total, epochs }) {
@@ -65,7 +78,7 @@ export class TrainingPanel {
     const running = RUNNING.includes(status);
     train.hidden = running;
     stop.hidden = !running;
-    state.textContent = [WORDS[status] ?? status, total && `${epochs.length} of ${total}`].filter(Boolean).join(" · ");
+    state.textContent = [WORDS.get(status) ?? status, total && `${epochs.length} of ${total}`].filter(Boolean).join(" · ");
     progress.value = total ? epochs.length / total : 0;
     if (running && !total) progress.removeAttribute("value");
     curve.innerHTML = drawCurve(epochs.map(({ loss }) => loss), Math.max(total, 2));

@@ -64,15 +64,20 @@ export class Viewer {
     return NVImage.loadFromUrl({ url: file, name: `${name}.nii` });
   }
 
-  /** Show a volume, without a label map. Sets `frame`. */
+  frameOf(volume) {
+    return new Frame(volume.hdr.dims.slice(1, 4), volume.permRAS);
+  }
+
+  /** Show a volume, without a label map. Sets `frame`, which is null if that fails: nothing can be clicked then. */
   open(volume) {
     const { nv } = this;
+    this.frame = null;
     while (nv.volumes.length) nv.removeVolume(nv.volumes[0]);
     this.clicks = [];
-    this.frame = new Frame(volume.hdr.dims.slice(1, 4), volume.permRAS);
     nv.addVolume(volume);
     nv.createEmptyDrawing();
     nv.drawClearAllUndoBitmaps();
+    this.frame = this.frameOf(volume);
     this.resetView();
     this.moveTo(this.frame.shownDims.map((count) => Math.floor(count / 2)));
   }

@@ -15,6 +15,7 @@ const MODELS = {
   other: { type: "deepgrow", labels: [], config: { propagate: false } },
   all: { type: "deepedit", labels: { background: 0, spleen: 1, liver: 2 }, config: {} },
   slices: { type: "deepedit", labels: { background: 0, spleen: 1, liver: 2 }, config: { propagate: false } },
+  odd: { type: "deepedit", labels: JSON.parse('{ "background": 0, "__proto__": 1, "constructor": 2 }'), config: { propagate: false } },
   all_auto: { type: "segmentation", labels: ["spleen", "liver"], config: {} },
 };
 const HEAD = new ArrayBuffer(352);
@@ -35,8 +36,10 @@ beforeEach(() => {
 function answer(model, params) {
   const values = new Uint8Array(SHAPE[0]);
   if (MODELS[model].type === "deepgrow") for (const [x] of params.foreground) values[x] = 1;
-  else values.set([1, 1, 0, 0, 2, 2], 0);
-  for (const [name, value] of Object.entries(MODELS[model].labels)) for (const [x] of params[name] ?? []) values[x] = value;
+  else if (model !== "odd") values.set([1, 1, 0, 0, 2, 2], 0);
+  for (const [name, value] of Object.entries(MODELS[model].labels)) {
+    for (const [x] of Object.hasOwn(params, name) ? params[name] : []) values[x] = value;
+  }
   return compress(writeLabels(HEAD, values));
 }
 
@@ -74,6 +77,8 @@ function opened({ model = "one", labels = {}, base = [] } = {}) {
 const click = (label, x, inside = true) => ({ label, position: [x, 0, 0], inside });
 const shown = (editor) => editor.map.join("");
 
+const soon = () => new Promise((done) => setTimeout(done, 20));
+
 /** The server keeps whoever asks waiting until the returned function is called. */
 function hold() {
   let release;
@@ -90,7 +95,7 @@ test("what is clicked while a save runs stays, and is not saved yet", async () =
   await editor.idle();
   const release = hold();
   const saving = editor.save();
-  await new Promise((done) => setTimeout(done, 20)); // the label is on its way
+  await soon(); // the label is on its way
   editor.add(click("liver", 1));
   assert.equal(editor.save(), saving, "a save that runs is not begun again");
   release();
@@ -287,7 +292,7 @@ test("segment all is asked once, and given up with a sentence if the map has cha
   const editor = opened({ model: "all", labels: { spleen: 1, liver: 2 }, base: [0, 0, 0, 0, 0, 0, 2] });
   const release = hold();
   const both = [editor.segmentAll(), editor.segmentAll()];
-  await new Promise((done) => setTimeout(done, 20));
+  await soon();
   assert.deepEqual(latencies, [null]);
   await editor.erase("liver").catch(() => {});
   release();
@@ -300,7 +305,7 @@ test("whatever becomes of a click, nobody waits for its time for ever", async ()
   const editor = opened();
   const release = hold();
   editor.add(click("liver", 0));
-  await new Promise((done) => setTimeout(done, 20));
+  await soon();
   editor.undo();
   release();
   await editor.idle();
@@ -389,7 +394,7 @@ test("segment all of an empty study is corrected by clicks without a start", asy
 });
 
 test("models that take no clicks are not offered for clicking", () => {
-  assert.deepEqual(clickable(MODELS), ["one", "other", "all", "slices"]);
+  assert.deepEqual(clickable(MODELS), ["one", "other", "all", "slices", "odd"]);
 });
 
 test("of a slice a preview decides labels with a click inside there, in 3D all that are clicked", () => {
@@ -407,4 +412,79 @@ test("a click outside in a slice without one inside is not previewed, which woul
   editor.preview(click("liver", 1));
   await editor.idle();
   assert.equal(editor.display.join(""), "00000000", "with one inside it is the slice's answer");
+});
+
+test("labels with names that every object knows are clicked, previewed and saved", async () => {
+  const editor = opened({ model: "odd", labels: JSON.parse('{ "__proto__": 1, "constructor": 2 }') });
+  for (const [x, label] of ["__proto__", "constructor"].entries()) editor.add(click(label, x));
+  await editor.idle();
+  assert.deepEqual([problems, shown(editor)], [[], "12000000"]);
+  server.preview = { axis: 2, slice: 0, shape: [8, 1], values: [2], lengths: [8] };
+  editor.preview(click("constructor", 4));
+  await editor.idle();
+  assert.deepEqual([problems, editor.display.join("")], [[], "22222222"]);
+  editor.cancelPreview();
+  await editor.save();
+  assert.deepEqual(server.saved, ["12000000"]);
+});
+
+test("a preview that fails before anything is asked is told, and a save goes on", async () => {
+  const editor = opened();
+  editor.add(click("liver", 0));
+  editor.preview({ label: "liver", inside: true }); // without a position
+  await editor.idle();
+  assert.equal(problems.length, 1);
+  await editor.save();
+  assert.deepEqual(server.saved, ["10000000"]);
+});
+
+test("where the screen fails, a click is answered, told and saved nevertheless", async () => {
+  const editor = opened();
+  let failures = 2;
+  editor.on.change = () => {
+    if (failures-- > 0) throw new Error("no memory for the views");
+  };
+  assert.throws(() => editor.add(click("liver", 0)), /no memory/);
+  await editor.idle();
+  assert.deepEqual([problems, shown(editor)], [["no memory for the views"], "10000000"]);
+  await editor.save();
+  assert.deepEqual(server.saved, ["10000000"]);
+});
+
+test("of a study that was left nothing more is asked, told or saved", async () => {
+  const editor = opened();
+  const release = hold();
+  editor.add(click("liver", 0));
+  await soon();
+  editor.add(click("liver", 1)); // waits for the one before
+  const saving = editor.emptied().then(() => editor.save());
+  editor.close();
+  release();
+  await assert.rejects(saving, /not saved: the study was left/);
+  editor.add(click("liver", 2));
+  await editor.idle();
+  assert.deepEqual([server.asked.length, server.saved, latencies, problems], [1, [], [null], []]);
+});
+
+test("what waits for an answer when a study is left changes nothing later, and is not asked for", async () => {
+  const editor = opened({ model: "all", labels: { spleen: 1, liver: 2 }, base: [0, 0, 0, 0, 0, 0, 2] });
+  server.version = editor.version = '"7"';
+  const release = hold();
+  editor.add(click("liver", 4));
+  const later = [editor.segmentAll(), editor.erase("liver"), editor.toggleLock("spleen"), editor.chooseModel("one")];
+  await soon();
+  editor.close();
+  release();
+  await Promise.all(later);
+  assert.deepEqual([server.asked.length, await editor.emptied()], [1, false]);
+  await assert.rejects(editor.remove(), /the study was left/);
+  assert.equal(server.version, '"7"');
+});
+
+test("a model that is not there is refused, and the one before goes on", async () => {
+  const editor = opened();
+  for (const name of ["gone", "constructor"]) await assert.rejects(editor.chooseModel(name), /no model/);
+  editor.add(click("liver", 0));
+  await editor.idle();
+  assert.deepEqual([editor.state.model, shown(editor)], ["one", "10000000"]);
 });

@@ -1,17 +1,19 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { answersFirst, canPropagate, labelsOf, questionOf, questions } from "../src/clicks.js";
+import { answersFirst, canPropagate, labelsOf, modelFor, questionOf, questions } from "../src/clicks.js";
 import { History } from "../src/history.js";
 import { SHORTCUTS, shortcut } from "../src/keyboard.js";
 import { Labels } from "../src/labels.js";
 import { Newest } from "../src/newest.js";
 import { readLabels, writeLabels } from "../src/nifti.js";
-import { drawCurve } from "../src/training.js";
+import { drawCurve, trainerOf } from "../src/training.js";
 import { doubt, windows } from "../src/windows.js";
 
 const ONE = { type: "deepgrow", labels: ["spleen", "liver"], config: { propagate: false } };
 const SEVERAL = { type: "deepedit", labels: { background: 0, spleen: 1, liver: 2 }, config: { propagate: false } };
 const VOLUME = { type: "deepedit", labels: { background: 0, spleen: 1, liver: 2 }, config: {} };
+
+const ODD = ["__proto__", "constructor", "hasOwnProperty"]; // that a plain object has without being given them
 
 const click = (label, position, inside = true) => ({ label, position, inside });
 const state = (clicks, more = {}) => ({ clicks, propagate: [], automatic: false, model: "m", base: {}, ...more });
@@ -91,7 +93,7 @@ test("of what is asked for meanwhile only the newest runs, one at a time", async
     await new Promise((done) => setTimeout(done, 5));
     running.pop();
     ran.push(wish);
-  });
+  }, assert.ifError);
   newest.ask("a");
   await null;
   await null;
@@ -102,6 +104,66 @@ test("of what is asked for meanwhile only the newest runs, one at a time", async
   newest.cancel();
   await newest.idle();
   assert.deepEqual(ran, ["a", "d"]);
+});
+
+test("a task that throws is told, what was asked for meanwhile runs, and nobody waits for ever", async () => {
+  const [ran, told] = [[], []];
+  const newest = new Newest(async (wish) => {
+    if (wish === "bad") newest.ask("next");
+    if (wish.startsWith("bad")) throw new Error(wish);
+    ran.push(wish);
+  }, (error) => told.push(error.message));
+  newest.ask("bad");
+  await newest.idle();
+  assert.deepEqual([ran, told], [["next"], ["bad"]]);
+  newest.ask("bad too");
+  await newest.idle();
+  newest.ask("last");
+  await newest.idle();
+  assert.deepEqual([ran, told], [["next", "last"], ["bad", "bad too"]]);
+});
+
+test("where what throws cannot be told, the next task runs all the same", async () => {
+  const ran = [];
+  const newest = new Newest(
+    async (wish) => {
+      if (wish === "bad") throw new Error("first");
+      ran.push(wish);
+    },
+    () => {
+      throw new Error("second");
+    },
+  );
+  newest.ask("bad");
+  await assert.rejects(newest.idle(), /second/);
+  newest.ask("good");
+  await newest.idle();
+  assert.deepEqual(ran, ["good"]);
+});
+
+test("names that every object knows are labels and models like others", () => {
+  const values = Object.fromEntries(ODD.map((name, index) => [name, index + 1]));
+  const labels = new Labels(values);
+  for (const name of ODD) assert.match(labels.colour(name), /^#[0-9a-f]{6}$/);
+  assert.deepEqual(labels.info(new Uint32Array(256).fill(1)).map(({ name }) => name), ODD);
+  const clicks = ODD.flatMap((name) => [click(name, [1, 1, 1]), click(name, [2, 2, 2])]);
+  const model = { ...SEVERAL, labels: JSON.parse(JSON.stringify(Object.fromEntries([["background", 0], ...Object.entries(values)]))) };
+  const [{ params, values: answered }] = questions(state(clicks, { propagate: ODD }), model);
+  const sent = JSON.parse(JSON.stringify({ ...params, result_extension: ".nii.gz" }));
+  assert.deepEqual(Object.keys(sent), ["background", ...ODD, "propagate", "result_extension"]);
+  for (const name of ODD) assert.deepEqual(sent[name], [[1, 1, 1], [2, 2, 2]]);
+  assert.deepEqual([...answered.values()], ODD);
+  assert.deepEqual(ODD.map((name) => trainerOf({ unet2d: {} }, name)), ODD.map(() => null));
+});
+
+test("a model is trained under its own name, or that of the weights that it shares", () => {
+  const trainers = { unet2d: {}, __proto__: { constructor: {} } };
+  assert.deepEqual(["unet2d", "unet2d_labels", "disc"].map((name) => trainerOf(trainers, name)), ["unet2d", "unet2d", null]);
+});
+
+test("a study is opened with the last one's model, or with the first where the server has that no more", () => {
+  const models = { auto: { type: "segmentation" }, one: ONE, several: SEVERAL };
+  assert.deepEqual([undefined, "several", "gone", "constructor"].map((last) => modelFor(models, last)), ["one", "several", "one", "one"]);
 });
 
 test("labels keep the values of the file, and new ones get what is free", () => {

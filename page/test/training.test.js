@@ -12,18 +12,24 @@ function opened(answers) {
   const said = [];
   let ended = 0;
   globalThis.fetch = async (path) => {
-    const next = answers[path.split("/").at(-1)].shift();
+    const next = await answers[path.split("/").at(-1)].shift();
     if (!next) throw new TypeError("no network");
     return Response.json(found(next));
   };
-  const panel = new TrainingPanel(Object.fromEntries(names.map((name) => [name, element()])), (text) => said.push(text), () => ended++);
-  return { panel, said, ended: () => ended };
+  const elements = Object.fromEntries(names.map((name) => [name, element()]));
+  const panel = new TrainingPanel(elements, (text) => said.push(text), () => ended++);
+  return { panel, elements, said, ended: () => ended };
+}
+
+/** Let what was asked be answered. */
+async function answered() {
+  for (let turn = 0; turn < 20; turn++) await Promise.resolve();
+  await new Promise((done) => setImmediate(done));
 }
 
 /** Let what was asked be answered, and the next look begin. */
 async function look() {
-  for (let turn = 0; turn < 20; turn++) await Promise.resolve();
-  await new Promise((done) => setImmediate(done));
+  await answered();
   mock.timers.tick(1500);
 }
 
@@ -47,4 +53,53 @@ test("who looks at another model hears nothing of a training that goes on", asyn
   await look();
   mock.timers.reset();
   assert.deepEqual([said, ended()], [[], 0]);
+});
+
+test("a training whose first look fails is followed nevertheless", async () => {
+  mock.timers.enable({ apis: ["setTimeout"] });
+  const { panel, said, ended } = opened({ one: [null, "RUNNING", "DONE"] });
+  panel.follow("one");
+  for (let turn = 0; turn < 4; turn++) await look();
+  mock.timers.reset();
+  assert.match(said[0], /does not answer/);
+  assert.deepEqual([said.length, ended()], [2, 1]);
+});
+
+test("the end of a training is told to who opens another study with its model meanwhile", async () => {
+  mock.timers.enable({ apis: ["setTimeout"] });
+  const { panel, said, ended } = opened({ one: ["RUNNING", "DONE"] });
+  for (let study = 0; study < 2; study++) {
+    panel.follow("one");
+    await answered();
+  }
+  mock.timers.reset();
+  assert.match(said[0], /done/);
+  assert.equal(ended(), 1);
+});
+
+test("of a training that goes on nothing is shown beside a model that is not trained", async () => {
+  mock.timers.enable({ apis: ["setTimeout"] });
+  const { panel, elements, said } = opened({ one: ["RUNNING"] });
+  panel.follow("one");
+  await look();
+  assert.deepEqual([elements.stop.hidden, elements.state.textContent], [false, "running · 1 of 2"]);
+  panel.follow(null);
+  mock.timers.reset();
+  const { train, stop, state, curve } = elements;
+  assert.deepEqual([train.disabled, train.hidden, stop.hidden, state.textContent, curve.hidden], [true, false, true, "", true]);
+  assert.deepEqual(said, []);
+});
+
+test("what a look finds that a newer one has overtaken is not shown", async () => {
+  mock.timers.enable({ apis: ["setTimeout"] });
+  let late;
+  const { panel, elements, said } = opened({ one: [new Promise((done) => (late = done)), "RUNNING", "RUNNING"] });
+  panel.follow("one");
+  panel.follow("one");
+  await look();
+  late("none");
+  await answered();
+  assert.deepEqual([said, elements.state.textContent], [[], "running · 1 of 2"]);
+  panel.follow(null);
+  mock.timers.reset();
 });
