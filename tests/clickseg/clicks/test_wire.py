@@ -133,6 +133,33 @@ def test_a_reply_that_we_do_not_write_is_refused(wish):
         wire.parse_reply(wish)
 
 
+class Asked(dict):
+    """A request that notes which keys it is asked for."""
+
+    def __init__(self):
+        super().__init__()
+        self.keys_asked = set()
+
+    def get(self, key, default=None):
+        self.keys_asked.add(key)
+        return default
+
+
+def test_no_key_that_is_read_beside_the_clicks_may_be_the_name_of_a_label():
+    request = Asked()
+    for read in (
+        wire.parse_reply,
+        wire.parse_reach,
+        wire.structure_name,
+        lambda asked: wire.parse_frozen(asked, NAMES),
+    ):
+        read(request)
+    assert {"label", "frozen", "result_dtype"} <= request.keys_asked <= wire.RESERVED
+    assert set(REPLY_WISHES) < wire.RESERVED
+    assert wire.BACKGROUND in wire.RESERVED
+    assert wire.RESERVED.isdisjoint([wire.FOREGROUND, *NAMES]), "what users call their structures"
+
+
 @pytest.mark.parametrize("value", [["liver"], ("liver",), '["liver"]'])
 def test_frozen_labels_are_a_list_or_its_json(value):
     assert wire.parse_frozen({"frozen": value}, ["spleen", "liver"]) == ["liver"]

@@ -16,11 +16,6 @@ from lib.server import datastore as careful_datastore
 PATHS = ["../outside", "/etc/outside", "sub/outside", ".."]
 
 
-@pytest.fixture
-def careful(datastore):
-    return careful_datastore.careful(datastore)
-
-
 def labelled(datastore, folder, value):
     """A label map of image a, of one value."""
     image = nib.load(datastore.get_image_uri("a"))
@@ -257,7 +252,7 @@ def test_a_disk_that_is_full_for_a_moment_does_not_end_the_watching(watching, mo
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(careful_datastore, "whole_file", full)
+        patch.setattr("lib.server.listing.whole_file", full)
         shutil.copy(folder / "a.nii.gz", folder / "c.nii.gz")
         assert eventually(lambda: "No space left on device" in caplog.text)
     shutil.copy(folder / "a.nii.gz", folder / "d.nii.gz")

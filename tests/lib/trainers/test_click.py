@@ -11,6 +11,7 @@ from monailabel.interfaces.datastore import DefaultLabelTag
 from clickseg import files
 from clickseg.methods import METHODS, learnt_from, load_model, save_weights
 from clickseg.methods.tis import TisRecipe
+from lib.server.datastore import careful
 from lib.trainers import click
 from lib.trainers.click import ClickTrainTask
 from lib.trainers.labels import LabelledImage, labelled_images, whole_studies
@@ -52,6 +53,26 @@ def test_training_publishes_other_weights_of_the_same_recipe(task, labelled, wei
     assert (stats["epoch"], stats["total_epochs"]) == (1, 1)
     assert stats == task.stats()
     assert task.stats()["total_time"] > 0
+
+
+def test_what_is_saved_while_a_training_prepares_its_cases_is_not_learnt_under_the_names_of_before(
+    task, labelled, tmp_path, monkeypatch
+):
+    """Its voxels are read minutes after its names."""
+    store, build = careful(labelled), click.build_trainer
+
+    def saved_meanwhile(method, recipe, cases, plan):
+        seen = [np.asarray(nib.load(case.label).dataobj) for case in cases]
+        values = np.full((24, 20, 12), 4, np.uint8)
+        nib.save(nib.Nifti1Image(values, np.diag([3, 2, 5, 1])), tmp_path / "other.nii.gz")
+        for name in ("a", "b"):
+            store.save_label(name, str(tmp_path / "other.nii.gz"), DefaultLabelTag.FINAL.value, {})
+        for case, before in zip(cases, seen, strict=True):
+            np.testing.assert_array_equal(np.asarray(nib.load(case.label).dataobj), before)
+        return build(method, recipe, cases, plan)
+
+    monkeypatch.setattr(click, "build_trainer", saved_meanwhile)
+    task(ONE_EPOCH, store)
 
 
 def test_weights_that_were_put_there_by_hand_stay_when_a_training_replaces_them(task, labelled, weights):

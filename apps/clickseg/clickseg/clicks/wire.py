@@ -26,6 +26,15 @@ Position = tuple[int, int, int]
 
 FOREGROUND, BACKGROUND, LABEL = "foreground", "background", "label"
 
+# What stands in a request beside the clicks, by whoever puts it there. A label of such a name could not be clicked, and
+# its model not even be asked for the others: its clicks would be looked for where something else stands.
+RESERVED = frozenset({
+    BACKGROUND, LABEL, "frozen", "propagate", "result_dtype", "result_extension", "result_compress",
+    "client_id", "reset_state", "restore_label_idx", "roi", "slice",  # 3D Slicer and OHIF
+    "device", "image", "label_info", "label_tag", "model", "save_label", "session", "start", "timeout",  # the server
+    "_id", "_image_id", "gpus", "images", "labels", "logging", "max_batch_size", "max_workers", "multi_gpu",  # batches
+})  # fmt: skip
+
 EXTENSIONS = (".nrrd", ".nii", ".nii.gz")
 DTYPES = ("uint8", "uint16", "int16", "uint32", "int32", "float32", "float64")
 

@@ -23,6 +23,7 @@ from .refusals import refusing
 
 RAW = ".bin"  # a label map as OHIF may send it: voxels without a head
 LONGEST = 200  # bytes of a name; files may have 255, with their suffix and that of a file that is being written
+ROOM = 255 - len(".") - len(".nii.gz.json") - len(".12345678")  # the same for the note of a label while it is written
 
 
 def plain_name(name: str) -> str:
@@ -33,10 +34,44 @@ def plain_name(name: str) -> str:
 
 
 def new_name(name: str) -> str:
-    """A name for a file that may not be there yet. HTTPException 400 if it is too long for one."""
-    if len(plain_name(name).encode()) > LONGEST:
+    """A name for a file that may not be there yet. HTTPException 400 if no file can be called so."""
+    if not is_text(plain_name(name)):
+        raise HTTPException(400, f"{name[:20]!a} is no name: it holds half of a surrogate pair")
+    if len(name.encode()) > LONGEST:
         raise HTTPException(400, f"{name[:20]!r}... is too long for a name: {LONGEST} bytes are taken at most")
     return name
+
+
+def new_id(name: str) -> str:
+    """An id for an image that may not be there yet. HTTPException 400 if it cannot be told from a file's name."""
+    if new_name(name).endswith(SUFFIXES):
+        raise HTTPException(400, f"the id {name!r} ends as the name of a file does: leave out the ending")
+    return name
+
+
+def is_text(name: str) -> bool:
+    """Whether a name is whole: halves of surrogate pairs come from JSON, and from files whose names are not UTF-8."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def has_room(image_id: str) -> bool:
+    """Whether the files that belong to an image's label can be called after it; it may be in the folder as it is."""
+    return len(image_id.encode()) <= ROOM
+
+
+def check_room(image_id: str) -> None:
+    """HTTPException 400 for an image whose name leaves no room for its label's."""
+    if not has_room(image_id):
+        size = len(image_id.encode())
+        raise HTTPException(
+            400,
+            f"the name of image {image_id[:20]}... is too long for a label to be kept beside it: rename its file, "
+            f"{ROOM} bytes without the ending are taken at most, and it has {size}",
+        )
 
 
 def image_name(file: UploadFile) -> str:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import logging
 import os
 import re
 import shutil
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -20,13 +19,13 @@ from filelock import FileLock
 from monailabel.datastore.dicom import DICOMWebDatastore
 from monailabel.datastore.local import DataModel, LocalDatastore
 from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
-from watchdog.events import FileSystemEvent
 
 from clickseg.files import whole_file
 from clickseg.images import file_identity, read_grid
 
-from .checks import check_label, known, new_name, plain_name, same_image, with_head
-from .notes import IMAGE, identity, note, note_path, read_note
+from .checks import check_label, check_room, has_room, known, new_id, new_name, plain_name, same_image, with_head
+from .listing import Listed, check_said, listing
+from .notes import IMAGE, belongs, identity, note, note_path, read_note
 from .refusals import refusing
 
 logger = logging.getLogger(__name__)
@@ -37,61 +36,24 @@ FINAL = DefaultLabelTag.FINAL.value
 HALF_WRITTEN = re.compile(r"\.(.+)\.\w{8}")  # as `whole_file` calls it until it is whole
 
 
-class Careful:
-    """Mixin before a LocalDatastore, with six things that the stock one lacks.
+class Careful(Listed):
+    """Mixin before a LocalDatastore, with five things that the stock one lacks beside a list that is safe (`Listed`).
 
     Ids and tags that climb out of its folder are refused: they are joined to paths. So is what would spoil it: another
-    image under a name that is taken, a final label that nobody could train on. Whoever writes, in this process or
-    another (images are scored in one), has the newest state of the datastore before and is alone with it. What cannot
-    be written, to a full disk or because of a kill, leaves what was there. And a label knows its image (`notes`): it
-    has its names again when the image's file was away for a while, and goes to no other image of that name. An image
-    that could not be read is proposed to nobody.
+    image under a name that is taken, a final label that nobody could train on, words that its list cannot hold. What
+    cannot be written, to a full disk or because of a kill, leaves what was there. And a label knows its image
+    (`notes`): it has its names again when the image's file was away for a while, and goes to no other image of that
+    name. An image that could not be read, or whose label could not be kept, is proposed to nobody.
     """
 
-    _alone: threading.RLock  # among threads
-    _together: FileLock  # among processes
     _unreadable: dict[str, tuple[str, int, int]]  # images that could not be read, and which files they were then
-    _left_out: set[str]  # files that are no image of the list, since another one has their name
-
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
-        with self._alone, self._together:
-            self._init_from_datastore_file()  # what other processes have written
-            yield
-
-    def _update_datastore_file(self, lock: bool = True) -> None:
-        with FileLock(self._lock_file) if lock else contextlib.nullcontext():
-            with whole_file(self._datastore_config_path) as file:
-                file.write(self._listing())
-            self._config_ts = Path(self._datastore_config_path).stat().st_mtime
-
-    def _listing(self) -> bytes:
-        """The list of all images and labels, as it is on the disk."""
-        return json.dumps(self._datastore.model_dump(exclude={"base_path"}), indent=2, default=str).encode()
-
-    def refresh(self) -> None:
-        with self._writing():
-            super().refresh()
-
-    def _seen(self, event: FileSystemEvent) -> None:
-        """Something has happened in the folder, which is watched.
-
-        What fails is tried again at the next event: an exception would end the watching thread, for good and unseen.
-        """
-        listed = self._datastore_config_path in (event.src_path, event.dest_path)
-        try:
-            if listed:
-                self._init_from_datastore_file()
-            elif event.event_type != "modified":
-                self.refresh()
-        except Exception as error:  # a full disk, a share that is away for a moment
-            logger.warning("the folder of studies was not read again: %s", error)
 
     def get_image_uri(self, image_id: str) -> str:
         return super().get_image_uri(plain_name(image_id))
 
     def add_image(self, image_id: str, image_filename: str, image_info: Mapping[str, Any]) -> str:
-        name = new_name(image_id or self._to_id(Path(image_filename).name)[0])
+        name = new_id(image_id or self._to_id(Path(image_filename).name)[0])
+        check_said(image_info)
         with refusing():
             read_grid(image_filename)  # what is no image would fail at the first click
         with self._writing():
@@ -109,11 +71,15 @@ class Careful:
         if not uri:
             raise HTTPException(status_code=404, detail=f"image {image_id!r} is not in the datastore")
         tag, info = new_name(label_tag), dict(label_info or {})
+        check_room(image_id)
+        check_said(info)
         with with_head(uri, str(label_filename)) as file:
             if tag == FINAL:
                 check_label(uri, file, info.get("label_info"))
                 if isinstance(self, DICOMWebDatastore):  # takes seconds, and nobody else waits for them
                     return super().save_label(image_id, file, tag, info, *rest)
+            with contextlib.suppress(OSError):
+                identity(uri)  # of a large file it takes seconds, and is remembered: nobody else waits for them either
             return self._store(image_id, file, tag, info)
 
     def _store(self, image_id: str, label_filename: str, tag: str, info: Mapping[str, Any]) -> str:
@@ -144,12 +110,12 @@ class Careful:
         """The file of a label, its note and the list take their places one after the other, once all are written."""
         with (
             FileLock(self._lock_file),
-            whole_file(self._datastore_config_path) as listing,
+            whole_file(self._datastore_config_path) as listed,
             whole_file(note_path(file)) as beside,
             whole_file(file) as label,
             content.open("rb") as source,
         ):
-            _put(listing, self._listing())
+            _put(listed, listing(self._datastore))
             _put(beside, note(content, said))
             shutil.copyfileobj(source, label)
         self._config_ts = Path(self._datastore_config_path).stat().st_mtime
@@ -158,22 +124,6 @@ class Careful:
         """The files of an image's label, and those that a kill has left half written."""
         names = {file: HALF_WRITTEN.sub(r"\1", file.name) for file in folder.iterdir() if file.is_file()}
         return [file for file, name in names.items() if self._to_id(name)[0] == image_id]
-
-    def _add_non_existing_images(self) -> int:
-        added: int = super()._add_non_existing_images()
-        self._tell_left_out()
-        return added
-
-    def _tell_left_out(self) -> None:
-        """Ids are names without .nii and .nii.gz: of two files that differ in that alone one is listed."""
-        there = set(self._list_files(self._datastore.image_path(), self._extensions))
-        listed = {self._filename(image_id, item.image.ext) for image_id, item in self._datastore.objects.items()}
-        before, self._left_out = self._left_out, there - listed
-        for name in sorted(self._left_out - before):
-            image_id = self._to_id(name)[0]
-            if image_id in self._datastore.objects:  # or it has come this moment
-                other = self._filename(image_id, self._datastore.objects[image_id].image.ext)
-                logger.warning("%s is left out: the image %r is %s, rename one of them", name, image_id, other)
 
     def _add_non_existing_labels(self, tag: str) -> int:
         return super()._add_non_existing_labels(tag) + self._recall(tag)
@@ -193,7 +143,7 @@ class Careful:
             if said is None:
                 continue
             found += 1
-            if said[IMAGE] == identity(image):
+            if belongs(said[IMAGE], image):
                 item.labels[tag].info = said
             else:
                 logger.warning("%s is left out: it is the label of another image of that name", file)
@@ -214,9 +164,12 @@ class Careful:
         self.refresh()  # the stock one leaves it to the watcher, and whoever asks before that is told of it still
 
     def get_unlabeled_images(self, *given: Any, **more: Any) -> list[str]:
-        """As the stock method, without images that could not be read, as long as their files are the same."""
+        """As the stock method, without images that could not be read, as long as their files are the same.
+
+        And without those whose labels could not be kept.
+        """
         images: list[str] = super().get_unlabeled_images(*given, **more)
-        return [image for image in images if not self._still_unreadable(image)]
+        return [image for image in images if has_room(image) and not self._still_unreadable(image)]
 
     def _still_unreadable(self, image_id: str) -> bool:
         if image_id not in self._unreadable:
@@ -227,10 +180,12 @@ class Careful:
             return False
 
     def update_image_info(self, image_id: str, info: dict[str, Any]) -> None:
+        check_said(info)
         with self._writing(), known():
             super().update_image_info(image_id, info)
 
     def update_label_info(self, label_id: str, label_tag: str, info: dict[str, Any]) -> None:
+        check_said(info)
         with self._writing(), known():
             super().update_label_info(label_id, label_tag, info)
             file = LocalDatastore.get_label_uri(self, label_id, label_tag)
@@ -253,10 +208,7 @@ def careful(datastore: AnyDatastore) -> AnyDatastore:
         datastore.__class__ = type("CarefulDatastore", (Careful, type(datastore)), {})
         if handler := getattr(datastore, "_handler", None):  # watches the folder; files may come by a new name
             handler.on_created = handler.on_deleted = handler.on_moved = handler.on_modified = datastore._seen
-        with datastore._writing():
-            datastore._tell_left_out()
-            if sum(datastore._recall(tag) for tag in datastore._datastore.tags()):  # the stock one has looked already
-                datastore._update_datastore_file()
+        datastore.refresh()  # the stock one has looked already, and mistaken some names
     return datastore
 
 

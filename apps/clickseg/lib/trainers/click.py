@@ -33,7 +33,7 @@ from clickseg.methods.weights import read_file
 from clickseg.training import ClickTrainer, Plan, build_trainer
 from lib.weights import Weights, publish
 
-from .labels import LabelledImage, labelled_images, whole_studies, write_data_folder
+from .labels import LabelledImage, labelled_images, pinned_images, whole_studies, write_data_folder
 from .wishes import Wishes, finite
 
 logger = logging.getLogger(__name__)
@@ -76,11 +76,11 @@ class ClickTrainTask(TrainTask):
 
     def check(self, datastore: Datastore) -> None:
         """Raise ValueError, saying what is wrong, if there is nothing fit to train on."""
-        self._fit(datastore)
+        self._fit(labelled_images(datastore))
 
-    def _fit(self, datastore: Datastore) -> list[LabelledImage]:
-        """The labelled images that this model can learn from; ValueError if there are none."""
-        known, items = self._known_labels(), labelled_images(datastore)
+    def _fit(self, items: list[LabelledImage]) -> list[LabelledImage]:
+        """Those of the labelled images that this model can learn from; ValueError if there are none."""
+        known = self._known_labels()
         if known and "labels" in self.weights.recipe.fixed:
             return whole_studies(items, self.name, known, self._served_labels())
         return items
@@ -100,11 +100,11 @@ class ClickTrainTask(TrainTask):
         """Train, publish, and return the stats. Raises ValueError for labels or wishes that do not work."""
         start = time.time()
         wishes = Wishes.read(request)
-        items = self._fit(datastore)
         output = self._output(wishes.name, wishes.resume)
         init = self._start(wishes.pretrained)
-        items, held_out = _split(items, wishes.val_split, _learnt(init) | _learnt(output / "weights.pt"))
         with self._scratch(keep=wishes.resume) as (folder, cache):
+            items = self._fit(pinned_images(datastore, folder / "labels"))
+            items, held_out = _split(items, wishes.val_split, _learnt(init) | _learnt(output / "weights.pt"))
             data = folder / "studies"
             served = self._served_labels()
             labels = write_data_folder(items, data, self._known_labels(), served)

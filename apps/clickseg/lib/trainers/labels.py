@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
+import logging
+import os
+import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+from monailabel.datastore.local import LocalDatastore
 from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 
+from clickseg.clicks.wire import RESERVED
 from clickseg.datasets import case_id
 from clickseg.images import read_grid, read_volume, write_mask
 from clickseg.machine import present_values
 
+logger = logging.getLogger(__name__)
+
 ABSENT = 0.2
+LONGEST = 190  # bytes of a case's id; the files that trainings call after it have up to 61 more, of the 255 of a name
 LEFT_OUT = 3  # segments of 3D Slicer that are no labels: the background, and scribbles of two kinds
 
 
@@ -29,24 +40,117 @@ class LabelledImage:
     names: Sequence[Mapping[str, Any]] = ()
 
 
+@runtime_checkable
+class Held(Protocol):
+    """A datastore that can be kept as it is: whoever saves waits for the end."""
+
+    def held(self) -> AbstractContextManager[None]:
+        """For as long as this lasts."""
+
+
 def labelled_images(datastore: Datastore) -> list[LabelledImage]:
-    """Every image with a final label. ValueError if there is none, or if one has another shape than its image."""
+    """Every image with a final label.
+
+    ValueError if there is none, if one has another shape than its image, or a name that no label can have.
+    """
+    return _checked(_listed(datastore))
+
+
+def pinned_images(datastore: Datastore, folder: Path) -> list[LabelledImage]:
+    """The same, with every label map in a new folder as it is now, beside the names that were saved with it.
+
+    The last voxels are read minutes later. What is saved until then is another label map, maybe of other structures.
+    """
+    folder.mkdir(parents=True)
+    pinned = (_pinned(datastore, item, folder) for item in _listed(datastore))
+    return _checked([item for item in pinned if item])
+
+
+def _listed(datastore: Datastore) -> list[LabelledImage]:
     found = []
     for pair in datastore.datalist():
         image, label = Path(pair["image"]), Path(pair["label"])
         name = case_id(label) or label.stem
-        info = datastore.get_label_info(name, DefaultLabelTag.FINAL) or {}
-        found.append(LabelledImage(name, image, label, info.get("label_info") or ()))
-    if not found:
+        found.append(LabelledImage(name, image, label, _names(datastore, name)))
+    return found
+
+
+def _names(datastore: Datastore, image_id: str) -> Sequence[Mapping[str, Any]]:
+    return (datastore.get_label_info(image_id, DefaultLabelTag.FINAL) or {}).get("label_info") or ()
+
+
+def _pinned(datastore: Datastore, item: LabelledImage, folder: Path) -> LabelledImage | None:
+    """An image with its label of this moment, which lies in `folder`; None if it has none any more.
+
+    A save puts another file in a label's place: a link, or whoever has opened it, keeps the one of before.
+    """
+    with contextlib.ExitStack() as opened:
+        with datastore.held() if isinstance(datastore, Held) else contextlib.nullcontext():
+            label, names = _label(datastore, item), _names(datastore, item.id)
+            if not label.exists():
+                logger.warning("the label of %s was removed this moment, and is not trained on", item.id)
+                return None
+            case = _case(item.id)
+            pin = folder / f"{case}{_suffix(label)}"
+            source = None if _linked(label, pin) else opened.enter_context(label.open("rb"))
+        if source:  # copied when nobody waits for it any more
+            with pin.open("xb") as copy:
+                shutil.copyfileobj(source, copy)
+            stats = os.fstat(source.fileno())  # a run that is resumed knows by them what it has prepared
+            os.utime(pin, ns=(stats.st_atime_ns, stats.st_mtime_ns))
+    return LabelledImage(case, item.image, pin, names)
+
+
+def _case(image_id: str) -> str:
+    """What trainings call an image: its id, or where that is too long its beginning and a digest of it."""
+    name = image_id.encode()
+    if len(name) <= LONGEST:
+        return image_id
+    key = f"-{hashlib.sha256(name).hexdigest()[:16]}"
+    return name[: LONGEST - len(key)].decode(errors="ignore") + key
+
+
+def _label(datastore: Datastore, item: LabelledImage) -> Path:
+    """Where an image's label lies now; it may have come in another format since it was listed."""
+    if not isinstance(datastore, LocalDatastore):
+        return item.label
+    return Path(LocalDatastore.get_label_uri(datastore, item.id, DefaultLabelTag.FINAL) or item.label)
+
+
+def _linked(file: Path, name: Path) -> bool:
+    """Give a file a further name, if the disks allow it."""
+    try:
+        os.link(file, name)
+    except OSError:  # it lies on another disk, or on one without links
+        return False
+    return True
+
+
+def _checked(items: list[LabelledImage]) -> list[LabelledImage]:
+    if not items:
         raise ValueError("there are no labels to train on: save the label of at least one image as final first")
     wrong = []
-    for item in found:
+    for item in items:
         shapes = read_grid(item.image).shape, read_grid(item.label).shape
         if shapes[0] != shapes[1]:
             wrong.append(f"label {item.label.name} has shape {shapes[1]}, its image {item.image.name} {shapes[0]}")
+        elif reserved := _reserved(item):
+            wrong.append(
+                f"the label of {item.id} has the name {', '.join(reserved)}, which means something else in a request, "
+                "so that nobody could click with the model: give it another name and save the label again"
+            )
     if wrong:
         raise ValueError("; ".join(wrong))
-    return found
+    return items
+
+
+def _reserved(item: LabelledImage) -> list[str]:
+    """The names of values in a label map that no label can have; it is read only if there may be any."""
+    names = item.names if isinstance(item.names, Sequence) else ()
+    if RESERVED.isdisjoint(str(said.get("name")) for said in names if isinstance(said, Mapping)):
+        return []
+    present = present_values(read_volume(item.label)[0])
+    return sorted(RESERVED.intersection(value_names(present, names, {}).values()))
 
 
 def write_data_folder(
