@@ -8,6 +8,8 @@ const CT = {
   Brain: [0, 80],
 };
 
+const FLAT = 50; // HU, which the noise of any CT spans
+
 export const OWN = "Own"; // that somebody has made by the mouse
 
 /** Whether these are the values of a CT, which knows air; those of other images mean nothing. range: of Viewer. */
@@ -16,9 +18,10 @@ export function isCT({ least, greatest }) {
 }
 
 /** Why an image is hardly of the modality that a model is for, in a sentence; empty where nothing says so. As the server says. */
-export function doubt({ modality = "" }, { least }) {
+export function doubt({ modality = "" }, { least, greatest }) {
   const kind = modality.toUpperCase();
   if (kind === "CT" && least >= 0) return "The model is for CT in HU, and nothing in this image is below 0: it is no CT, or has other units.";
+  if (kind === "CT" && greatest - least < FLAT) return "The model is for CT in HU, and the values of this image span few units: it is no CT, or was normalised.";
   if (["MR", "MRI"].includes(kind) && least < -200) return "The model is for MR, and this image has values below -200, as CT has.";
   return "";
 }

@@ -219,10 +219,11 @@ test("keys are commands, unless somebody writes", () => {
 });
 
 test("an image that is hardly what the model is for is told", () => {
-  const told = (modality, least) => Boolean(doubt({ modality }, { least }));
+  const told = (modality, least, greatest = 900) => Boolean(doubt({ modality }, { least, greatest }));
   assert.deepEqual([told("CT", -1024), told("CT", -125), told("CT", 0)], [false, false, true]);
+  assert.ok(told("CT", -1, 1), "normalised");
   assert.deepEqual([told("MR", 0), told("MR", -30), told("mr", -1024)], [false, false, true]);
-  assert.equal(doubt({}, { least: 0 }), "", "a model that does not say");
+  assert.equal(doubt({}, { least: 0, greatest: 1 }), "", "a model that does not say");
 });
 
 test("CT is offered windows of its own, other images are not", () => {
