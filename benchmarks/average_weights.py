@@ -29,7 +29,7 @@ def main() -> None:
         parser.error(f"--shares {arguments.shares}: wanted {count} numbers that add up to 1")
     models = [load_model(path) for path in arguments.weights]
     last = models[-1]
-    states = [last.segmenter.adopt(model.segmenter.state_dict()) for model in models]
+    states = [last.segmenter.adopt(model.segmenter.state_dict(), model.recipe) for model in models]
     mean = {
         name: sum(share * state[name] for share, state in zip(shares, states, strict=True))
         if value.is_floating_point()

@@ -36,10 +36,10 @@ def first_click(session: Session, truth: NDArray[np.bool_]) -> Click:
     return Click((i, j, k), 1)
 
 
-def measure(session: Session, truth: NDArray[np.bool_]) -> dict[str, Any]:
+def measure(session: Session, name: str, truth: NDArray[np.bool_]) -> dict[str, Any]:
     """Of one organ: its Dice, and how many slices were missed and added."""
     click = first_click(session, truth)
-    mask = session.predict([click], reach=truth.shape[session.axis]) > 0
+    mask = session.predict([click], reach=truth.shape[session.axis], name=name) > 0
     others = tuple(axis for axis in range(3) if axis != session.axis)
     held, marked = truth.any(others), mask.any(others)
     return {
@@ -83,7 +83,7 @@ def main() -> None:
         for name in names:
             truth = label == labels[name]
             if truth.any():
-                organs[name][case.id] = measure(session, truth)
+                organs[name][case.id] = measure(session, name, truth)
     report = {
         "schema": 1,
         "weights": options.weights.name,

@@ -86,6 +86,23 @@ def test_a_training_draws_as_many_as_its_recipe_says(tmp_path):
     assert 10 < sum(changed) < 40
 
 
+def test_as_many_samples_as_the_recipe_says_come_with_a_name_and_superpixels_have_none(tmp_path):
+    write_phantoms(tmp_path, shape=(96, 96, 24))
+    recipe = UNet2dRecipe(labels=LABELS, size=64, spacing=4.0)
+    store = open_slices(CaseFolder.read(tmp_path).cases, recipe, tmp_path / "cache", progress=False)
+    plain, drawn = StructureDataset(store, recipe), dataclasses.replace(recipe, superpixels=0.5)
+    named, mixed = (StructureDataset(store, dataclasses.replace(some, named=0.75)) for some in (recipe, drawn))
+    called = 0
+    for number in range(60):
+        sample, other = named[number], mixed[number]
+        assert torch.equal(sample["label"], plain[number]["label"]), "the samples are the same"
+        assert sample["name"] in {"", *LABELS}
+        called += bool(sample["name"])
+        assert other["name"] == (sample["name"] if torch.equal(other["label"], sample["label"]) else "")
+    assert 35 < called < 55
+    assert "name" not in plain[0]
+
+
 def test_more_than_all_of_the_samples_cannot_be_superpixels():
     with pytest.raises(ValueError, match="superpixels must be a share from 0 to 1"):
         UNet2dRecipe(labels=LABELS, superpixels=1.5)

@@ -25,7 +25,7 @@ from clickseg.clicks import PADDING, SakinisUser, SimulateClickd
 from clickseg.datasets import CaseFolder, GlobalOrder, StructureDataset, open_slices
 from clickseg.interaction import interact
 from clickseg.methods import UNet2dRecipe, learnt_from, load_model, save_weights
-from clickseg.methods.unet2d import ENTRY, UNet2d, dice_loss
+from clickseg.methods.unet2d import ENTRY, NAMES, UNet2d, dice_loss
 from clickseg.phantom import LABELS
 from clickseg.training import Clock, Interact, Plan, build_trainer, click_schedule
 from clickseg.training import run as around_steps
@@ -629,7 +629,7 @@ def test_two_processes_have_the_loss_curve_of_one_with_the_same_batch(study, cas
 
 def test_two_nodes_have_the_loss_curve_of_one_with_the_same_batch(study, cases, environment, tmp_path):
     """Two launchers that know each other's address only, as on two machines; the folders are the same for both."""
-    recipe = dataclasses.replace(TINY, freeze_batchnorm=True)
+    recipe = dataclasses.replace(TINY, freeze_batchnorm=True, named=0.3)  # here and there nobody says a name
     (tmp_path / "recipe.json").write_text(json.dumps(recipe.to_dict()))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -838,6 +838,17 @@ def test_such_a_network_can_start_from_weights_that_never_read_an_answer(cases, 
     assert learned[:, 3].any(), "and it learns to read it"
     with pytest.raises(ValueError, match="another feedback"):
         build_trainer("unet2d", TINY, cases, Plan(tmp_path / "back", epochs=1, init=trained / "weights.pt"))
+
+
+@pytest.mark.usefixtures("single_precision")
+def test_a_network_learns_what_structures_are_called(cases, tmp_path):
+    recipe = dataclasses.replace(TINY, named=0.75)
+    build_trainer("unet2d", recipe, cases, Plan(tmp_path / "one", epochs=1, progress=False)).run()
+    tables = [value for name, value in state_of(tmp_path / "one" / "weights.pt").items() if name.startswith(NAMES)]
+    assert tables
+    for table in tables:
+        assert not table[0].any(), "no name stays no name"
+        assert table[1:].any()
 
 
 def test_a_training_that_loses_its_numbers_ends_and_keeps_the_weights_of_its_last_epoch(cases, tmp_path):

@@ -11,7 +11,7 @@ from torch import nn
 
 from clickseg.clicks import INSIDE, SakinisUser, disc_guidance, gaussian_guidance
 from clickseg.methods import UNet2dRecipe, load_model, save_weights, weights
-from clickseg.methods.unet2d import UNet2d, dice_loss
+from clickseg.methods.unet2d import NAMES, UNet2d, dice_loss
 from clickseg.methods.weights import write_atomically
 from clickseg.networks import UNet
 
@@ -213,6 +213,85 @@ def test_padding_changes_nothing_that_is_replayed():
     together = network.decode(code, torch.cat([padded, fewer]))
     torch.testing.assert_close(together[:1], alone, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(together[1:], network.decode(code[1:], clicks[:, :2]), atol=1e-5, rtol=1e-5)
+
+
+# Names (docs/adr/0021)
+
+NAMED = dataclasses.replace(TINY, labels={"spleen": 1, "right kidney": 2, "liver": 6}, named=0.5, feedback=True)
+
+
+def taught(recipe=NAMED, seed=0):
+    """A network to which each name means something."""
+    network = segmenter(recipe, seed)
+    with torch.no_grad():
+        for table in network.network.names:
+            table.weight[1:] = torch.randn_like(table.weight[1:]) / 40
+    return network
+
+
+def test_what_a_structure_is_called_changes_the_answer_and_each_name_in_its_own_way():
+    network, code = taught(), slices(32, 32)[:1]
+    answers = [network.decode(network.called(code, [name]), CLICKS[:1]) for name in ("", *NAMED.labels)]
+    for number, one in enumerate(answers):
+        assert all(not torch.allclose(one, other) for other in answers[number + 1 :])
+
+
+def test_names_that_weights_do_not_know_are_as_none_and_spelling_does_not_matter():
+    network, code = taught(), slices(32, 32)[:1]
+    nameless = network.decode(code, CLICKS[:1])
+    assert torch.equal(network.decode(network.called(code, ["tumour"]), CLICKS[:1]), nameless)
+    spelled = [network.called(code, [name]) for name in ("right kidney", "Right_Kidney", " RIGHT  KIDNEY ")]
+    assert all(torch.equal(spelled[0], other) for other in spelled[1:])
+    plain = segmenter(dataclasses.replace(NAMED, named=0.0))
+    assert plain.called(code, ["liver"]) is code, "weights that have learnt without names heed none"
+
+
+def test_each_image_of_a_batch_has_its_own_name_or_none_in_a_replay_too():
+    network, code = taught(), slices(32, 32)
+    clicks = torch.tensor([[[5, 6, 1], [9, 20, 0]], [[12, 3, 1], [4, 4, 0]]])
+    together = network.decode(network.called(code, ["liver", ""]), clicks)
+    alone = network.decode(network.called(code[:1], ["liver"]), clicks[:1])
+    torch.testing.assert_close(together[:1], alone, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(together[1:], network.decode(code[1:], clicks[1:]), atol=1e-5, rtol=1e-5)
+
+
+def test_no_name_never_means_anything():
+    network, code = taught(), slices(32, 32)
+    without = segmenter(dataclasses.replace(NAMED, named=0.0))
+    kept = {name: value for name, value in network.state_dict().items() if not name.startswith(NAMES)}
+    without.load_state_dict(kept)
+    torch.testing.assert_close(network.decode(code, CLICKS), without.decode(code, CLICKS))
+    network.train()
+    network(code, CLICKS, torch.zeros(2, 1, 32, 32), ["", "liver"]).sum().backward()
+    for table in network.network.names:
+        assert not table.weight.grad[0].any()
+        assert table.weight.grad[3].any()
+
+
+def test_weights_start_deaf_to_names_and_answer_as_before():
+    before, network, code = segmenter(dataclasses.replace(NAMED, named=0.0), seed=3), segmenter(NAMED), slices(32, 32)
+    network.load_state_dict(network.adopt(before.state_dict(), before.recipe))
+    answer = before.decode(code, CLICKS)
+    torch.testing.assert_close(network.decode(network.called(code, ["liver", "spleen"]), CLICKS), answer)
+
+
+def test_names_keep_their_meaning_in_weights_with_other_labels():
+    before = taught()
+    labels = {"cyst": 1, "Liver": 2, "spleen": 3}
+    network, code = segmenter(dataclasses.replace(NAMED, labels=labels)), slices(32, 32)[:1]
+    network.load_state_dict(network.adopt(before.state_dict(), before.recipe))
+    for name in ("liver", "spleen"):
+        answers = [one.decode(one.called(code, [name]), CLICKS[:1]) for one in (before, network)]
+        torch.testing.assert_close(*answers)
+    nameless = network.decode(code, CLICKS[:1])
+    torch.testing.assert_close(network.decode(network.called(code, ["cyst"]), CLICKS[:1]), nameless)
+
+
+def test_weights_may_forget_names():
+    before = taught()
+    network, code = segmenter(dataclasses.replace(NAMED, named=0.0)), slices(32, 32)
+    network.load_state_dict(network.adopt(before.state_dict(), before.recipe))
+    torch.testing.assert_close(network.decode(code, CLICKS), before.decode(code, CLICKS))
 
 
 def test_without_a_window_nothing_is_clipped():

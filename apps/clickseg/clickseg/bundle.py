@@ -6,10 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from monai.data import MetaTensor
 from monai.inferers import Inferer
 from monai.transforms import Transform
+from numpy.typing import NDArray
 from torch import Tensor
 
 from .clicks.wire import parse_structure, structure_name
@@ -17,7 +19,7 @@ from .datasets import case_id
 from .files import plain_name
 from .images import write_mask
 from .machine import pick_device
-from .sessions import SessionCache
+from .sessions import Session, SessionCache, VolumeSession
 
 
 class PredictClicksd(Transform):
@@ -34,7 +36,7 @@ class PredictClicksd(Transform):
 
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
         session = self.cache.open(data["image"], self.weights, self.device)
-        mask = torch.from_numpy(session.predict(parse_structure(data)))[None]
+        mask = torch.from_numpy(_answer(session, data))[None]
         affine = torch.from_numpy(session.grid.affine)
         pred = MetaTensor(mask, affine=affine, meta={"original_affine": session.grid.affine})
         return {**data, "image": pred, "pred": pred}
@@ -63,8 +65,15 @@ def predict_all(
     cache = SessionCache()
     for path, request in zip(paths, data, strict=True):
         session = cache.open(request["image"], weights, pick_device(device))
-        write_mask(path, session.predict(parse_structure(request)), session.grid)
+        write_mask(path, _answer(session, request), session.grid)
     return paths
+
+
+def _answer(session: Session | VolumeSession, request: Mapping[str, Any]) -> NDArray[np.uint8]:
+    clicks = parse_structure(request)
+    if isinstance(session, Session):
+        return session.predict(clicks, name=structure_name(request))
+    return session.predict(clicks)
 
 
 def _mask_name(request: Mapping[str, Any]) -> str:

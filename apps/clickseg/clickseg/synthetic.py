@@ -53,4 +53,4 @@ class RandSuperpixeld(Randomizable, Transform):
         for key in ("image", "label"):
             upright = result[key].flip(2) if mirrored else result[key]
             result[key] = torch.rot90(upright, quarters, (1, 2)).contiguous()
-        return result
+        return {**result, "name": ""} if "name" in result else result

@@ -80,7 +80,7 @@ class PickSliced(Transform):
     """One structure of one slice: `image` (1, H, W) float32, `label` (1, H, W) float32 of 0 and `class`, which is 1.
 
     With `classes`, label values, the label has all of them, numbered 1, 2, ... in that order, and `class` is the
-    number of the structure.
+    number of the structure. `seed` and `name` are kept.
     """
 
     def __init__(self, classes: Sequence[int] = ()) -> None:
@@ -91,7 +91,8 @@ class PickSliced(Transform):
         image = torch.from_numpy(np.asarray(data["image"][number], dtype=np.float32))[None]
         values = self.classes or (value,)
         label = torch.from_numpy(class_numbers(data["label"][number], values)).float()[None]
-        return {"image": image, "label": label, "class": values.index(value) + 1, "seed": data["seed"]}
+        kept = {key: data[key] for key in ("seed", "name") if key in data}
+        return {"image": image, "label": label, "class": values.index(value) + 1, **kept}
 
 
 class CropAroundLabeld(Randomizable, Transform):

@@ -59,7 +59,14 @@ def work(data, folder):
         wanted = [] if model.segmenter.dimension == 3 else [3]
         return str(score(model.segmenter, model.recipe.spacing, volume, grid, *wanted))
 
-    further = {"feedback": True, "overlap": "max", "click_weight": 0.5, "superpixels": 0.5, "click_margin": 1.0}
+    further = {
+        "feedback": True,
+        "overlap": "max",
+        "click_weight": 0.5,
+        "superpixels": 0.5,
+        "click_margin": 1.0,
+        "named": 0.5,
+    }
     train("unet2d", "plain", UNET2D, "--epochs", 1)
     plain = train("unet2d", "plain", UNET2D, "--epochs", 2, "--resume")
     unet2d = train("unet2d", "further", UNET2D | further, "--epochs", 2, "--init", plain)

@@ -104,7 +104,7 @@ def test_the_refiner_of_an_arm_starts_afresh_on_the_encoder_it_is_given(arm):
     torch.manual_seed(0)
     given = Tis(RECIPE).state_dict()
     arm = Tis(TisRecipe.from_dict({**RECIPE.to_dict(), "stage": "refiner", **ARMS[arm]}))
-    arm.load_state_dict(arm.adopt(given))
+    arm.load_state_dict(arm.adopt(given, RECIPE))
     for name, tensor in arm.encoder.state_dict().items():
         assert torch.equal(tensor, given[f"encoder.{name}"])
 

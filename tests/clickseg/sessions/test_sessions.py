@@ -16,7 +16,7 @@ from clickseg.clicks import Click
 from clickseg.clicks.users import innermost
 from clickseg.geometry import Grid
 from clickseg.images import file_identity, read_volume
-from clickseg.methods import Segmenter
+from clickseg.methods import Segmenter, load_model, save_weights
 from clickseg.methods.unet2d import UNet2d
 from clickseg.metrics import dice
 from clickseg.sessions import Session, SessionCache
@@ -66,10 +66,10 @@ def reads(monkeypatch):
     """The images that sessions read from disk, in order."""
     read = []
 
-    def reading(path):
+    def reading(path, *series):
         read.append(Path(path).name)
         time.sleep(0.05)  # for others to come by meanwhile
-        return read_volume(path)
+        return read_volume(path, *series)
 
     monkeypatch.setattr(caches, "read_volume", reading)
     return read
@@ -623,6 +623,48 @@ def test_a_label_replays_its_own_clicks_and_not_those_of_others(tmp_path, image,
     session.predict_labels({**clicks, "spleen": [*clicks["spleen"], (29, 11, 12)]}, LABELS)
     assert len(asked) == 5 + 2 + 1, "the spleen was asked about its new click alone, the liver anew"
     np.testing.assert_array_equal(SessionCache().open(image, weights).predict_labels(clicks, LABELS), mask)
+
+
+# Weights that know names
+
+
+@pytest.fixture
+def hearing(tmp_path, image, tiny_weights):
+    """The path of weights that answer otherwise to each name."""
+    path = tmp_path / "named.pt"
+    tiny_weights(path, LABELS, feedback=True, named=0.5)
+    model = load_model(path)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for table in model.segmenter.network.names:
+            table.weight[1:] = torch.randn_like(table.weight[1:]) / 40
+    save_weights(path, model.segmenter, model.recipe)
+    return path
+
+
+def test_a_session_says_what_a_structure_is_called_and_keeps_the_answers_apart(image, hearing):
+    warm, clicks = SessionCache().open(image, hearing), CLICKS[:2]
+    names = ("", "liver", "spleen", "Liver", "tumour")
+    masks = {name: warm.predict(clicks, name=name) for name in (*names, *names)}
+    assert (masks["liver"] != masks["spleen"]).any()
+    assert (masks["liver"] != masks[""]).any()
+    np.testing.assert_array_equal(masks["Liver"], masks["liver"])
+    np.testing.assert_array_equal(masks["tumour"], masks[""])
+    for name in names:
+        np.testing.assert_array_equal(SessionCache().open(image, hearing).predict(clicks, name=name), masks[name])
+
+
+def test_labels_are_called_by_their_names(image, hearing):
+    session = SessionCache().open(image, hearing)
+    mask = session.predict_labels({"spleen": [(20, 24, 12)]}, LABELS)
+    alone = session.predict([Click((20, 24, 12), 1)], name="spleen")
+    assert alone.any()
+    np.testing.assert_array_equal(mask == LABELS["spleen"], alone == 1)
+    start = np.zeros_like(mask)
+    start[10:30, 15:30, 12] = LABELS["spleen"]
+    corrected = session.predict_labels({"background": [(12, 16, 12)]}, LABELS, start=start)
+    one = session.predict([Click((12, 16, 12), 0)], start=(start > 0).astype(np.uint8), name="spleen")
+    np.testing.assert_array_equal(corrected > 0, one > 0)
 
 
 @pytest.mark.parametrize("feedback", [False, True])

@@ -7,7 +7,7 @@ from monailabel.interfaces.tasks.infer_v2 import InferType
 from clickseg.clicks import Click
 from clickseg.geometry import Grid
 from clickseg.images import read_volume, write_mask
-from clickseg.sessions import SessionCache
+from clickseg.sessions import Session, SessionCache
 from lib.infers.click import ClickInfer
 
 
@@ -40,6 +40,19 @@ def test_the_mask_is_the_sessions(structure, datastore, cache, weights):
     assert np.array_equal(grid.affine, session.grid.affine)
     assert params["volume_ml"] == {"foreground": pytest.approx(mask.sum() * 30 / 1000, abs=1e-3)}
     assert params["area_mm2"] == {"foreground": {"5": pytest.approx(mask[:, :, 5].sum() * 6)}}
+
+
+def test_the_session_is_told_what_the_structure_is_called(structure, datastore, monkeypatch):
+    told = []
+    original = Session.predict
+    monkeypatch.setattr(
+        Session, "predict", lambda self, *given, **more: told.append(more["name"]) or original(self, *given, **more)
+    )
+    request = {"image": datastore.get_image_uri("a"), "foreground": [[12, 10, 5]], "label": "liver"}
+    structure(request)
+    structure.preview(request)
+    structure({**request, "label": ""})
+    assert told == ["liver", "liver", "foreground"]
 
 
 def test_an_answer_to_what_is_no_ct_says_so_and_models_say_what_they_are_for(structure, datastore, caplog):

@@ -58,6 +58,8 @@ class Game:
         seeds = torch.tensor([task.seed(protocol.seed) for task in tasks])
         with torch.inference_mode(), half_precision(device):
             code = self.segmenter.encode(images.to(device))
+            if protocol.named:
+                code = self.segmenter.called(code, [task.name for task in tasks])
             if 0 in protocol.clicks:
                 nothing = stack_clicks([[] for _ in tasks], dimension=2).to(code.device)
                 masks = most_probable(self.segmenter.decode(code, nothing)).cpu().numpy() == INSIDE

@@ -60,7 +60,8 @@ class Protocol:
     clicks: after how many clicks to measure; 0 is the network's answer before the first. limit: slices per label,
     drawn by the seed. labels: names of the structures to play on, None for all that the data names. values: of labels
     that neither the data nor the weights name. separately: in 3D, one game for each structure, in which nothing else is
-    corrected, instead of one for all (in 2D it is always so).
+    corrected, instead of one for all (in 2D it is always so). named: whether weights that know names are told what each
+    structure is called.
     """
 
     clicks: tuple[int, ...] = (1, 2, 5, 10, 15)
@@ -71,6 +72,7 @@ class Protocol:
     values: Mapping[str, int] = field(default_factory=dict)
     batch: int = 8
     separately: bool = False
+    named: bool = True
 
     def check_dimension(self, dimension: int) -> None:
         """ValueError for a user who cannot play against methods of that dimension."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -29,7 +30,8 @@ class AutomaticRecipe(UNet2dRecipe):
     @classmethod
     def beside(cls, recipe: UNet2dRecipe) -> AutomaticRecipe:
         """The recipe of a training that is to be compared with one of `recipe`: the same but for the clicks."""
-        without = {"max_clicks": 0, "feedback": False, "superpixels": 0.0}  # a superpixel is none of its organs
+        # A superpixel is none of its organs, and it names them itself.
+        without = {"max_clicks": 0, "feedback": False, "superpixels": 0.0, "named": 0.0}
         return cls.from_dict({**recipe.to_dict(), "method": cls.method, **without})
 
     @property
@@ -62,7 +64,13 @@ class Automatic2d(UNet2d):
         inside = inside.clamp(LEAST, 1 - LEAST)
         return torch.stack([1 - inside, inside], dim=1).log()
 
-    def forward(self, image: Tensor, clicks: Tensor | None = None, previous: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        image: Tensor,
+        clicks: Tensor | None = None,
+        previous: Tensor | None = None,
+        names: Sequence[str] = (),
+    ) -> Tensor:
         return self.run_network(super().encode(image))
 
 

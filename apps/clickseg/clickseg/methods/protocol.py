@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -60,6 +60,11 @@ class Recipe:
                     f"recipe field labels must hold whole numbers from 1 to {MOST_LABEL} by name, got {name!r}: "
                     f"{value!r}"
                 )
+
+    @property
+    def names(self) -> Mapping[str, int]:
+        """What structures may be called, in plain spelling, with weights that heed it (`Segmenter.called`)."""
+        return {}
 
     @property
     def needs_weights(self) -> bool:
@@ -178,8 +183,12 @@ class Segmenter(nn.Module):
         """
         raise NotImplementedError
 
-    def adopt(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The state of weights that a training starts from, as this segmenter holds it."""
+    def called(self, code: Tensor, names: Sequence[str]) -> Tensor:
+        """A code, of structures of these names, one for each image; names that weights do not know change no answer."""
+        return code
+
+    def adopt(self, state: dict[str, Tensor], theirs: Any) -> dict[str, Tensor]:
+        """The state and the recipe of weights that a training starts from -> the state as this segmenter holds it."""
         return state
 
     def forward(self, image: Tensor, clicks: Tensor, previous: Tensor | None = None) -> Tensor:

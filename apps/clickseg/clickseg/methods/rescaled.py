@@ -30,6 +30,9 @@ class Rescaled(Segmenter):
         with stage("encode"):
             return self.segmenter.encode(scaled)
 
+    def called(self, code: Tensor, names: Sequence[str]) -> Tensor:
+        return self.segmenter.called(code, names)
+
     def decode(self, code: Tensor, clicks: Tensor, previous: Tensor | None = None) -> Tensor:
         return resize(self.decode_on_model(code, clicks, previous), self.source)
 

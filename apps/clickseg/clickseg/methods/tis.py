@@ -237,7 +237,7 @@ class Tis(Segmenter):
             code = torch.cat([code[:, : self.recipe.width], found.to(code)], dim=1)
         return code
 
-    def adopt(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    def adopt(self, state: dict[str, Tensor], theirs: Any) -> dict[str, Tensor]:
         """Weights whose refiner is of another design give their encoder alone."""
         own, refiners = self.state_dict(), [name for name in state if name.startswith("refiner.")]
         shapes = {name: tensor.shape for name, tensor in own.items() if name.startswith("refiner.")}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from .insist import insist
 from .protocol import Method, Recipe, Segmenter, check_window
 
 ENTRY = "network.down.0.0.weight"  # of the state: the weights that read the channels
+NAMES = "network.names."  # of the state: what the weights know of names
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ class UNet2dRecipe(Recipe):
     label_balance: float = 0.5  # a slice of a structure that has n slices is drawn with weight n ** -label_balance
     augment: bool = True
     superpixels: float = 0.0  # share of the samples whose structure is a superpixel of the image (docs/adr/0014)
+    named: float = 0.0  # share of the samples that come with their structure's name (docs/adr/0021)
     click_weight: float = 0.0  # type: ignore[misc]  # of a further loss, near the clicks (docs/adr/0011)
     freeze_batchnorm: bool = False  # keep its running statistics: N processes then compute what one does
     seed: int = 4242
@@ -76,8 +79,9 @@ class UNet2dRecipe(Recipe):
         for name in ("warmup", "decay", "label_balance", "click_weight", "click_margin"):
             if getattr(self, name) < 0:
                 raise ValueError(f"recipe field {name} must not be negative, got {getattr(self, name)!r}")
-        if not 0 <= self.superpixels <= 1:
-            raise ValueError(f"recipe field superpixels must be a share from 0 to 1, got {self.superpixels!r}")
+        for name in ("superpixels", "named"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"recipe field {name} must be a share from 0 to 1, got {getattr(self, name)!r}")
         choices = {
             "encoding": ("gaussian", "disc"),
             "overlap": ("sum", "max"),
@@ -97,6 +101,11 @@ class UNet2dRecipe(Recipe):
         """Whether stored images may be rounded to whole numbers: of CT in HU they may, of one scaled to 0..1 not."""
         low, high = self.window or (0.0, 6 * self.deviation)
         return min(self.deviation, (high - low) / 6) >= 10
+
+    @property
+    def names(self) -> dict[str, int]:
+        """The names of the labels in plain spelling: 1, 2, ... in their order."""
+        return {plain_spelling(name): number for number, name in enumerate(self.labels, start=1)} if self.named else {}
 
     @property
     def interactions(self) -> int:
@@ -125,8 +134,9 @@ class UNet2dRecipe(Recipe):
 class UNet2d(Segmenter):
     """Image (B, 1, H, W) and clicks (B, N, 3) -> logits (B, 2, H, W): outside, inside.
 
-    The code is the standardised slice. Channels of the network: code, clicks inside, clicks outside, and with
-    `recipe.feedback` the probability of inside in the answer before the last click, zero before the first.
+    The code is the standardised slice and, once it has been `called` so, the number of its structure's name all over a
+    second channel. Channels of the network: slice, clicks inside, clicks outside, and with `recipe.feedback` the
+    probability of inside in the answer before the last click, zero before the first.
     """
 
     dimension = 2
@@ -135,7 +145,7 @@ class UNet2d(Segmenter):
         super().__init__()
         self.recipe = recipe
         self.feedback = recipe.feedback
-        self.network = UNet(inputs=3 + recipe.feedback, outputs=2, width=recipe.width)
+        self.network = UNet(inputs=3 + recipe.feedback, outputs=2, width=recipe.width, names=len(recipe.names))
 
     def encode(self, image: Tensor) -> Tensor:
         image = image.float()
@@ -143,16 +153,30 @@ class UNet2d(Segmenter):
             image = image.clamp(*self.recipe.window)
         return (image - self.recipe.mean) / self.recipe.deviation
 
+    def called(self, code: Tensor, names: Sequence[str]) -> Tensor:
+        known = self.recipe.names
+        if not known:
+            return code
+        numbers = torch.tensor([known.get(plain_spelling(name), 0) for name in names])
+        return torch.cat([code, numbers.to(code).view(-1, 1, 1, 1).expand_as(code)], dim=1)
+
     def decode(self, code: Tensor, clicks: Tensor, previous: Tensor | None = None) -> Tensor:
-        channels = [code, self.guidance(code, clicks)]
+        image, name = code[:, :1], code[:, 1:, 0, 0].long().squeeze(1) if code.shape[1] > 1 else None
+        channels = [image, self.guidance(image, clicks)]
         if self.feedback:
-            channels.append((self.replay(code, clicks) if previous is None else previous).to(code))
+            channels.append((self.replay(code, clicks) if previous is None else previous).to(image))
         elif previous is not None:
             raise ValueError("these weights have no input for an initial mask (recipe field feedback)")
-        logits = self.run_network(torch.cat(channels, dim=1))
+        logits = self.run_network(torch.cat(channels, dim=1), name)
         if self.training or not self.recipe.click_margin:  # a loss is of what the network says by itself
             return logits
         return insist(logits.float(), clicks, self.recipe.click_margin, self.recipe.sigma)
+
+    def forward(
+        self, image: Tensor, clicks: Tensor, previous: Tensor | None = None, names: Sequence[str] = ()
+    ) -> Tensor:
+        names = names or [""] * len(image)  # a training in several processes waits for what is left out
+        return self.decode(self.called(self.encode(image), names), clicks, previous)
 
     def guidance(self, code: Tensor, clicks: Tensor) -> Tensor:
         """(B, 2, H, W): where the clicks inside and outside are."""
@@ -166,7 +190,7 @@ class UNet2d(Segmenter):
         clicks = clicks.to(code.device)
         real = clicks[..., -1] != PADDING
         total = real.sum(1)
-        answer = torch.zeros_like(code)
+        answer = torch.zeros_like(code[:, :1])
         for number in range(clicks.shape[1]):
             begun = (clicks[:, : number + 1, -1] == INSIDE).any(1)
             asked = (begun & real[:, number] & (real[:, : number + 1].sum(1) < total)).nonzero()[:, 0]
@@ -175,19 +199,30 @@ class UNet2d(Segmenter):
                 answer = answer.index_copy(0, asked, logits.softmax(1)[:, INSIDE:].to(answer))
         return answer
 
-    def adopt(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Weights that were made without feedback are blind to it at first."""
-        entry = state[ENTRY]
-        if not self.feedback or entry.shape[1] == self.state_dict()[ENTRY].shape[1]:
-            return state
-        return {**state, ENTRY: torch.cat([entry, torch.zeros_like(entry[:, :1])], dim=1)}
+    def adopt(self, state: dict[str, Tensor], theirs: Any) -> dict[str, Tensor]:
+        """Weights that were made without feedback are blind to it at first, and deaf to names they have not learnt."""
+        own, entry = self.state_dict(), state[ENTRY]
+        adopted = {name: tensor for name, tensor in state.items() if not name.startswith(NAMES)}
+        if self.feedback and entry.shape[1] < own[ENTRY].shape[1]:
+            adopted[ENTRY] = torch.cat([entry, torch.zeros_like(entry[:, :1])], dim=1)
+        for key in [key for key in own if key.startswith(NAMES)]:
+            adopted[key] = torch.zeros_like(own[key])
+            for name, number in self.recipe.names.items():
+                if name in theirs.names:
+                    adopted[key][number] = state[key][theirs.names[name]]
+        return adopted
 
-    def run_network(self, x: Tensor) -> Tensor:
+    def run_network(self, x: Tensor, name: Tensor | None = None) -> Tensor:
         """The network on an input (B, C, H, W) of any size: padded at the far ends to what it can halve."""
         height, width = x.shape[-2:]
         padding = (0, -width % UNet.divisor, 0, -height % UNet.divisor)
         x = functional.pad(x, padding, mode="replicate") if any(padding) else x
-        return self.network(x.contiguous(memory_format=torch.channels_last))[..., :height, :width]
+        return self.network(x.contiguous(memory_format=torch.channels_last), name)[..., :height, :width]
+
+
+def plain_spelling(name: str) -> str:
+    """A structure's name as weights look it up: `Right_Kidney ` is right kidney."""
+    return " ".join(name.replace("_", " ").casefold().split())
 
 
 def dice_loss(logits: Tensor, label: Tensor) -> Tensor:

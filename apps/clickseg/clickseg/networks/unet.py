@@ -49,12 +49,15 @@ class UNet(nn.Module):
 
     (B, inputs, H, W) -> (B, outputs, H, W) logits. `width` is the number of channels of the first block and doubles
     at each level. H and W must be multiples of `UNet.divisor`.
+
+    names: what structures may be called, 1, 2, ...; 0 is none. A name scales and shifts the channels of the bottleneck
+    and of each block up (Perez 2018, FiLM); at first no name does anything, and none never does.
     """
 
     levels = 4
     divisor = 2**levels
 
-    def __init__(self, inputs: int, outputs: int, width: int) -> None:
+    def __init__(self, inputs: int, outputs: int, width: int, names: int = 0) -> None:
         super().__init__()
         widths = [width * 2**level for level in range(self.levels + 1)]
         pairs = list(pairwise(widths))
@@ -63,14 +66,39 @@ class UNet(nn.Module):
         self.enlarge = nn.ModuleList([nn.ConvTranspose2d(wide, narrow, 2, stride=2) for narrow, wide in pairs])
         self.up = nn.ModuleList([Block(2 * narrow, narrow) for narrow in widths[:-1]])
         self.head = nn.Conv2d(width, outputs, kernel_size=1)
+        self.names = nn.ModuleList([Name(names, channels) for channels in widths] if names else [])
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, name: Tensor | None = None) -> Tensor:
+        """name: (B,) int64, what the structure of each image is called."""
         skips = []
         for block in self.down:
             x = block(x)
             skips.append(x)
             x = functional.max_pool2d(x, 2)
-        x = self.bottleneck(x)
-        for enlarge, block, skip in zip(reversed(self.enlarge), reversed(self.up), reversed(skips), strict=True):
-            x = block(torch.cat([skip, enlarge(x)], dim=1))
+        x = self.hear(self.levels, self.bottleneck(x), name)
+        for level in reversed(range(self.levels)):
+            x = self.up[level](torch.cat([skips[level], self.enlarge[level](x)], dim=1))
+            x = self.hear(level, x, name)
         return self.head(x)
+
+    def hear(self, level: int, x: Tensor, name: Tensor | None) -> Tensor:
+        """What a name makes of the channels of a level; without names, or where nobody says one, nothing."""
+        return x if name is None or not self.names else self.names[level](x, name)
+
+
+class Name(nn.Embedding):
+    """(B, C, H, W) features and names (B,), of which 0 is none -> features scaled and shifted, channel by channel.
+
+    Each name is in few of the samples: what it does is HASTE times what is kept, so that Adam learns it so much faster
+    than the rest.
+    """
+
+    HASTE = 20.0
+
+    def __init__(self, names: int, channels: int) -> None:
+        super().__init__(names + 1, 2 * channels, padding_idx=0)
+        nn.init.zeros_(self.weight)
+
+    def forward(self, x: Tensor, name: Tensor) -> Tensor:  # type: ignore[override]
+        gain, shift = (self.HASTE * super().forward(name))[..., None, None].to(x.dtype).chunk(2, dim=1)
+        return x * (1 + gain) + shift

@@ -16,6 +16,7 @@ from ..clicks.users import innermost
 from ..geometry import AxialSlices, Grid, resize, resized_shape
 from ..methods import Model
 from ..methods.rescaled import Rescaled
+from ..methods.unet2d import plain_spelling
 from ..stopwatch import stage
 from .claims import KEY_BYTES, Claim, Probability
 from .open_image import OpenImage, Position
@@ -54,23 +55,25 @@ class Session(OpenImage):
         start: NDArray[np.uint8] | None = None,
         reach: int = 0,
         only: int | None = None,
+        name: str = "",
     ) -> NDArray[np.uint8]:
         """Clicks of one structure (label 1 inside, 0 outside; source voxels) -> uint8 mask (X, Y, Z) of 0 and 1.
 
         Every slice with a click inside is predicted from its own clicks, and up to `reach` slices on either side of it
         by `propagate`. All others are 0, or as in `start`, a mask (X, Y, Z) of 0 and 1, which clicks outside correct
-        where they lie in it. With `only`, the number of an axial slice, no other is asked about. Raises ValueError for
-        a click outside the image or with another label, or a bad start.
+        where they lie in it. With `only`, the number of an axial slice, no other is asked about. `name` is what the
+        structure is called, for weights that know it. Raises ValueError for a click outside the image or with another
+        label, or a bad start.
         """
         for click in clicks:
             self.check(click.position)
             if click.label not in (INSIDE, OUTSIDE):
                 raise ValueError(f"click {click.position}: the label is 1 (inside) or 0 (outside), not {click.label}")
         mask = self.new_mask(start, [INSIDE])
-        asked = self._in_slice(only, clicks)
-        answers = self._answers_to(asked, reach)
+        asked, name = self._in_slice(only, clicks), self._known(name)
+        answers = self._answers_to(asked, reach, name)
         if start is not None:
-            answers = self._corrections(asked, start, INSIDE) | answers
+            answers = self._corrections(asked, start, INSIDE, name) | answers
         for number, claim in answers.items():
             plane = self.slices.view(mask, number)
             if start is not None:
@@ -115,13 +118,14 @@ class Session(OpenImage):
             if name == "background" or name in frozen:
                 continue
             answers: dict[int, Claim] = {}
+            called = self._known(name)
             if start is not None and any(start[click.position] == value for click in denying):
-                answers = self._corrections(self._in_slice(only, denying), start, value)
+                answers = self._corrections(self._in_slice(only, denying), start, value, called)
             # Its own clicks last: a network that reads its answer before the last click then replays no others.
             others = [position for other, positions in clicks.items() if other != name for position in positions]
             signed = [Click(tuple(position), OUTSIDE) for position in others]
             signed += [Click(tuple(position), INSIDE) for position in clicks.get(name, ())]
-            answers |= self._answers_to(self._in_slice(only, signed), reach)
+            answers |= self._answers_to(self._in_slice(only, signed), reach, called)
             for number, claim in answers.items():
                 plane = self.slices.view(mask, number)
                 if number not in best:
@@ -141,17 +145,22 @@ class Session(OpenImage):
         """Those with a click, if there is no start and nothing is propagated."""
         return None if reach or start is not None else {position[self.axis] for position in positions}
 
-    def _answers_to(self, clicks: Sequence[Click], reach: int) -> dict[int, Claim]:
+    def _known(self, name: str) -> str:
+        """A structure's name as the weights know it, or nothing."""
+        spelling = plain_spelling(name)
+        return spelling if spelling in self.recipe.names else ""
+
+    def _answers_to(self, clicks: Sequence[Click], reach: int, name: str) -> dict[int, Claim]:
         """Slice number -> what is claimed there, of slices with a click inside and those they reach.
 
         Between two clicked slices each goes half the way.
         """
         by_slice = self._by_slice(clicks)
         clicked = sorted(number for number, group in by_slice.items() if any(click.label == INSIDE for click in group))
-        answers = {number: self._claim(number, by_slice[number]) for number in clicked}
+        answers = {number: self._claim(number, by_slice[number], name) for number in clicked}
 
         def ask(number: int, more: Sequence[Click]) -> Probability:
-            return self._claim(number, [*by_slice.get(number, []), *more]).whole()
+            return self._claim(number, [*by_slice.get(number, []), *more], name).whole()
 
         def look(number: int) -> NDArray[np.generic]:
             return self.slices.view(self._volume, number)
@@ -166,7 +175,9 @@ class Session(OpenImage):
                 answers.update((neighbour, Claim.of(inside)) for neighbour, inside in found)
         return answers
 
-    def _corrections(self, clicks: Sequence[Click], start: NDArray[np.uint8], value: int) -> dict[int, Claim]:
+    def _corrections(
+        self, clicks: Sequence[Click], start: NDArray[np.uint8], value: int, name: str
+    ) -> dict[int, Claim]:
         """Slice number -> what clicks outside leave of a label in `start`, of slices without a click inside.
 
         The network corrects the label's mask there as if it were its own answer to a click in the middle of it. Pieces
@@ -186,7 +197,7 @@ class Session(OpenImage):
                 answer = self._nothing  # its very middle is not inside, so that nothing of the piece is
             else:
                 for count in range(1, len(group) + 1):
-                    answer = self._answer(number, [middle, *group[:count]], answer, plane.tobytes())
+                    answer = self._answer(number, [middle, *group[:count]], answer, name, plane.tobytes())
             corrected[number] = Claim.of(np.where(denied, answer, given) * plane)
         return corrected
 
@@ -202,47 +213,48 @@ class Session(OpenImage):
             grouped.setdefault(number, []).append(Click(position, click.label))
         return grouped
 
-    def _claim(self, number: int, clicks: Sequence[Click]) -> Claim:
-        """What clicks in a slice claim there, on the source grid.
+    def _claim(self, number: int, clicks: Sequence[Click], name: str) -> Claim:
+        """What clicks in a slice claim there, on the source grid, for a structure of a name that the weights know.
 
         One slice at a time: a batch of several would round differently, and answers must not depend on history.
         """
-        key = (number, tuple(clicks))
+        key = (number, tuple(clicks), name)
         with self._lock:
             known = self._claims.get(key)
         if known is None:
-            known = Claim.of(self._inside(number, clicks))
+            known = Claim.of(self._inside(number, clicks, name))
             with self._lock:
                 self._claims[key] = known
         return known
 
-    def _inside(self, number: int, clicks: Sequence[Click]) -> Probability:
+    def _inside(self, number: int, clicks: Sequence[Click], name: str) -> Probability:
         """Probability (R, A) of being inside, for one slice on the source grid."""
         previous = None
         if self._segmenter.feedback:
             before = self._nothing
             first = next(index for index, click in enumerate(clicks) if click.label == INSIDE)
             for count in range(first + 1, len(clicks)):  # those that are remembered cost nothing
-                before = self._answer(number, clicks[:count], before)
+                before = self._answer(number, clicks[:count], before, name)
             previous = before
-        return self._answer(number, clicks, previous)
+        return self._answer(number, clicks, previous, name)
 
     def _answer(
-        self, number: int, clicks: Sequence[Click], previous: Probability | None, start: bytes = b""
+        self, number: int, clicks: Sequence[Click], previous: Probability | None, name: str, start: bytes = b""
     ) -> Probability:
         """start: the mask that was corrected from the first click on, if any."""
-        key = (number, tuple(clicks), start)
+        key = (number, tuple(clicks), name, start)
         with self._lock:
             if key not in self._answers:
-                self._answers[key] = self._turns.take(lambda: self._compute(number, clicks, previous))
+                self._answers[key] = self._turns.take(lambda: self._compute(number, clicks, previous, name))
             return self._answers[key]
 
-    def _compute(self, number: int, clicks: Sequence[Click], previous: Probability | None) -> Probability:
+    def _compute(self, number: int, clicks: Sequence[Click], previous: Probability | None, name: str) -> Probability:
         rows = stack_clicks([clicks], dimension=2).to(self._device)
         before = None
         if previous is not None and self._segmenter.feedback:
             before = torch.from_numpy(previous)[None, None].to(self._device)
-        logits = self._segmenter.decode_on_model(self._code(number), rows, before)
+        code = self._segmenter.called(self._code(number), [name])
+        logits = self._segmenter.decode_on_model(code, rows, before)
         # The softmax of two is the sigmoid of their difference: one channel to enlarge instead of two.
         lead = resize(logits[:, INSIDE, None] - logits[:, OUTSIDE, None], self.slices.shape)
         return lead.sigmoid()[0, 0].cpu().numpy()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -67,7 +67,8 @@ class Interact:
         image, label, seeds = (batch[key].to(device) for key in ("image", "label", "seed"))
         network = engine.network
         segmenter = cast(Segmenter, network.module if isinstance(network, DistributedDataParallel) else network)
-        clicks, previous = self.play(segmenter, image, label, seeds)
+        names = batch.get("name", ())
+        clicks, previous = self.play(segmenter, image, label, seeds, names)
         network.train()
         if self.freeze_batchnorm:
             for module in segmenter.modules():
@@ -75,7 +76,7 @@ class Interact:
                     module.eval()
         engine.optimizer.zero_grad(set_to_none=True)
         with half_precision(device):
-            logits = network(image, clicks, previous)
+            logits = network(image, clicks, previous, names) if names else network(image, clicks, previous)
         loss = engine.loss_function(logits, label)
         if self.click_weight:
             loss = loss + self.click_weight * click_loss(logits, label, clicks)
@@ -86,8 +87,12 @@ class Interact:
         return {CommonKeys.LOSS: loss_mean, "clicks": clicks_mean}
 
     @torch.no_grad()
-    def play(self, segmenter: Segmenter, image: Tensor, label: Tensor, seeds: Tensor) -> tuple[Tensor, Tensor | None]:
+    def play(
+        self, segmenter: Segmenter, image: Tensor, label: Tensor, seeds: Tensor, names: Sequence[str] = ()
+    ) -> tuple[Tensor, Tensor | None]:
         """A game against the network as it is: the clicks (B, N, D+1), none if K is 0, and the answer before the last.
+
+        names: what the structure of each image is called, if anybody says so.
 
         The answer (B, C - 1, *S) is None for a network that does not read it.
         """
@@ -102,6 +107,7 @@ class Interact:
         segmenter.eval()
         with half_precision(image.device):
             code = segmenter.encode(image)
+            code = segmenter.called(code, names) if names else code
             for turn in interact(segmenter, code, label, self.click, seeds, self.max_clicks, schedule):
                 clicks, previous = turn.clicks, turn.previous
         return clicks, probabilities(previous) if segmenter.feedback and previous is not None else None

@@ -137,7 +137,7 @@ def _start_from(path: Path, segmenter: Segmenter, recipe: Recipe) -> dict[str, A
     state = {
         name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in content["state"].items()
     }
-    segmenter.load_state_dict(segmenter.adopt(state))
+    segmenter.load_state_dict(segmenter.adopt(state, theirs))
     return content.get("card", {})
 
 

@@ -23,6 +23,11 @@ class AskedStructure:
     reach: int
 
     @property
+    def name(self) -> str:
+        """What the structure is called."""
+        return next(iter(self.values))
+
+    @property
     def positions(self) -> list[Position]:
         """Of all clicks."""
         return [click.position for click in self.clicks]
@@ -34,11 +39,11 @@ class AskedStructure:
 
     def answer(self, session: Session, start: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
         """The session's mask (X, Y, Z)."""
-        return session.predict(self.clicks, start, self.reach)
+        return session.predict(self.clicks, start, self.reach, name=self.name)
 
     def answer_in(self, number: int, session: Session) -> NDArray[np.uint8]:
         """The same in one axial slice, without propagation; all others are empty."""
-        return session.predict(self.clicks, only=number)
+        return session.predict(self.clicks, only=number, name=self.name)
 
 
 @dataclass(frozen=True)
