@@ -238,6 +238,7 @@ def test_a_label_by_its_value_is_one_by_its_name_but_for_that_of_the_foreground(
         ({"--output": "mask.nrrd"}, "--output must end in .nii or .nii.gz"),
         ({"--device": "abacus"}, "unknown device 'abacus'"),
         ({"--method": "tis"}, "tiny.pt holds unet2d weights, not tis"),
+        ({"--method": "foo"}, "unknown method 'foo'; known: unet2d, tis, "),
         ({"--weights": "unet2d", "--method": "tis"}, "unet2d.pt holds unet2d weights, not tis"),
     ],
 )
@@ -246,6 +247,20 @@ def test_what_cannot_be_predicted_is_said_in_a_sentence(image, weights, tmp_path
     image = options.pop("image", image)
     assert run("predict", image, *(part for pair in options.items() for part in pair)) == 2
     assert complaint in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "choice"),
+    [
+        ("predict x --click 1,2,3 --method tis", "a file, or those of a shipped model: tis_abdomen, tis_hippocampus"),
+        ("evaluate --data x --method tis", "a file, or those of a shipped model: tis_abdomen, tis_hippocampus"),
+        ("predict x --click 1,2,3 --method automatic", "a file (none are shipped)"),
+    ],
+)
+def test_a_method_that_has_no_weights_by_default_says_which_there_are(command, choice, tmp_path, capsys):
+    name, *options, method = command.split()
+    assert run(name, *options, method, "--output", tmp_path / "mask.nii.gz") == 2
+    assert capsys.readouterr().err == f"clickseg {name}: the method {method} needs --weights: {choice}\n"
 
 
 def test_a_mask_does_not_take_the_place_of_its_image(image, weights, tmp_path, capsys):
@@ -308,8 +323,7 @@ def test_the_report_has_every_metric_after_every_asked_click(report):
         assert report["mean"][k].keys() >= METRICS
         assert report["interval"][k].keys() >= METRICS
         for name in METRICS:
-            low, high = report["interval"][k][name]
-            assert low <= high
+            assert len(report["interval"][k][name]) == 2
             assert math.isfinite(report["mean"][k][name])
 
 
@@ -375,6 +389,17 @@ def test_a_baseline_is_evaluated_like_a_method_and_has_no_weights(phantom_study,
 
 
 @pytest.mark.usefixtures("without_pictures")
+def test_an_interval_is_printed_where_there_is_one(phantom_study, weights, tmp_path, capsys, monkeypatch):
+    assert evaluate(phantom_study, weights, tmp_path / "two") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r" +1 clicks: Dice 0\.\d{4}  MAD [\d.]+ mm", lines[0]), "two patients have none"
+    monkeypatch.setattr("clickseg.evaluation.report.LEAST_PATIENTS", 2)
+    assert evaluate(phantom_study, weights, tmp_path / "again") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r" +1 clicks: Dice 0\.\d{4} \[0\.\d{4}, 0\.\d{4}\]  MAD [\d.]+ mm", lines[0])
+
+
+@pytest.mark.usefixtures("without_pictures")
 def test_without_weights_the_shipped_ones_are_evaluated_and_named(phantom_study, tmp_path):
     options = ["--data", phantom_study, "--cases", "phantom_000", "--labels", "liver", "--clicks", "1", "--limit", "1"]
     assert run("evaluate", *options, "--output", tmp_path) == 0
@@ -424,6 +449,7 @@ def test_workers_give_the_report_of_one_process(report, phantom_study, weights, 
         (["--user", "nobody"], "unknown user 'nobody'; known: sakinis"),
         (["--limit", "0"], "limit must be at least 1"),
         (["--cases", "phantom_009"], "no image for case phantom_009"),
+        (["--cases", "nofile.txt"], "there is no file nofile.txt"),
         (["--weights", "nowhere.pt"], "nowhere.pt"),
         (["--method", "astrology"], "unknown method 'astrology'"),
         (["--data", "nowhere"], "nowhere"),
@@ -473,6 +499,18 @@ def test_phantoms_are_written_and_their_paths_said(tmp_path, capsys):
     assert paths == [str(tmp_path / "study" / "imagesTr" / f"phantom_00{case}.nii.gz") for case in range(2)]
     assert all(read_volume(path)[0].shape == (12, 12, 8) for path in paths)
     assert run("phantom", tmp_path / "none", "--cases", "0") == 2
+
+
+@pytest.mark.usefixtures("small_phantoms")
+def test_a_phantom_that_lies_there_is_said_to_be_kept(tmp_path, capsys):
+    assert run("phantom", tmp_path) == 0
+    assert capsys.readouterr().err == ""
+    image = tmp_path / "imagesTr" / "phantom_000.nii.gz"
+    before = image.read_bytes()
+    assert run("phantom", tmp_path, "--seed", "5", "--cases", "2") == 0
+    said = "kept what lay there, whatever the seed: phantom_000.nii.gz; another patient needs another folder"
+    assert capsys.readouterr().err == f"clickseg phantom: {said}\n"
+    assert image.read_bytes() == before
 
 
 class Replaced(Exception):
@@ -588,8 +626,12 @@ def test_a_place_that_cannot_be_written_is_said_before_the_work(phantom_study, t
     assert str(tmp_path / "file") in error
 
 
-def test_a_port_that_is_none_is_refused(capsys):
+@pytest.mark.parametrize("port", ["0", "-1", "65536", "99999", "http"])
+@pytest.mark.parametrize("command", ["serve --port", "demo-ohif --port", "demo-ohif --archive-port"])
+def test_a_port_that_is_none_is_refused_in_a_sentence(command, port, capsys):
+    name, option = command.split()
     with pytest.raises(SystemExit) as left:
-        run("serve", "--port", "99999999")
+        run(name, f"{option}={port}")
     assert left.value.code == 2
-    assert "--port" in capsys.readouterr().err
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said == f"clickseg {name}: error: argument {option}: {port} is not a port (1 to 65535)"

@@ -44,6 +44,14 @@ def test_the_command_line_says_so_in_a_sentence(answering, capsys):
     assert capsys.readouterr().err.startswith(f"clickseg preview: no server answers at {url}: what answers is no HTTP")
 
 
+@pytest.mark.parametrize("server", ["foo", "127.0.0.1:8000", "ftp://127.0.0.1"])
+def test_what_is_no_address_of_a_server_is_said_to_be_none(server, capsys):
+    assert cli.main(["preview", server, "study", "--click", "1,2,3"]) == 2
+    assert capsys.readouterr().err == (
+        f"clickseg preview: '{server}' is no http(s) address of a server, such as http://127.0.0.1:8000\n"
+    )
+
+
 def test_a_picture_that_cannot_be_written_is_said_before_the_server_is_asked(capsys):
     url = "http://127.0.0.1:9"  # nobody answers there
     assert cli.main(["preview", url, "study", "--click", "1,2,3", "--output", "slice.xyz"]) == 2

@@ -57,6 +57,44 @@ def test_one_name_for_two_values_is_refused(study, tmp_path):
         CaseFolder.read(data)
 
 
+def as_nnunet_has_it(study, tmp_path, *channels):
+    """A copy of a data folder, its images named after their channels."""
+    data = copied(study, tmp_path)
+    for image in sorted((data / "imagesTr").iterdir()):
+        for channel in channels:
+            shutil.copy(image, image.with_name(image.name.replace(".nii.gz", f"_{channel}.nii.gz")))
+        image.unlink()
+    return data
+
+
+def test_images_that_are_named_after_their_one_channel_are_those_of_the_labels(study, tmp_path):
+    data = as_nnunet_has_it(study, tmp_path, "0000")
+    found, plain = CaseFolder.read(data), CaseFolder.read(study)
+    assert [case.id for case in found.cases] == [case.id for case in plain.cases]
+    assert [case.image.name for case in found.cases] == ["phantom_000_0000.nii.gz", "phantom_001_0000.nii.gz"]
+    assert [case.label.name for case in found.cases] == [case.label.name for case in plain.cases]
+    assert [case.id for case in CaseFolder.read(data, ["phantom_001"]).cases] == ["phantom_001"]
+    (data / "labelsTr/phantom_001.nii.gz").unlink()
+    with pytest.raises(ValueError, match=r"phantom_001_0000\.nii\.gz has no label file .*phantom_001\.nii\.gz"):
+        CaseFolder.read(data)
+
+
+@pytest.mark.parametrize("channels", [("0000", "0001"), ("0001",)])
+def test_of_several_channels_one_is_said_to_be_read(study, tmp_path, channels):
+    with pytest.raises(ValueError, match="another channel of the case phantom_000: one channel is read"):
+        CaseFolder.read(as_nnunet_has_it(study, tmp_path, *channels))
+
+
+def test_a_number_at_the_end_of_a_name_is_no_channel_where_labels_have_it_too(study, tmp_path):
+    data = copied(study, tmp_path)
+    for path in [*(data / "imagesTr").iterdir(), *(data / "labelsTr").iterdir()]:
+        path.rename(path.with_name(path.name.replace("phantom_", "phantom_0")))
+    assert [case.id for case in CaseFolder.read(data).cases] == ["phantom_0000", "phantom_0001"]
+    (data / "labelsTr/phantom_0001.nii.gz").unlink()
+    with pytest.raises(ValueError, match=r"phantom_0001\.nii\.gz has no label file .*phantom_0001\.nii\.gz"):
+        CaseFolder.read(data)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="counts open files in /proc")
 def test_cases_made_ready_hold_no_files_open(study, tmp_path):
     """A mapped array holds one, and a system allows 1,024, say: 256 cases and their codes."""
@@ -65,6 +103,13 @@ def test_cases_made_ready_hold_no_files_open(study, tmp_path):
     opened = [str(path.readlink()) for path in Path("/proc/self/fd").iterdir() if path.exists()]
     assert label.any()
     assert sum(str(tmp_path) in path for path in opened) <= 1
+
+
+@pytest.mark.parametrize("name", ["nofile.txt", "runs/train"])
+def test_a_file_of_ids_that_is_not_there_is_no_id(name):
+    with pytest.raises(ValueError, match=f"there is no file {name}"):
+        read_ids(name)
+    assert read_ids("1.2.840.113619") == ["1.2.840.113619"]
 
 
 def test_no_ids_are_refused():

@@ -47,6 +47,27 @@ def test_an_image_is_doubted_that_is_hardly_of_the_weights_modality(least, modal
     assert bool(doubt(volume, modality)) is doubted
 
 
+@pytest.mark.parametrize(("low", "high", "doubted"), [(-1, 1, True), (-2.5, 9.5, True), (-30, 45, False)])
+def test_a_ct_whose_values_span_a_few_units_is_doubted_as_normalised(low, high, doubted):
+    volume = np.linspace(low, high, 24, dtype=np.float32).reshape(2, 3, 4)
+    assert ("CT in HU, and the values of the image span" in doubt(volume, "CT")) is doubted
+    assert doubt(volume, "MR") == ""
+
+
+def test_a_span_is_that_of_numbers_which_the_image_cannot_hold():
+    assert doubt(np.array([[[-32768, 32767]]], np.int16), "CT") == ""
+
+
+def test_an_image_that_lies_nowhere_is_refused_by_name(tmp_path):
+    image = nib.Nifti1Image(np.zeros((3, 4, 5), np.int16), np.eye(4))
+    image.header["srow_z"] = 0
+    path = tmp_path / "flat.nii"
+    path.write_bytes(image.header.binaryblock + bytes(4) + bytes(120))
+    for read in (read_volume, read_grid):
+        with pytest.raises(ValueError, match=r"flat\.nii does not say where its voxels lie: .* invertible 4x4 matrix"):
+            read(path)
+
+
 def test_a_label_is_no_image_and_keeps_its_holes_for_the_check(tmp_path):
     _, grid = read_volume(saved(tmp_path / "ct.nii.gz", np.zeros((3, 4, 5), np.int16)))
     path = saved(tmp_path / "label.nii.gz", np.full((3, 4, 5), np.nan, np.float32))
@@ -81,7 +102,7 @@ def test_a_series_whose_slices_lie_one_upon_the_other_is_read_however_it_is_turn
 
 
 def test_a_series_with_missing_slices_is_refused_in_words(tmp_path):
-    with pytest.raises(ValueError, match=r"not evenly spaced, one lies .* mm from where it should"):
+    with pytest.raises(ValueError, match=r"not evenly spaced, two of them lie 15\.0 mm apart and others 5\.0"):
         read_volume(series(tmp_path / "ct", missing=(4, 5)))
 
 

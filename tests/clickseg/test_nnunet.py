@@ -166,7 +166,7 @@ def test_plans_with_turned_axes_are_turned_too(result, tmp_path):
 
 def test_the_command_writes_weights_that_are_corrected_by_clicks_and_trained_on(result, tmp_path, capsys):
     weights = tmp_path / "tis_made.pt"
-    assert main(["import-nnunet", str(result), "--output", str(weights)]) == 0
+    assert main(["import-nnunet", str(result), "--orientation", "LPS", "--output", str(weights)]) == 0
     assert "liver, tumour" in capsys.readouterr().out
     model = load_model(weights)
     assert model.recipe.modality == "CT"
@@ -202,21 +202,21 @@ def test_the_command_writes_weights_that_are_corrected_by_clicks_and_trained_on(
 )
 def test_a_model_that_tis_cannot_use_is_refused_with_the_reason(tmp_path, plans, dataset, sentence):
     with pytest.raises(ValueError, match=sentence):
-        import_nnunet(write_result(tmp_path / "result", plans, dataset), tmp_path / "tis.pt")
+        import_nnunet(write_result(tmp_path / "result", plans, dataset), tmp_path / "tis.pt", "LPS")
     assert not (tmp_path / "tis.pt").exists()
 
 
 def test_the_second_stage_of_a_cascade_is_refused(tmp_path):
     plans = changed(previous_stage="3d_lowres")
     with pytest.raises(ValueError, match="second of a cascade"):
-        import_nnunet(write_result(tmp_path / "result", plans, channels=3), tmp_path / "tis.pt")
+        import_nnunet(write_result(tmp_path / "result", plans, channels=3), tmp_path / "tis.pt", "LPS")
 
 
 def test_weights_of_another_network_than_the_plans_describe_are_refused(tmp_path):
     with pytest.raises(ValueError, match="cannot be opened by nnU-Net"):
-        import_nnunet(write_result(tmp_path / "result", channels=2), tmp_path / "tis.pt")
+        import_nnunet(write_result(tmp_path / "result", channels=2), tmp_path / "tis.pt", "LPS")
 
 
 def test_a_folder_that_is_no_result_is_refused_by_the_command(tmp_path, capsys):
-    assert main(["import-nnunet", str(tmp_path), "--output", str(tmp_path / "tis.pt")]) == 2
+    assert main(["import-nnunet", str(tmp_path), "--orientation", "LPS", "--output", str(tmp_path / "tis.pt")]) == 2
     assert f"{tmp_path / 'plans.json'} is missing" in capsys.readouterr().err

@@ -120,6 +120,14 @@ def test_a_plan_does_not_take_the_place_of_another(study, tmp_path, capsys):
     assert (held.read_text(), recipe.exists()) == ("phantom_007\n", False)
 
 
+@pytest.mark.parametrize("name", ["train.txt", "test.txt", "recipe"])
+def test_a_recipe_takes_the_place_of_no_list_of_cases(study, tmp_path, capsys, name):
+    command = ["plan", "--data", str(study), "--hold-out", "1", "--output", str(tmp_path / name)]
+    assert main(command) == 2
+    assert capsys.readouterr().err == f"clickseg plan: --output must end in .json, got {tmp_path / name}\n"
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_budget_below_the_smallest_patch_is_refused(study, tmp_path, capsys):
     command = ["plan", "--data", str(study), "--patch-voxels", "100", "--output", str(tmp_path / "r.json")]
     assert main(command) == 2

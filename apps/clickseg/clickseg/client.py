@@ -30,12 +30,15 @@ class Preview:
 class PreviewClient:
     """Somebody who drags a click over an image of a running server.
 
-    server: URL. headers: for each request, such as an authorisation. timeout_s: of each request.
+    server: URL. headers: for each request, such as an authorisation. timeout_s: of each request. Raises ValueError for
+    a server that is no http(s) address.
     """
 
     def __init__(
         self, server: str, model: str, image: str, headers: Mapping[str, str] | None = None, timeout_s: float = 60
     ) -> None:
+        if not server.startswith(("http://", "https://")):
+            raise ValueError(f"{server!r} is no http(s) address of a server, such as http://127.0.0.1:8000")
         self._server = server.rstrip("/")
         self._fixed = {"model": model, "image": image, "client": uuid.uuid4().hex}
         self._headers = {"Content-Type": "application/json", **(headers or {})}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import os
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -42,6 +44,7 @@ class Case:
 class CaseFolder:
     """A folder laid out as the Medical Segmentation Decathlon is: imagesTr/, labelsTr/, dataset.json if there is one.
 
+    An image has the name of its label, or as nnU-Net has it the number of its one channel after that, `<id>_0000`.
     labels: name -> value from dataset.json; empty without it. name: of the folder; empty for files from anywhere.
     """
 
@@ -64,13 +67,14 @@ class CaseFolder:
                 raise ValueError(
                     f"{folder} is not a data folder: {wanted} is missing (imagesTr/ and labelsTr/ are needed)"
                 )
-        found = _by_id(images)
+        masks = _by_id(labels)
+        found = _without_channel(_by_id(images), masks, images)
         unknown = sorted(set(ids or ()) - set(found))
         if unknown:
             raise ValueError(
                 f"no image for case {', '.join(unknown)} in {images}; there are {', '.join(found) or 'none'}"
             )
-        cases, masks = [], _by_id(labels)
+        cases = []
         for name, image in found.items():
             if ids is not None and name not in ids:
                 continue
@@ -161,6 +165,23 @@ def _by_id(folder: Path) -> dict[str, Path]:
     return found
 
 
+def _without_channel(found: dict[str, Path], masks: Collection[str], folder: Path) -> dict[str, Path]:
+    """Images by the ids of their cases, where nnU-Net has put the number of a channel behind every one, `<id>_0000`.
+
+    ValueError for several channels of a case.
+    """
+    parts = {name: re.fullmatch(r"(.+)_(\d{4})", name) for name in found}
+    ids = {name: part[1] for name, part in parts.items() if part}
+    if len(ids) < len(found) or not set(ids.values()) & set(masks) or set(found) & set(masks):
+        return found  # a number at the end of a name, and no channel
+    others = [name for name, part in parts.items() if part and part[2] != "0000"]
+    if others:
+        raise ValueError(
+            f"{folder} has {others[0]}, another channel of the case {ids[others[0]]}: one channel is read, <case>_0000"
+        )
+    return {ids[name]: path for name, path in found.items()}
+
+
 def _labels(path: Path) -> dict[str, int]:
     """The label names of an MSD dataset.json, whichever way round it has them (nnU-Net turned them about)."""
     if not path.exists():
@@ -179,12 +200,14 @@ def _labels(path: Path) -> dict[str, int]:
 
 
 def read_ids(text: str | None) -> list[str] | None:
-    """Case ids from `a,b,c` or from a file with one per line; None for None."""
+    """Case ids from `a,b,c` or from a file with one per line; None for None. ValueError for a file that is missing."""
     if text is None:
         return None
     lines = text.split(",")
     if len(lines) == 1 and Path(text).is_file():  # many ids make a longer path than the system looks up
         lines = Path(text).read_text().split()
+    elif len(lines) == 1 and (os.sep in text or text.endswith(".txt")):  # which no id has
+        raise ValueError(f"there is no file {text} (case ids are named as a,b,c or by a file with one per line)")
     ids = [line.strip() for line in lines if line.strip()]
     if not ids:
         raise ValueError(f"no case ids in {text!r}")
@@ -269,12 +292,15 @@ def open_slices(cases: Sequence[Case], recipe: UNet2dRecipe, folder: Path, progr
 class StructureDataset(Dataset):
     """Training sample number n, for any n: a structure of a slice, cropped and augmented, made from (seed, n) alone.
 
-    {"image": (1, H, W), "label": (1, H, W) of 0 and 1, "seed": int, what the clicks grow from}
+    {"image": (1, H, W), "label": (1, H, W) of 0 and 1, "seed": int, what the clicks grow from}, and where the recipe's
+    weights know names "name": that of the structure, or nothing.
     """
 
     def __init__(self, store: CaseStore, recipe: UNet2dRecipe) -> None:
         self.store = store
         self.seed = recipe.seed
+        self.named = recipe.named
+        self.names = {value: name for name, value in recipe.labels.items()}
         self.transforms = Compose(augment(recipe))
         table: dict[int, list[tuple[int, int]]] = {value: [] for value in recipe.labels.values()}
         for case in range(len(store)):
@@ -295,6 +321,8 @@ class StructureDataset(Dataset):
         transform_seed, click_seed = generator.integers(2**31, size=2)
         self.transforms.set_random_state(seed=int(transform_seed))
         sample = {**self.store[case], "slice": index, "value": value, "seed": int(click_seed)}
+        if self.named:
+            sample["name"] = self.names[value] if generator.random() < self.named else ""
         ready = self.transforms(sample)
         return {name: value.as_tensor() if isinstance(value, MetaTensor) else value for name, value in ready.items()}
 

@@ -12,15 +12,14 @@ from typing import Any
 import itk
 import nibabel as nib
 import numpy as np
-import pydicom
 from numpy.typing import NDArray
-from pydicom.errors import InvalidDicomError
 
+from .dicom import series_files, slice_thickness
 from .files import whole_file
 from .geometry import LPS_TO_RAS, Grid
 
 AIR = -200  # HU, less than any tissue
-PLACE = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")  # of a DICOM slice
+FLAT = 50  # HU, which the noise of any CT spans
 
 
 def is_nifti(path: Path | str) -> bool:
@@ -37,14 +36,15 @@ def file_identity(path: Path | str) -> tuple[str, int, int]:
     return str(Path(path).resolve()), stats.st_mtime_ns, stats.st_size
 
 
-def read_volume(path: Path | str) -> tuple[NDArray[np.generic], Grid]:
+def read_volume(path: Path | str, series: str | None = None) -> tuple[NDArray[np.generic], Grid]:
     """A 3D image as an array in the file's own axis order and number type where it can be kept, with its Grid.
 
     NIfTI through nibabel; DICOM folders, NRRD and the rest through ITK. Trailing axes of length one are dropped.
     What is no number, such as the NaN that some programs write outside the field of view, becomes the smallest number.
-    Raises ValueError if the file is missing, damaged, or not a 3D scalar image.
+    series: which one to read of a folder with several, by its SeriesInstanceUID.
+    Raises ValueError if the file is missing, damaged, or not a 3D scalar image; of a folder as `dicom.series_files`.
     """
-    array, grid = _read(path)
+    array, grid = _read(path, series)
     if array.dtype.kind == "f" and not (np.isfinite(array.min()) and np.isfinite(array.max())):
         finite = np.isfinite(array)
         if not finite.any():
@@ -53,25 +53,40 @@ def read_volume(path: Path | str) -> tuple[NDArray[np.generic], Grid]:
     return array, grid
 
 
-def _read(path: Path | str) -> tuple[NDArray[np.generic], Grid]:
+def _read(path: Path | str, series: str | None = None) -> tuple[NDArray[np.generic], Grid]:
     path = Path(path)
     if not path.exists():
         raise ValueError(f"no image at {path}")
-    array, affine = _read_nifti(path) if is_nifti(path) else _read_itk(path)
+    if series is not None and not path.is_dir():
+        raise ValueError(f"{path.name} is a file: a series is chosen from a folder of DICOM files")
+    array, affine = _read_nifti(path) if is_nifti(path) else _read_itk(path, series)
     shape = _three_axes(array.shape, path)
     if array.dtype.kind not in "iuf":
         raise ValueError(f"{path.name} holds {array.dtype} values; a scalar image is needed")
-    return array.reshape(shape), Grid(shape=shape, affine=affine)
+    return array.reshape(shape), _grid(shape, affine, path)
+
+
+def _grid(shape: tuple[int, int, int], affine: NDArray[np.float64], path: Path) -> Grid:
+    """The Grid of an image. ValueError naming the file that has none."""
+    try:
+        return Grid(shape=shape, affine=affine)
+    except ValueError as error:
+        raise ValueError(f"{path.name} does not say where its voxels lie: {error}") from error
 
 
 def doubt(volume: NDArray[np.generic], modality: str) -> str:
     """Why an image is hardly of the modality that weights are for, in a sentence; empty where nothing says so.
 
-    CT in HU has fat or air, which are below 0, and MR has nothing far below it.
+    CT in HU has fat or air, which are below 0, and spans hundreds of them; MR has nothing far below 0.
     """
     least = volume.min()
     if modality.upper() == "CT" and least >= 0:
         return "the weights are for CT in HU, and nothing in the image is below 0: it is no CT, or has other units"
+    if modality.upper() == "CT" and (span := float(volume.max()) - float(least)) < FLAT:
+        return (
+            f"the weights are for CT in HU, and the values of the image span {span:.3g} alone: it is no CT, or was "
+            "normalised"
+        )
     if modality.upper() in ("MR", "MRI") and least < AIR:
         return f"the weights are for MR, and the image has values below {AIR}, as CT has: the answers mean little"
     return ""
@@ -84,7 +99,7 @@ def read_grid(path: Path | str) -> Grid:
     path = Path(path)
     with _nifti(path) as image:
         shape, affine = image.shape, image.affine
-    return Grid(shape=_three_axes(shape, path), affine=affine)
+    return _grid(_three_axes(shape, path), affine, path)
 
 
 def read_labelled(image: Path | str, label: Path | str) -> tuple[NDArray[np.generic], NDArray[np.uint8], Grid]:
@@ -145,26 +160,10 @@ def _nifti(path: Path) -> Iterator[Any]:
         raise ValueError(f"{path.name} is not a readable NIfTI file (damaged or cut short?): {error}") from error
 
 
-def _read_itk(path: Path) -> tuple[NDArray[np.generic], NDArray[np.float64]]:
+def _read_itk(path: Path, series: str | None) -> tuple[NDArray[np.generic], NDArray[np.float64]]:
     try:
-        if path.is_dir():
-            names = itk.GDCMSeriesFileNames.New()
-            names.SetUseSeriesDetails(True)
-            names.SetDirectory(str(path))
-            names.GlobalWarningDisplayOff()  # of a folder without a series, which is refused in words
-            series = list(names.GetSeriesUIDs())
-            names.GlobalWarningDisplayOn()
-            if not series:
-                raise ValueError(
-                    f"{path} holds no DICOM file: a NIfTI file, or the folder of a DICOM series, is needed"
-                )
-            if len(series) != 1:
-                raise ValueError(f"the folder holds {len(series)} DICOM series; one is needed")
-            files = list(names.GetFileNames(series[0]))
-            check_slices(files)
-            image = itk.imread(files)
-        else:
-            image = itk.imread(str(path))
+        files = series_files(path, series) if path.is_dir() else [str(path)]
+        image = itk.imread(files if path.is_dir() else files[0])
     except RuntimeError as error:
         raise ValueError(f"{path.name} is not an image that ITK reads: {str(error).splitlines()[-1]}") from error
     except TypeError as error:  # ITK's Python reads neither 64-bit nor signed 8-bit numbers, nor vectors
@@ -172,46 +171,13 @@ def _read_itk(path: Path) -> tuple[NDArray[np.generic], NDArray[np.float64]]:
     dimension = image.GetImageDimension()
     if dimension != 3:
         raise ValueError(f"{path.name} has {dimension} dimensions; a 3D image is needed")
+    array, spacing = itk.array_from_image(image).T, np.array(image.GetSpacing())
+    if array.shape[2] == 1:  # ITK gives a lone slice 1 mm
+        spacing[2] = slice_thickness(files[0]) or spacing[2]
     lps = np.eye(4)
-    lps[:3, :3] = itk.array_from_matrix(image.GetDirection()) * np.array(image.GetSpacing())
+    lps[:3, :3] = itk.array_from_matrix(image.GetDirection()) * spacing
     lps[:3, 3] = np.array(image.GetOrigin())
-    return itk.array_from_image(image).T, LPS_TO_RAS @ lps
-
-
-def check_slices(files: Sequence[Path | str]) -> None:
-    """ValueError for DICOM slices that no even, rectangular grid holds: some are missing, or the gantry was tilted.
-
-    ITK reads them as if there were one, with a word in the log alone, so that whatever is marked would lie elsewhere in
-    the patient. A slice may be half a voxel off. Files that say nothing of their place are passed over.
-    """
-    places, frames = [], []
-    for file in files:
-        try:
-            data = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=[*PLACE])
-        except InvalidDicomError:
-            continue
-        if all(data.get(tag) for tag in PLACE):
-            places.append(np.array(data.ImagePositionPatient, float))
-            frames.append((np.array(data.ImageOrientationPatient, float), np.array(data.PixelSpacing, float)))
-    if len(places) < 3:
-        return
-    orientation, spacing = frames[0]
-    axes = np.stack([orientation[:3], orientation[3:], np.cross(orientation[:3], orientation[3:])])
-    where = np.array(places) @ axes.T  # mm along the rows, the columns and from slice to slice
-    where = where[where[:, 2].argsort()]
-    step = (where[-1, 2] - where[0, 2]) / (len(where) - 1)
-    expected = where[0] + np.arange(len(where))[:, None] * [0, 0, step]
-    off = np.abs(where - expected).max(0)
-    if (off[:2] > spacing[::-1] / 2).any():
-        raise ValueError(
-            f"the slices of this series lie up to {off[:2].max():.1f} mm beside each other (a tilted gantry?): "
-            "resample it to a rectangular grid first"
-        )
-    if off[2] > step / 2:
-        raise ValueError(
-            f"the slices of this series are not evenly spaced, one lies {off[2]:.1f} mm from where it should (some are "
-            "missing?): complete or resample it first"
-        )
+    return array, LPS_TO_RAS @ lps
 
 
 def write_mask(path: Path | str, mask: NDArray[np.uint8], grid: Grid) -> None:

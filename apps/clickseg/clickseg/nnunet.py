@@ -21,9 +21,9 @@ CANONICAL = "NibabelIOWithReorient"  # nnU-Net's reader that turns every image t
 def import_nnunet(
     folder: Path | str,
     output: Path | str,
+    orientation: str,
     fold: str = "0",
     checkpoint: str = "checkpoint_final.pth",
-    orientation: str = "LPS",
     seed: int = 4242,
 ) -> TisRecipe:
     """Write weights of `tis` whose encoder is a trained nnU-Net, and whose refiner is as it is before its training.

@@ -26,7 +26,10 @@ SHOWN = {2: (1, 2, 5, 10, 15), 3: (0, 1, 2, 5, 10)}  # clicks of the pictures, b
 
 
 def plot_curves(report: Mapping[str, Any], path: Path) -> None:
-    """Mean Dice over clicks with its interval, every label in grey behind it, and the surface distance beside it."""
+    """Mean Dice over clicks, every label in grey behind it, and the surface distance beside it.
+
+    With the intervals of both means, where there are any.
+    """
     clicks = report["clicks"]
     figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4.5), layout="constrained")
     colours = plt.get_cmap("tab20")
@@ -35,8 +38,9 @@ def plot_curves(report: Mapping[str, Any], path: Path) -> None:
     for axes, key, title in ((left, "dice", "Dice, slice-wise"), (right, "mad_mm", "mean absolute distance (mm)")):
         mean = [report["mean"][str(k)][key] for k in clicks]
         low, high = zip(*(report["interval"][str(k)][key] for k in clicks), strict=True)
-        if None not in (*mean, *low, *high):
+        if None not in (*low, *high):  # of very few patients there is none
             axes.fill_between(clicks, low, high, color="black", alpha=0.15, lw=0)
+        if None not in mean:
             axes.plot(clicks, mean, color="black", lw=2.5, marker="o", label="mean over labels")
         axes.set(xlabel="clicks per slice and structure", title=title, xticks=clicks)
         axes.grid(alpha=0.3)

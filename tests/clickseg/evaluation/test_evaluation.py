@@ -11,7 +11,7 @@ from clickseg.datasets import Case, CaseFolder
 from clickseg.evaluation import Game, Protocol, Result, Task, find_tasks, make_report, tabulate
 from clickseg.methods import load_model
 
-ONE, TWO = (Case(name, Path(f"{name}.nii.gz"), Path(f"{name}.nii.gz")) for name in ("one", "two"))
+ONE, TWO, THREE = (Case(name, Path(f"{name}.nii.gz"), Path(f"{name}.nii.gz")) for name in ("one", "two", "three"))
 
 
 def result(case, name, number, dice, clicks=1, distance=1.0, overlap=10, total=40):
@@ -58,12 +58,20 @@ def test_a_report_is_json_even_when_nothing_is_defined():
 
 
 def test_the_interval_comes_from_drawing_patients_not_slices():
-    same = [result(case, "liver", k, 0.2 + 0.6 * (k % 2)) for case in (ONE, TWO) for k in range(20)]
+    same = [result(case, "liver", k, 0.2 + 0.6 * (k % 2)) for case in (ONE, TWO, THREE) for k in range(20)]
     report = make_report(same, Protocol(clicks=(1,)), {})
     assert report["interval"]["1"]["dice"] == [pytest.approx(0.5), pytest.approx(0.5)]
-    apart = [result(case, "liver", k, value) for case, value in ((ONE, 0.2), (TWO, 0.8)) for k in range(20)]
+    values = {ONE: 0.2, TWO: 0.5, THREE: 0.8}
+    apart = [result(case, "liver", k, value) for case, value in values.items() for k in range(20)]
     low, high = make_report(apart, Protocol(clicks=(1,)), {})["interval"]["1"]["dice"]
     assert (low, high) == (pytest.approx(0.2), pytest.approx(0.8))
+
+
+@pytest.mark.parametrize("cases", [[ONE], [ONE, TWO]], ids=len)
+def test_fewer_than_three_patients_have_means_and_no_interval(cases):
+    report = make_report([result(case, "liver", 0, 0.9) for case in cases], Protocol(clicks=(1,)), {})
+    assert report["mean"]["1"]["dice"] == pytest.approx(0.9)
+    assert report["interval"]["1"]["dice"] == report["effort"]["interval"]["auc_dice"] == [None, None]
 
 
 def test_every_draw_of_patients_behind_an_interval_has_a_figure_of_every_label():
@@ -77,20 +85,23 @@ def test_every_draw_of_patients_behind_an_interval_has_a_figure_of_every_label()
 
 
 def test_a_label_without_a_figure_in_one_column_spares_the_draws_of_the_others():
-    values = {1: (0.2, math.nan), 5: (0.4, 0.8)}  # clicks -> of each patient
+    values = {1: (0.2, math.nan, math.nan), 5: (0.4, 0.8, 0.6)}  # clicks -> of each patient
     results = [
         result(case, "liver", 0, 0.5, clicks, distance=distances[number])
         for clicks, distances in values.items()
-        for number, case in enumerate((ONE, TWO))
+        for number, case in enumerate((ONE, TWO, THREE))
     ]
     table = tabulate(results)
     np.testing.assert_allclose(table.intervals("hd_mm", 0), [[0.2, 0.4], [0.2, 0.8]])
 
 
 def test_where_every_patient_has_every_label_each_draw_counts():
-    table = tabulate([result(case, name, 0, dice) for case, name, dice in
-                      ((ONE, "a", 0.11), (TWO, "a", 0.52), (ONE, "b", 0.33), (TWO, "b", 0.94))])  # fmt: skip
-    draws = np.random.default_rng(7).integers(2, size=(1000, 2))
+    values = {"a": (0.11, 0.52, 0.75), "b": (0.33, 0.94, 0.26)}  # label -> of each patient
+    cases = (ONE, TWO, THREE)
+    table = tabulate(
+        [result(case, name, 0, dice[number]) for name, dice in values.items() for number, case in enumerate(cases)]
+    )
+    draws = np.random.default_rng(7).integers(3, size=(1000, 3))
     means = [table.means("dice", drawn)[0] for drawn in draws]
     assert table.intervals("dice", 7)[:, 0].tolist() == np.quantile(means, (0.025, 0.975)).tolist()
 

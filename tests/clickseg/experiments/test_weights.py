@@ -83,7 +83,7 @@ def test_users_are_different_ones(design):
 
 def test_a_figure_that_is_undefined_is_a_dash_in_the_report(design, a_report, tmp_path):
     """As the distances are where every answer is empty."""
-    a_report(tmp_path / "reports", "known_unet2d", "unet2d", ("a",), 0.5, asked=ASKED)
+    a_report(tmp_path / "reports", "known_unet2d", "unet2d", ("a", "b", "c"), 0.5, asked=ASKED)
     path = tmp_path / "reports/known_unet2d/report.json"
     report = json.loads(path.read_text())
     for figures in report["mean"].values():
@@ -93,7 +93,14 @@ def test_a_figure_that_is_undefined_is_a_dash_in_the_report(design, a_report, tm
     text = write_examination_report(design, plan_examination(design, tmp_path), tmp_path).read_text()
     assert "| Hausdorff distance (mm) | - | - | - | - | - |" in text
     assert "nan" not in text
-    assert "| 95 % interval, by bootstrap over patients | - to - | 0.5" in text
+    assert "| 95 % interval, by bootstrap over patients | - | 0.5" in text
+
+
+def test_the_report_has_no_row_of_intervals_where_patients_are_too_few(design, a_report, tmp_path):
+    a_report(tmp_path / "reports", "known_unet2d", "unet2d", ("a", "b"), 0.5, asked=ASKED)
+    text = write_examination_report(design, plan_examination(design, tmp_path), tmp_path).read_text()
+    assert "| Dice | 0.5" in text
+    assert "interval, by bootstrap" not in text
 
 
 def test_a_mean_that_falls_is_not_hidden(design, a_report, tmp_path):

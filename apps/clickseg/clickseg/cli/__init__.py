@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from .. import __version__
 from .demo import add_demo_ohif
 from .measure import add_evaluate, add_experiment
+from .pack import add_pack_bundle
 from .train import add_import_nnunet, add_plan, add_train
 from .use import add_phantom, add_predict, add_preview, add_serve
 
@@ -17,7 +18,7 @@ __all__ = ["main"]
 
 COMMANDS = (
     add_serve, add_demo_ohif, add_predict, add_preview, add_phantom,
-    add_plan, add_train, add_import_nnunet, add_evaluate, add_experiment,
+    add_plan, add_train, add_import_nnunet, add_evaluate, add_experiment, add_pack_bundle,
 )  # fmt: skip
 
 STOPPED = 128 + signal.SIGINT

@@ -14,15 +14,15 @@ FOREGROUND = "foreground"
 STRUCTURE = {"background": 0, FOREGROUND: 1}
 
 
-def add_click(parser: argparse.ArgumentParser) -> None:
-    """The option --click."""
+def add_click(parser: argparse.ArgumentParser, required: bool = True, more: str = "") -> None:
+    """The option --click. more: what its help ends with."""
     parser.add_argument(
         "--click",
         action="append",
-        required=True,
+        required=required,
         metavar="x,y,z[:label]",
         help="a voxel, and foreground (default), background or a label of the model, by its name or value; 0 and 1 are "
-        "background and foreground where no click has a label of the model",
+        f"background and foreground where no click has a label of the model; may be given several times{more}",
     )
 
 

@@ -16,9 +16,13 @@ def add_demo_ohif(commands: Any) -> None:
     demo = commands.add_parser("demo-ohif", help="OHIF with a DICOM archive and the server, all on this machine")
     demo.set_defaults(run=_demo_ohif)
     demo.add_argument("--dicom", metavar="DIR", help="folder with DICOM files to click on (default: a phantom study)")
-    demo.add_argument("--port", **PORT, default=8000)
-    demo.add_argument("--archive-port", **PORT, default=8042)
-    demo.add_argument("--folder", default=str(Path.home() / ".local/share/clickseg/archive"), help="of the archive")
+    demo.add_argument("--port", **PORT, default=8000, help="port of the server (default: %(default)s)")
+    demo.add_argument("--archive-port", **PORT, default=8042, help="port of the archive (default: %(default)s)")
+    demo.add_argument(
+        "--folder",
+        default=str(Path.home() / ".local/share/clickseg/archive"),
+        help="folder that the archive keeps its studies in (default: ~/.local/share/clickseg/archive)",
+    )
 
 
 def _demo_ohif(arguments: argparse.Namespace) -> int:

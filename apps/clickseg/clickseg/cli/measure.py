@@ -10,7 +10,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .options import DEVICE_HELP, DOWNLOAD_HELP, RECIPE_HELP, WEIGHTS_HELP, at_least, parse_numbers
+from .options import (
+    AUTO_DEVICE_HELP,
+    DATA_HELP,
+    DOWNLOAD_HELP,
+    RECIPE_HELP,
+    WEIGHTS_HELP,
+    at_least,
+    find_weights,
+    parse_numbers,
+)
 
 if TYPE_CHECKING:  # torch and monai take seconds to import: help and mistakes are answered without them
     from ..experiments import Budget, Job
@@ -27,7 +36,7 @@ def add_evaluate(commands: Any) -> None:
     evaluate = commands.add_parser("evaluate", help="let a simulated user click on labelled studies and measure")
     evaluate.set_defaults(run=_evaluate)
     evaluate.add_argument("--method", default="unet2d", help=METHOD_HELP)
-    evaluate.add_argument("--data", required=True, help="folder with imagesTr/ and labelsTr/")
+    evaluate.add_argument("--data", required=True, help=DATA_HELP)
     evaluate.add_argument("--download", action="store_true", help=DOWNLOAD_HELP)
     evaluate.add_argument("--cases", help="ids to evaluate: a,b,c or a file with one per line (default: all)")
     evaluate.add_argument(
@@ -37,14 +46,15 @@ def add_evaluate(commands: Any) -> None:
     evaluate.add_argument(
         "--clicks",
         default="1,2,5,10,15",
-        help="when to measure (default: %(default)s; 0: before the first; all from 1 to 20: for NoC)",
+        help="after how many clicks to measure (default: %(default)s; 0: before the first; all from 1 to 20: for NoC)",
     )
     evaluate.add_argument("--user", help=f"{USER_HELP} (default: sakinis, and liu in 3D)")
-    evaluate.add_argument("--seed", type=at_least(0), default=0)
-    evaluate.add_argument("--limit", type=int, help="at most so many slices per label, drawn by the seed")
+    evaluate.add_argument("--seed", type=at_least(0), default=0, help="seed of user and slices (default: %(default)s)")
+    evaluate.add_argument("--limit", type=int, help="most slices per label, drawn by the seed (default: all)")
     evaluate.add_argument("--separately", action="store_true", help="3D: a game for each structure, not one for all")
-    evaluate.add_argument("--workers", type=at_least(1), default=1, help="processes on a CPU")
-    evaluate.add_argument("--device", default="auto", help=DEVICE_HELP)
+    evaluate.add_argument("--unnamed", action="store_true", help="do not tell weights what each structure is called")
+    evaluate.add_argument("--workers", type=at_least(1), default=1, help="processes on a CPU (default: %(default)s)")
+    evaluate.add_argument("--device", default="auto", help=AUTO_DEVICE_HELP)
     evaluate.add_argument("--output", required=True, help="folder for report.json, curves.png and overlays")
     evaluate.add_argument("--resume", action="store_true", help="continue the evaluation in --output")
 
@@ -54,7 +64,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     from ..evaluation import Protocol, evaluate
     from ..evaluation.tasks import default_user
     from ..machine import keep_freed_memory
-    from ..methods import dimension_of
+    from ..methods import METHODS, dimension_of
     from ..plots import plot_curves, plot_examples
 
     keep_freed_memory()
@@ -67,13 +77,15 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         labels=names,
         values=values,
         separately=arguments.separately,
+        named=not arguments.unnamed,
     )
+    weights = find_weights(arguments.weights, arguments.method) if arguments.method in METHODS else arguments.weights
     if arguments.download:
         download_task(arguments.data)
     output = Path(arguments.output)
     done = evaluate(
         arguments.method,
-        arguments.weights,
+        weights,
         arguments.data,
         output,
         protocol,
@@ -87,8 +99,9 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         plot_examples(done, output)
         plot_curves(done.report, curves)
     for clicks, values in done.report["mean"].items():
-        ends = ", ".join("-" if end is None else f"{end:.4f}" for end in done.report["interval"][clicks]["dice"])
-        print(f"{clicks:>3} clicks: Dice {values['dice']:.4f} [{ends}]  MAD {values['mad_mm']} mm")
+        low, high = done.report["interval"][clicks]["dice"]
+        interval = "" if None in (low, high) else f" [{low:.4f}, {high:.4f}]"  # of very few patients there is none
+        print(f"{clicks:>3} clicks: Dice {values['dice']:.4f}{interval}  MAD {values['mad_mm']} mm")
     print(f"report: {output / 'report.json'}{' (finished before: nothing was played)' if done.before else ''}")
 
 
@@ -111,10 +124,14 @@ def add_experiment(commands: Any) -> None:
     sakinis.set_defaults(run=_sakinis)
     _add_experiment_options(sakinis)
     _add_limits(sakinis)
-    sakinis.add_argument("--folds", type=int, default=3, help="of the cross-validation (the paper: 10)")
-    sakinis.add_argument("--k", default="1,5,15", help="training interactions (the paper: 1,2,5,10,15)")
+    sakinis.add_argument(
+        "--folds", type=int, default=3, help="folds of the cross-validation (default: %(default)s; the paper: 10)"
+    )
+    sakinis.add_argument(
+        "--k", default="1,5,15", help="training interactions (default: %(default)s; the paper: 1,2,5,10,15)"
+    )
     sakinis.add_argument("--known", metavar="DIR", help="another data set with structures that are trained on")
-    sakinis.add_argument("--unknown", metavar="DIR", help="a data set with a structure that is not")
+    sakinis.add_argument("--unknown", metavar="DIR", help="a data set with a structure that is not trained on")
     sakinis.add_argument("--leave-out", help="organs to train once without, and test on: a,b")
     _add_rivals(sakinis, "train the U-Net without clicks, and MONAI's DeepGrow, as long")
     sakinis.add_argument("--no-baselines", action="store_true", help="leave out the methods that need no training")
@@ -135,7 +152,7 @@ def add_experiment(commands: Any) -> None:
     _add_experiment_options(tis)
     tis.set_defaults(limit=None, limit_elsewhere=None)  # volumes are played whole
     tis.add_argument("--test", required=True, help="ids to test on: a,b,c or a file; the others are trained on")
-    tis.add_argument("--seeds", default="0,1,2,3,4", help="of the simulated user")
+    tis.add_argument("--seeds", default="0,1,2,3,4", help="seeds of the simulated user (default: %(default)s)")
     tis.add_argument("--encoder", metavar="WEIGHTS", help="weights of tis whose encoder is taken as it is")
     _add_rivals(tis, "train MONAI's DeepEdit, as long as both stages together")
     tis.add_argument("--no-arms", action="store_true", help="leave out the ablation (Table 2)")
@@ -145,24 +162,28 @@ def add_experiment(commands: Any) -> None:
     _add_experiment_options(ablation)
     _add_limits(ablation)
     ablation.add_argument("--test", required=True, help="ids to test on: a,b,c or a file; the others are trained on")
-    ablation.add_argument("--vary", action="append", metavar="field=value", help="(default: the choices of the ADRs)")
+    ablation.add_argument(
+        "--vary", action="append", metavar="field=value", help="a choice to test (default: those of the ADRs)"
+    )
 
 
 def _add_rivals(experiment: argparse.ArgumentParser, who: str) -> None:
     experiment.add_argument("--rivals", action="store_true", help=who)
-    minutes = "of each training of a rival (default: as long as ours, in epochs or minutes)"
+    minutes = "minutes of each training of a rival (default: as long as ours, in epochs or minutes)"
     experiment.add_argument("--rival-minutes", type=float, help=minutes)
 
 
 def _add_experiment_options(experiment: argparse.ArgumentParser, trains: bool = True) -> None:
-    experiment.add_argument("--data", required=True, help="folder with imagesTr/ and labelsTr/")
+    experiment.add_argument("--data", required=True, help=DATA_HELP)
     experiment.add_argument("--download", action="store_true", help=DOWNLOAD_HELP)
     experiment.add_argument("--output", required=True, help="folder for models, reports, logs and report.md")
     experiment.add_argument("--cases", help="ids to use: a,b,c or a file with one per line (default: all)")
     if trains:
-        experiment.add_argument("--recipe", help=RECIPE_HELP)
-        experiment.add_argument("--epochs-per-run", type=int, default=10, help="of each training")
-        experiment.add_argument("--minutes-per-run", type=float, help="of each training, instead of epochs")
+        experiment.add_argument("--recipe", help=f"{RECIPE_HELP} (default: the method's own)")
+        experiment.add_argument(
+            "--epochs-per-run", type=int, default=10, help="epochs of each training (default: %(default)s)"
+        )
+        experiment.add_argument("--minutes-per-run", type=float, help="minutes of each training, instead of epochs")
         experiment.add_argument(
             "--data-parallel",
             action="store_true",
@@ -170,14 +191,19 @@ def _add_experiment_options(experiment: argparse.ArgumentParser, trains: bool = 
         )
     else:
         experiment.set_defaults(data_parallel=False)
-    experiment.add_argument("--workers", type=at_least(1), default=1, help="processes of each test on a CPU")
-    experiment.add_argument("--gpus", help="ids: one job runs on each at a time")
+    experiment.add_argument(
+        "--workers", type=at_least(1), default=1, help="processes of each test on a CPU (default: %(default)s)"
+    )
+    experiment.add_argument(
+        "--gpus", help="ids of GPUs, a,b,c, each with a job of its own (default: one job at a time)"
+    )
     experiment.add_argument("--resume", action="store_true", help="continue the experiment in --output")
 
 
 def _add_limits(experiment: argparse.ArgumentParser) -> None:
-    experiment.add_argument("--limit", type=int, default=28, help="slices per label in each test; 0: all")
-    experiment.add_argument("--limit-elsewhere", type=int, default=100, help="the same, in tests on another data set")
+    most = "most slices per label in each test{} (default: %(default)s; 0: all)"
+    experiment.add_argument("--limit", type=int, default=28, help=most.format(""))
+    experiment.add_argument("--limit-elsewhere", type=int, default=100, help=most.format(" on another data set"))
 
 
 def _sakinis(arguments: argparse.Namespace) -> int:

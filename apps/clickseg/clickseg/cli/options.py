@@ -12,12 +12,21 @@ from typing import Any
 DOWNLOAD_HELP = "fetch --data first: DIR/Task09_Spleen, or another task of the Medical Segmentation Decathlon"
 
 RECIPE_HELP = (
-    "one of the method's (unet2d: paper, practical; tis: abdomen, hippocampus), or a JSON file with its fields"
+    "a recipe of the method by its name (unet2d: paper, practical; tis: abdomen, hippocampus), or a JSON file with its "
+    "fields"
 )
 
-DEVICE_HELP = "auto, cpu, cuda or cuda:N"
+DATA_HELP = "folder with imagesTr/ and labelsTr/"
 
-WEIGHTS_HELP = "weights file, or name of a shipped model such as tis_abdomen (default: that of the method)"
+DEVICE_HELP = "device to compute on: auto, cpu, cuda or cuda:N"
+
+AUTO_DEVICE_HELP = f"{DEVICE_HELP} (default: auto, the first GPU, else the CPU)"
+
+WEIGHTS_HELP = (
+    "weights file, or name of a shipped model such as tis_abdomen (default: those of unet2d; there are several of tis)"
+)
+
+APP = Path(__file__).resolve().parents[2]  # where the MONAI Label app lies in a clone of the project
 
 
 def parse_numbers(text: str, option: str) -> tuple[int, ...]:
@@ -39,15 +48,35 @@ def at_least(least: int) -> Callable[[str], int]:
     return number
 
 
-PORT: dict[str, Any] = {"type": int, "choices": range(1, 65536), "metavar": "PORT"}  # of an option
+def _port(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 65535:
+        raise argparse.ArgumentTypeError(f"{text} is not a port (1 to 65535)")
+    return int(text)
+
+
+PORT: dict[str, Any] = {"type": _port, "metavar": "PORT"}  # of an option
+
+
+def find_weights(named: str | None, method: str) -> Path:
+    """A weights file as `weights_file` finds it; where the method has none by default, those that it has are named.
+
+    Raises ValueError for an unknown method, too.
+    """
+    from ..methods import find_method, weights_file
+
+    find_method(method)
+    if named is None and not (APP / f"model/{method}.pt").exists():
+        shipped = ", ".join(sorted(path.stem for path in (APP / "model").glob(f"{method}_*.pt")))
+        choice = f"a file, or those of a shipped model: {shipped}" if shipped else "a file (none are shipped)"
+        raise ValueError(f"the method {method} needs --weights: {choice}")
+    return weights_file(named, method)
 
 
 def app_folder() -> Path:
     """The MONAI Label app that this library lies in. ValueError for an installation without it."""
-    app = Path(__file__).resolve().parents[2]
-    if not (app / "main.py").exists():
+    if not (APP / "main.py").exists():
         raise ValueError("the server app is not beside the library: run from a clone of the project (pip install -e .)")
-    return app
+    return APP
 
 
 def server_command(studies: str, host: str, port: int) -> list[str]:

@@ -5,22 +5,31 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
-from .options import DEVICE_HELP, DOWNLOAD_HELP, RECIPE_HELP, at_least
+from .options import AUTO_DEVICE_HELP, DATA_HELP, DOWNLOAD_HELP, RECIPE_HELP, at_least
 
 
 def add_plan(commands: Any) -> None:
     """Options of `clickseg plan`."""
     plan = commands.add_parser("plan", help="a recipe of tis from the spacing, size and intensities of a data set")
     plan.set_defaults(run=_plan)
-    plan.add_argument("--data", required=True, help="folder with imagesTr/ and labelsTr/")
+    plan.add_argument("--data", required=True, help=DATA_HELP)
     plan.add_argument("--download", action="store_true", help=DOWNLOAD_HELP)
     plan.add_argument("--cases", help="ids to look at: a,b,c or a file with one per line (default: all)")
-    plan.add_argument("--patch-voxels", type=int, default=80_000, help="that a patch may have (a large GPU: 2000000)")
-    plan.add_argument("--hold-out", type=int, metavar="N", help="keep N cases for testing: none of them is looked at")
-    plan.add_argument("--seed", type=at_least(0), default=0, help="that draws them")
+    plan.add_argument(
+        "--patch-voxels",
+        type=int,
+        default=80_000,
+        help="most voxels in a training patch (default: %(default)s; for a large GPU: 2000000)",
+    )
+    plan.add_argument("--hold-out", type=int, metavar="N", help="keep N cases for testing, of which none is looked at")
+    plan.add_argument(
+        "--seed", type=at_least(0), default=0, help="seed that draws the cases of --hold-out (default: %(default)s)"
+    )
     plan.add_argument(
         "--output", required=True, help="recipe to write (.json); with --hold-out train.txt and test.txt beside it"
     )
@@ -31,6 +40,8 @@ def _plan(arguments: argparse.Namespace) -> None:
     from ..files import write_text
     from ..planning import plan_recipe
 
+    if not arguments.output.endswith(".json"):  # train.txt, say, would be written over the list of that name
+        raise ValueError(f"--output must end in .json, got {arguments.output}")
     if arguments.download:
         download_task(arguments.data)
     ids = [case.id for case in CaseFolder.read(arguments.data, read_ids(arguments.cases)).cases]
@@ -56,23 +67,34 @@ def add_train(commands: Any) -> None:
     train = commands.add_parser("train", help="train a method on labelled studies")
     train.set_defaults(run=_train)
     train.add_argument(
-        "--method", default="unet2d", help="unet2d (default) or tis, or a rival: automatic, deepgrow, deepedit"
+        "--method",
+        default="unet2d",
+        help="method to train: unet2d (default), tis, or a rival: automatic, deepgrow, deepedit",
     )
-    train.add_argument("--data", required=True, help="folder with imagesTr/ and labelsTr/")
+    train.add_argument("--data", required=True, help=DATA_HELP)
     train.add_argument("--download", action="store_true", help=DOWNLOAD_HELP)
     train.add_argument("--output", required=True, help="folder for checkpoint, weights, log and curves")
     train.add_argument("--cases", help="ids to train on: a,b,c or a file with one per line (default: all)")
-    train.add_argument("--recipe", help=f"{RECIPE_HELP} (default: that of --init, if any)")
-    train.add_argument("--stage", help="of tis: encoder, then refiner with --init")
-    train.add_argument("--epochs", type=int, help="(default: 100, unless there are --minutes)")
-    train.add_argument("--minutes", type=float, help="how long to train; the learning rate follows the clock")
+    train.add_argument("--recipe", help=f"{RECIPE_HELP} (default: that of --init, else the method's own)")
+    train.add_argument(
+        "--stage", help="stage of tis to train: encoder, then refiner with --init (default: the recipe's, encoder)"
+    )
+    train.add_argument("--epochs", type=int, help="how many epochs to train (default: 100, unless there are --minutes)")
+    train.add_argument("--minutes", type=float, help="minutes to train; the learning rate follows the clock")
     train.add_argument("--init", help="weights to start from: a file, or the name of a shipped model")
     train.add_argument("--resume", action="store_true", help="continue from the checkpoint in --output")
-    train.add_argument("--device", default="auto", help=DEVICE_HELP)
-    train.add_argument("--workers", type=at_least(0), default=0, help="data loader processes")
-    train.add_argument("--cache", metavar="DIR", help="for cases made ready, to be shared (default: --output/cache)")
+    train.add_argument("--device", default="auto", help=AUTO_DEVICE_HELP)
     train.add_argument(
-        "--cache-gb", type=float, default=50.0, help="of tis: the most that the encoder's codes may take"
+        "--workers", type=at_least(0), default=0, help="data loader processes (default: %(default)s, none of their own)"
+    )
+    train.add_argument(
+        "--cache", metavar="DIR", help="folder for cases made ready, which trainings may share (default: OUTPUT/cache)"
+    )
+    train.add_argument(
+        "--cache-gb",
+        type=float,
+        default=50.0,
+        help="tis: most gigabytes that the encoder's codes may take there (default: 50)",
     )
 
 
@@ -93,6 +115,8 @@ def _train(arguments: argparse.Namespace) -> None:
     if arguments.stage:
         recipe = recipe.of_stage(arguments.stage)
     check_modality(recipe, arguments.data)
+    if not arguments.stage and os.environ.get("RANK", "0") == "0":  # of the processes that train together one says it
+        _say_stage(recipe, arguments)
     neither = arguments.epochs is None and arguments.minutes is None
     plan = Plan(
         output=arguments.output,
@@ -107,6 +131,15 @@ def _train(arguments: argparse.Namespace) -> None:
         card={"method": arguments.method, **folder.card},
     )
     build_trainer(arguments.method, recipe, folder.cases, plan).run()
+
+
+def _say_stage(recipe: Any, arguments: argparse.Namespace) -> None:
+    """Of tis: which stage is trained where none was named, and how the other comes after it."""
+    if recipe.method != "tis":
+        return
+    weights = Path(arguments.output) / "weights.pt"
+    then = f"; the refiner follows with --stage refiner --init {weights}" if recipe.stage == "encoder" else ""
+    print(f"clickseg train: the {recipe.stage} of tis is trained{then}", file=sys.stderr)
 
 
 def _recipe(method: Any, arguments: argparse.Namespace) -> Any:
@@ -124,12 +157,19 @@ def add_import_nnunet(commands: Any) -> None:
     """Options of `clickseg import-nnunet`."""
     importing = commands.add_parser("import-nnunet", help="what nnU-Net has trained, as weights of tis")
     importing.set_defaults(run=_import_nnunet)
-    importing.add_argument("folder", metavar="RESULT_DIR", help="nnUNetTrainer__nnUNetPlans__3d_fullres")
-    importing.add_argument("--output", required=True, help="a weights file, to be served: tis_<name>.pt")
-    importing.add_argument("--fold", default="0", help="a number, or all")
-    importing.add_argument("--checkpoint", default="checkpoint_final.pth")
     importing.add_argument(
-        "--orientation", default="LPS", help="how the axes of the training's image files run: LPS, RAS, LAS, ..."
+        "folder", metavar="RESULT_DIR", help="folder of results, such as .../nnUNetTrainer__nnUNetPlans__3d_fullres"
+    )
+    importing.add_argument("--output", required=True, help="a weights file, to be served: tis_<name>.pt")
+    importing.add_argument("--fold", default="0", help="fold to take: a number, or all (default: %(default)s)")
+    importing.add_argument(
+        "--checkpoint", default="checkpoint_final.pth", help="checkpoint of the fold to take (default: %(default)s)"
+    )
+    importing.add_argument(
+        "--orientation",
+        required=True,
+        help="how the axes of the training's image files run, LPS, RAS, LAS, ...: what nibabel.aff2axcodes says of the "
+        "affine of one of them; a wrong one turns left and right, or front and back, about",
     )
 
 

@@ -9,14 +9,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .clicks import STRUCTURE, add_click, have_labels, named_clicks
-from .options import DEVICE_HELP, PORT, WEIGHTS_HELP, at_least, server_command, server_environment
+from .options import DEVICE_HELP, PORT, WEIGHTS_HELP, at_least, find_weights, server_command, server_environment
 
 if TYPE_CHECKING:  # torch takes seconds to import: help and mistakes are answered without it
+    from collections.abc import Mapping
+
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
 
     from ..sessions import Session, VolumeSession
 
-CONF_HELP = "models all, unet2d or tis; cache_gb N: memory for open images (default: 2)"
+CONF_HELP = (
+    "a setting of the server, may be given several times: models all, unet2d or tis (default: all); cache_gb N: "
+    "gigabytes of memory for open images (default: 2)"
+)
 
 
 def add_predict(commands: Any) -> None:
@@ -24,7 +31,8 @@ def add_predict(commands: Any) -> None:
     predict = commands.add_parser("predict", help="one image and some clicks to a mask, or a label map")
     predict.set_defaults(run=_predict)
     predict.add_argument("image", help="NIfTI file, DICOM folder, or what ITK reads")
-    add_click(predict)
+    predict.add_argument("--series", metavar="UID", help="which DICOM series of a folder with several")
+    add_click(predict, required=False, more=" (needed, but for weights that answer by themselves, as those of tis do)")
     predict.add_argument("--ras", action="store_true", help="clicks are RAS mm, not voxel indices")
     predict.add_argument(
         "--propagate",
@@ -33,7 +41,16 @@ def add_predict(commands: Any) -> None:
         const=sys.maxsize,
         default=0,
         metavar="N",
-        help="of unet2d: go on from the clicked slices to their neighbours, at most N on either side",
+        help="unet2d: go on from the clicked slices to their neighbours, at most N on either side (default: 0; "
+        "without N: until the structure ends)",
+    )
+    predict.add_argument("--start", metavar="MASK", help="mask or label map on the image's grid, to be corrected")
+    predict.add_argument(
+        "--frozen",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a label that must not change, of --start, or of what tis finds by itself; may be given several times",
     )
     predict.add_argument("--method", help="unet2d or tis (default: that of the weights, unet2d without any)")
     predict.add_argument("--weights", help=WEIGHTS_HELP)
@@ -44,26 +61,19 @@ def add_predict(commands: Any) -> None:
 def _predict(arguments: argparse.Namespace) -> None:
     import numpy as np
 
-    from ..clicks import wire
     from ..files import check_apart
     from ..images import is_nifti, write_mask
     from ..machine import keep_freed_memory, pick_device
-    from ..sessions import Session
 
     keep_freed_memory()
     if not is_nifti(arguments.output):
         raise ValueError(f"--output must end in .nii or .nii.gz, got {arguments.output}")
-    check_apart(arguments.output, arguments.image)
+    for read in filter(None, (arguments.image, arguments.start)):
+        check_apart(arguments.output, read)
     session = _session(arguments, pick_device(arguments.device))
     if session.doubt:
         print(f"clickseg predict: warning: {session.doubt}", file=sys.stderr)
-    ras, labels = session.grid if arguments.ras else None, session.recipe.labels
-    if isinstance(session, Session) and not have_labels(arguments.click, labels):
-        clicks = wire.parse_structure(named_clicks(arguments.click, STRUCTURE, ras, labels))
-        mask, values = session.predict(clicks, reach=arguments.propagate), {"inside": 1}
-    else:
-        named = wire.parse_labels(named_clicks(arguments.click, {"background": 0, **labels}, ras), list(labels))
-        mask, values = session.predict_labels(named, labels, reach=arguments.propagate), labels
+    mask, values = _answer(session, arguments)
     write_mask(arguments.output, mask, session.grid)
     voxel_ml = abs(np.linalg.det(session.grid.affine[:3, :3])) / 1000
     print(f"{arguments.output}:")
@@ -74,16 +84,39 @@ def _predict(arguments: argparse.Namespace) -> None:
 
 
 def _session(arguments: argparse.Namespace, device: torch.device) -> Session | VolumeSession:
-    """The image, opened with the weights. ValueError for those of another method than the one that is named."""
-    from ..methods import weights_file
+    """The image, opened with the weights.
+
+    ValueError for those of another method than the one that is named, and for those that need clicks where there are
+    none.
+    """
     from ..sessions import SessionCache
 
-    cache = SessionCache()
-    weights = weights_file(arguments.weights, arguments.method or "unet2d")
-    method = cache.recipe(weights, device).method
-    if arguments.method not in (None, method):
-        raise ValueError(f"{weights} holds {method} weights, not {arguments.method}")
-    return cache.open(arguments.image, weights, device)
+    cache = SessionCache(max_bytes=sys.maxsize)  # one image is opened, whatever it needs
+    weights = find_weights(arguments.weights, arguments.method or "unet2d")
+    recipe = cache.recipe(weights, device)
+    if arguments.method not in (None, recipe.method):
+        raise ValueError(f"{weights} holds {recipe.method} weights, not {arguments.method}")
+    if recipe.dimension == 2 and not arguments.click:
+        raise ValueError(f"weights of {recipe.method} answer clicks alone: at least one --click x,y,z is needed")
+    return cache.open(arguments.image, weights, device, arguments.series)
+
+
+def _answer(
+    session: Session | VolumeSession, arguments: argparse.Namespace
+) -> tuple[NDArray[np.uint8], Mapping[str, int]]:
+    """The mask or label map, and what its values stand for by name."""
+    from ..clicks import wire
+    from ..images import read_label
+    from ..sessions import Session
+
+    texts, reach, labels = arguments.click or [], arguments.propagate, session.recipe.labels
+    ras = session.grid if arguments.ras else None
+    start = read_label(arguments.start, session.grid) if arguments.start else None
+    if isinstance(session, Session) and not (arguments.frozen or have_labels(texts, labels)):
+        clicks = wire.parse_structure(named_clicks(texts, STRUCTURE, ras, labels))
+        return session.predict(clicks, start, reach), {"inside": 1}
+    named = wire.parse_labels(named_clicks(texts, {"background": 0, **labels}, ras), list(labels), needed=False)
+    return session.predict_labels(named, labels, arguments.frozen, start, reach), labels
 
 
 def add_preview(commands: Any) -> None:
@@ -92,11 +125,11 @@ def add_preview(commands: Any) -> None:
         "preview", help="ask a running server what clicks give in one slice; nothing is saved"
     )
     preview.set_defaults(run=_preview)
-    preview.add_argument("server", help="its URL, such as http://127.0.0.1:8000")
+    preview.add_argument("server", help="URL of the server, such as http://127.0.0.1:8000")
     preview.add_argument("image", help="id in the server's datastore")
     add_click(preview)
-    preview.add_argument("--model", default="unet2d")
-    preview.add_argument("--slice", type=int, help="default: that of the clicks")
+    preview.add_argument("--model", default="unet2d", help="model of the server that answers (default: %(default)s)")
+    preview.add_argument("--slice", type=int, help="number of the slice (default: that of the clicks)")
     preview.add_argument("--output", help="picture to write (.png): one colour for each label")
 
 
@@ -133,16 +166,30 @@ def add_phantom(commands: Any) -> None:
     """Options of `clickseg phantom`."""
     phantom = commands.add_parser("phantom", help="write synthetic abdominal CT studies with labels")
     phantom.set_defaults(run=_phantom)
-    phantom.add_argument("output", metavar="OUT_DIR")
-    phantom.add_argument("--cases", type=int, default=1)
-    phantom.add_argument("--seed", type=at_least(0), default=0)
+    phantom.add_argument("output", metavar="OUT_DIR", help="folder to write to; a case that lies there is kept")
+    phantom.add_argument("--cases", type=int, default=1, help="how many patients to write (default: %(default)s)")
+    phantom.add_argument(
+        "--seed",
+        type=at_least(0),
+        default=0,
+        help="number of the first patient, the others follow (default: %(default)s)",
+    )
 
 
 def _phantom(arguments: argparse.Namespace) -> None:
     from ..phantom import write_phantoms
 
-    for path in write_phantoms(arguments.output, cases=arguments.cases, seed=arguments.seed):
+    there = {path.name for path in Path(arguments.output).glob("*Tr/phantom_*.nii.gz")}
+    images = write_phantoms(arguments.output, cases=arguments.cases, seed=arguments.seed)
+    for path in images:
         print(path)
+    kept = [path.name for path in images if path.name in there]
+    if kept:  # the sample study of the documentation is written again and again, and a team may have labelled it
+        print(
+            f"clickseg phantom: kept what lay there, whatever the seed: {', '.join(kept)}; another patient needs "
+            "another folder",
+            file=sys.stderr,
+        )
 
 
 def add_serve(commands: Any) -> None:
@@ -150,8 +197,12 @@ def add_serve(commands: Any) -> None:
     serve = commands.add_parser("serve", help="start the server: its own page, OHIF and 3D Slicer")
     serve.set_defaults(run=_serve)
     serve.add_argument("--studies", help="folder of images or DICOMweb URL (default: a phantom study)")
-    serve.add_argument("--host", default="127.0.0.1", help="0.0.0.0: other machines may come, too")
-    serve.add_argument("--port", **PORT, default=8000)
+    serve.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="address to listen on (default: %(default)s, this machine alone; 0.0.0.0: other machines may come, too)",
+    )
+    serve.add_argument("--port", **PORT, default=8000, help="port to listen on (default: %(default)s)")
     serve.add_argument("--conf", nargs=2, action="append", metavar=("NAME", "VALUE"), help=CONF_HELP)
 
 

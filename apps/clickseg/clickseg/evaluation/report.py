@@ -20,6 +20,7 @@ REPORT = "report.json"
 METRICS = ("dice", "dice_volume", "iou", "hd_mm", "mad_mm", "obeyed", "contained")
 EFFORT = ("auc_dice", "noc85", "noc90", "failed85", "failed90")
 NOC_LIMIT = 20  # clicks (RITM)
+LEAST_PATIENTS = 3  # of an interval: draws of one are all alike, and those of two say hardly more
 
 
 class Table:
@@ -61,8 +62,10 @@ class Table:
 
         Of the draws those count that have a figure of every label that anybody has one of: without a rare label the
         mean is of others, another quantity. Of a label that one patient alone has, that patient is in all of them. NaN
-        where there is nothing to average, or no such draw.
+        where there is nothing to average, or no such draw, and of fewer patients than LEAST_PATIENTS.
         """
+        if len(self.cases) < LEAST_PATIENTS:
+            return np.full((2, len(self.columns)), np.nan)
         generator = np.random.default_rng(seed)
         draws = generator.integers(len(self.cases), size=(resamples, len(self.cases)))
         means = np.array([self.means(name, drawn) for drawn in draws])
@@ -116,7 +119,8 @@ def tabulate_effort(results: Sequence[Result]) -> Table:
 def make_report(results: Sequence[Result], protocol: Protocol, facts: Mapping[str, Any]) -> dict[str, Any]:
     """report.json: means, their intervals by bootstrap over patients, and the figures per label and per case.
 
-    `undefined` counts the slices left out of the distances because their prediction is empty.
+    `undefined` counts the slices left out of the distances because their prediction is empty. An interval that there is
+    none of has the ends null.
     """
     table = tabulate(results)
     everyone = list(range(len(table.cases)))

@@ -64,8 +64,10 @@ def _means(ours: Sequence[Report]) -> str:
         return ""
     means, ends = ours[0]["mean"], ours[0]["interval"]
     rows = [[name, *(cell(means[str(c)][figure]) for c in CLICKS)] for figure, (_, name) in FIGURES.items()]
-    low_high = [map(cell, ends[str(c)]["dice"]) for c in CLICKS]
-    rows.insert(1, ["95 % interval, by bootstrap over patients", *(" to ".join(pair) for pair in low_high)])
+    low_high = [ends[str(c)]["dice"] for c in CLICKS]
+    if any(None not in pair for pair in low_high):  # of very few patients there is none
+        cells = ["-" if None in pair else " to ".join(map(cell, pair)) for pair in low_high]
+        rows.insert(1, ["95 % interval, by bootstrap over patients", *cells])
     rows.append(["Dice of the volume of these slices", *(f"{means[str(c)]['dice_volume']:.3f}" for c in CLICKS)])
     return "## After so many clicks\n\n" + table(["", *map(str, CLICKS)], rows)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -75,6 +75,18 @@ class _Image:
         return self.volume.nbytes
 
 
+@dataclass(frozen=True)
+class _Source:
+    """What an image is read from. identity: of the file or folder, which tells it from others. series: of a folder."""
+
+    path: Path | str = field(compare=False)
+    series: str | None
+    identity: tuple[str, int, int]
+
+    def read(self) -> _Image:
+        return _Image(*read_volume(self.path, self.series))
+
+
 class SessionCache:
     """Open images, ready to click. One per server process; safe to share among threads.
 
@@ -87,31 +99,33 @@ class SessionCache:
         self._models = _SharedCache(models, ttl_s, lambda model: 1)
 
     def open(
-        self, image: Path | str, weights: Path | str, device: torch.device | str = "cpu"
+        self,
+        image: Path | str,
+        weights: Path | str,
+        device: torch.device | str = "cpu",
+        series: str | None = None,
     ) -> Session | VolumeSession:
-        """The session of an image with some weights, made or found again.
+        """The session of an image with some weights, made or found again. series: as `read_volume` has it.
 
         Both are known by path, time and size of their files: new weights in the same place, or a changed image, make a
         new session.
         Raises ValueError for an image or weights that cannot be read (`read_volume`, `load_model`).
         """
-        image_key = file_identity(image)
+        source = _Source(image, series, file_identity(image))
         weights_key = (file_identity(weights), str(device))
-        return self._opened.get((image_key, *weights_key), lambda: self._open(image, weights, device, image_key))
+        return self._opened.get((source, *weights_key), lambda: self._open(source, weights, device))
 
     def read(self, image: Path | str) -> tuple[NDArray[np.generic], Grid]:
         """An image and its grid, kept for its first click. Raises ValueError as `open`."""
-        opened = self._image(image, file_identity(image))
+        opened = self._image(_Source(image, None, file_identity(image)))
         return opened.volume, opened.grid
 
-    def _image(self, image: Path | str, key: Hashable) -> _Image:
-        return self._opened.get(key, lambda: _Image(*read_volume(image)))
+    def _image(self, source: _Source) -> _Image:
+        return self._opened.get(source, source.read)
 
-    def _open(
-        self, image: Path | str, weights: Path | str, device: torch.device | str, image_key: Hashable
-    ) -> Session | VolumeSession:
+    def _open(self, source: _Source, weights: Path | str, device: torch.device | str) -> Session | VolumeSession:
         model = self._models.get((file_identity(weights), str(device)), lambda: load_model(weights, device))
-        opened = self._image(image, image_key)
+        opened = self._image(source)
         kind = Session if model.segmenter.dimension == 2 else VolumeSession
         return kind(opened.volume, opened.grid, model, device)
 

@@ -29,8 +29,16 @@ class OpenImage:
     dimension: ClassVar[int]  # of the networks that it works with
 
     @classmethod
-    def open(cls, image: Path | str, weights: Path | str | None = None, device: torch.device | str = "cpu") -> Self:
+    def open(
+        cls,
+        image: Path | str,
+        weights: Path | str | None = None,
+        device: torch.device | str = "cpu",
+        series: str | None = None,
+    ) -> Self:
         """An image file or DICOM folder (`read_volume`) opened with weights: a file, or a shipped model by name.
+
+        series: which one of a folder with several, by its SeriesInstanceUID.
 
         Raises ValueError for an image or weights that cannot be read, and for weights of another kind of session.
         """
@@ -40,7 +48,7 @@ class OpenImage:
             raise ValueError(
                 f"{weights} holds {model.segmenter.dimension}D weights; a {cls.__name__} needs {cls.dimension}D"
             )
-        return cls(*read_volume(image), model, device)
+        return cls(*read_volume(image, series), model, device)
 
     def __init__(self, volume: NDArray[np.generic], grid: Grid, model: Model, device: torch.device | str) -> None:
         self.grid = grid

@@ -23,8 +23,9 @@ from monailabel.datastore.utils.dicom import dicom_web_download_series, dicom_we
 from monailabel.interfaces.datastore import Datastore
 from pydicom.dataset import Dataset
 
+from clickseg.dicom import check_slices
 from clickseg.files import whole_file
-from clickseg.images import check_slices, read_label, read_volume, write_mask
+from clickseg.images import read_label, read_volume, write_mask
 
 from .archive_client import SILENT, search_series, with_timeouts
 from .datastore import FINAL

@@ -24,6 +24,7 @@ from clickseg.files import whole_file
 from clickseg.images import file_identity, read_grid
 
 from .checks import check_label, check_room, has_room, known, new_id, new_name, plain_name, same_image, with_head
+from .empty import tell_if_empty
 from .listing import Listed, check_said, listing
 from .notes import IMAGE, belongs, identity, note, note_path, read_note
 from .refusals import refusing
@@ -209,6 +210,7 @@ def careful(datastore: AnyDatastore) -> AnyDatastore:
         if handler := getattr(datastore, "_handler", None):  # watches the folder; files may come by a new name
             handler.on_created = handler.on_deleted = handler.on_moved = handler.on_modified = datastore._seen
         datastore.refresh()  # the stock one has looked already, and mistaken some names
+        tell_if_empty(datastore)
     return datastore
 
 
