@@ -241,7 +241,8 @@ def test_however_a_study_is_stored_a_click_gives_the_mask_of_the_command(page, s
     wanted = np.argwhere(stored(numbers, name) == numbers[first])[0]
     assert page.evaluate("clickseg.editor().state.clicks[0].position") == wanted.tolist()
 
-    assert cli.main(["predict", str(path), "--click", ",".join(map(str, wanted)), "--output", f"{tmp_path}/m.nii"]) == 0
+    asked = f"{','.join(map(str, wanted))}:{ORGAN}"
+    assert cli.main(["predict", str(path), "--click", asked, "--output", f"{tmp_path}/m.nii"]) == 0
     command = np.asanyarray(nib.load(tmp_path / "m.nii").dataobj) > 0
     mask = shown_mask(page)
     assert np.array_equal(mask, command)

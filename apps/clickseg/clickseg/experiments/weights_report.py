@@ -55,7 +55,8 @@ def _head(design: Examination) -> str:
     return (
         f"# `{design.weights.name}` on {cases}\n\nUser `{EXAMINER}` unless another is named, seed 0, "
         f"{design.budget.slices()}, by chance, of those that hold the structure; "
-        "means over slices, then organs, where nothing else is said."
+        "means over slices, then organs, where nothing else is said. Weights that heed names (`named` in their recipe) "
+        "are told what each structure is called."
     )
 
 
