@@ -408,7 +408,7 @@ def test_without_weights_the_shipped_ones_are_evaluated_and_named(phantom_study,
 
 @pytest.mark.usefixtures("without_pictures")
 def test_a_structure_that_nobody_names_is_evaluated_by_its_value(phantom_study, tmp_path):
-    options = ["--data", phantom_study, "--cases", "phantom_000", "--clicks", "1", "--limit", "1"]
+    options = ["--data", phantom_study, "--cases", "phantom_000", "--clicks", "1", "--limit", "1", "--unnamed"]
     asked = {"named": "liver", "by_value": f"tumour={LABELS['liver']}"}
     for folder, labels in asked.items():
         assert run("evaluate", *options, "--labels", labels, "--output", tmp_path / folder) == 0

@@ -11,6 +11,7 @@ from torch import nn
 
 from clickseg.clicks import INSIDE, SakinisUser, disc_guidance, gaussian_guidance
 from clickseg.methods import UNet2dRecipe, load_model, save_weights, weights
+from clickseg.methods.automatic import AutomaticRecipe
 from clickseg.methods.unet2d import NAMES, UNet2d, dice_loss
 from clickseg.methods.weights import write_atomically
 from clickseg.networks import UNet
@@ -285,6 +286,23 @@ def test_names_keep_their_meaning_in_weights_with_other_labels():
         torch.testing.assert_close(*answers)
     nameless = network.decode(code, CLICKS[:1])
     torch.testing.assert_close(network.decode(network.called(code, ["cyst"]), CLICKS[:1]), nameless)
+
+
+def test_labels_that_are_spelled_alike_share_what_they_mean_and_the_order_of_labels_means_nothing():
+    alike = dataclasses.replace(NAMED, labels={**NAMED.labels, "Liver": 7, "_": 8})
+    assert alike.names == {"spleen": 1, "right kidney": 2, "liver": 3}, "a name of no letters is none"
+    network, before, code = segmenter(alike), taught(), slices(32, 32)[:1]
+    network.load_state_dict(network.adopt(before.state_dict(), before.recipe))
+    asked = [network.decode(network.called(code, [name]), CLICKS[:1]) for name in ("liver", "Liver")]
+    torch.testing.assert_close(*asked)
+    network.train()(code, CLICKS[:1], torch.zeros(1, 1, 32, 32), ["Liver"])
+    turned = dataclasses.replace(NAMED, labels=dict(reversed(NAMED.labels.items())))
+    assert turned.names == NAMED.names
+
+
+def test_an_automatic_segmentation_hears_no_names():
+    with pytest.raises(ValueError, match="reads neither its last answer nor a name"):
+        AutomaticRecipe(labels={"liver": 1}, named=0.5)
 
 
 def test_weights_may_forget_names():

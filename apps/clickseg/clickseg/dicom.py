@@ -234,7 +234,7 @@ def _check(slices: Iterable[_Slice]) -> None:
             f"the slices of this series lie up to {off[:2].max():.1f} mm beside each other (a tilted gantry?): "
             "resample it to a rectangular grid first"
         )
-    widest, usual = float(apart.max()), float(np.median(apart))
+    widest, usual = float(apart.max()), float(np.sort(apart)[(len(apart) - 1) // 2])
     if widest > HOLE * usual:  # a single slice that is missing moves the others by less than half a step
         raise ValueError(
             f"the slices of this series are not evenly spaced, two of them lie {widest:.1f} mm apart and others "

@@ -166,8 +166,15 @@ def test_a_comparison_is_paired_by_patient():
     pair = compare(ours, theirs)
     assert (pair.difference, pair.low, pair.high) == (pytest.approx(0.1), pytest.approx(0.1), pytest.approx(0.1))
     assert (pair.won, pair.patients) == (3, 3)
+    assert pair.interval() == "+0.100 to +0.100"
     with pytest.raises(ValueError, match="no patient in common"):
         compare({"a": 1.0}, {"b": 1.0})
+
+
+def test_a_comparison_of_two_patients_has_no_interval():
+    pair = compare({"a": 0.9, "b": 0.5}, {"a": 0.8, "b": 0.4})
+    assert pair.difference == pytest.approx(0.1)
+    assert pair.interval() == "no interval from fewer than 3 patients"
 
 
 @pytest.mark.slow

@@ -182,7 +182,7 @@ def test_the_report_sets_all_players_side_by_side_and_says_where_a_curve_falls(d
     assert "![tis](reports/tis_seed0/overlay_phantom_001.png)" in text
     assert "(reports/tis_ball_seed0/overlay_phantom_001.png)" in text
     assert "| **tis** | 0.701 ± 0.001 | 0.701 ± 0.001 | 0.701 ± 0.001 |" in text
-    assert "| a ball painted at each click | 10 | +0.0800 | +0.0800 to +0.0800 | 2 of 2 |" in text
+    assert "| a ball painted at each click | 10 | +0.0800 | no interval from fewer than 3 patients | 2 of 2 |" in text
     assert "tis: never" in text
     assert "no click encoding: after click 1, 2, 3" in text
     assert "| no click encoding | 0.596 ± 0.001 | 0.591 ± 0.001 |" in text

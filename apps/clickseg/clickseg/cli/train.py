@@ -6,7 +6,6 @@ import argparse
 import dataclasses
 import json
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +138,7 @@ def _say_stage(recipe: Any, arguments: argparse.Namespace) -> None:
         return
     weights = Path(arguments.output) / "weights.pt"
     then = f"; the refiner follows with --stage refiner --init {weights}" if recipe.stage == "encoder" else ""
-    print(f"clickseg train: the {recipe.stage} of tis is trained{then}", file=sys.stderr)
+    print(f"stage: the {recipe.stage} of tis{then}")  # not as the sentence that says why a training has failed
 
 
 def _recipe(method: Any, arguments: argparse.Namespace) -> Any:

@@ -105,7 +105,7 @@ def write_ablation_report(design: Ablation, jobs: Sequence[Job], output: Path) -
         for clicks in CLICKS:
             values = patient_means(found, clicks)
             pair = compare(values, patient_means(base, clicks))
-            change = f" ({pair.low:+.3f} to {pair.high:+.3f})" if name != BASE else ""
+            change = f" ({pair.interval()})" if name != BASE else ""
             cells.append(f"{np.mean(list(values.values())):.3f}{change}")
         rows.append([name, *cells, *(share_of_clicks(found, EACH, figure) for figure in ("obeyed", "contained"))])
     parts = [

@@ -65,7 +65,7 @@ def other_methods(
         for count in clicks:
             pair = compare(patient_means(ours, count), patient_means(theirs, count))
             mean = np.mean(list(patient_means(theirs, count).values()))
-            cells.append(f"{mean:.3f} ({pair.low:+.3f} to {pair.high:+.3f}, {pair.won}/{pair.patients})")
+            cells.append(f"{mean:.3f} ({pair.interval()}, {pair.won}/{pair.patients})")
         rows.append([other, *cells])
     if not rows:
         return ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..evaluation.report import LEAST_PATIENTS
 from ..files import write_text
 from .jobs import Job, is_done
 
@@ -57,13 +59,22 @@ def patient_means(reports: Sequence[Report], clicks: int, figure: str = "dice") 
 
 @dataclass(frozen=True)
 class Paired:
-    """The difference of two players over the patients that both have played: mean, 95 % interval, patients won."""
+    """The difference of two players over the patients that both have played: mean, 95 % interval, patients won.
+
+    low, high: NaN for fewer patients than LEAST_PATIENTS.
+    """
 
     difference: float
     low: float
     high: float
     won: int
     patients: int
+
+    def interval(self, digits: int = 3) -> str:
+        """For people."""
+        if math.isnan(self.low):
+            return f"no interval from fewer than {LEAST_PATIENTS} patients"
+        return f"{self.low:+.{digits}f} to {self.high:+.{digits}f}"
 
 
 def compare(ours: Mapping[str, float], theirs: Mapping[str, float], seed: int = 0, resamples: int = 2000) -> Paired:
@@ -74,6 +85,8 @@ def compare(ours: Mapping[str, float], theirs: Mapping[str, float], seed: int = 
     differences = np.array([ours[case] - theirs[case] for case in common])
     draws = np.random.default_rng(seed).integers(len(common), size=(resamples, len(common)))
     low, high = np.quantile(differences[draws].mean(1), (0.025, 0.975))
+    if len(common) < LEAST_PATIENTS:
+        low, high = math.nan, math.nan
     return Paired(float(differences.mean()), float(low), float(high), int((differences > 0).sum()), len(common))
 
 

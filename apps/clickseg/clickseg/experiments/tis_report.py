@@ -123,7 +123,7 @@ def _against_baselines(played: Played) -> str:
                         NAMES[name],
                         str(clicks),
                         f"{pair.difference:+.4f}",
-                        f"{pair.low:+.4f} to {pair.high:+.4f}",
+                        pair.interval(4),
                         f"{pair.won} of {pair.patients}",
                     ]
                 )

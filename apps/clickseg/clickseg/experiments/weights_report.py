@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -87,13 +88,14 @@ def _others(kind: str, played: Mapping[str, Sequence[Report]], output: Path) -> 
         if reports
         for clicks in EACH
     ]
-    least = min(leads, key=lambda pair: pair.low)
+    least = min(pair.low for pair in leads)
+    ends = "" if math.isnan(least) else f"the least end of an interval is {least:+.3f}, and "
     fewest = min(leads, key=lambda pair: pair.won)
     return (
         f"## {KINDS[kind]}\n\n![Dice over clicks]({kind}.png)\n\n{rows}\n\n"
         "In brackets: 95 % interval of our lead by paired bootstrap over patients, and how many patients we won. Over "
-        f"all numbers of clicks from {EACH[0]} to {EACH[-1]} and all these methods the least end of an interval is "
-        f"{least.low:+.3f}, and the fewest patients won are {fewest.won} of {fewest.patients}."
+        f"all numbers of clicks from {EACH[0]} to {EACH[-1]} and all these methods {ends}"
+        f"the fewest patients won are {fewest.won} of {fewest.patients}."
     )
 
 

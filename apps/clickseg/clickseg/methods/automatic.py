@@ -27,6 +27,13 @@ class AutomaticRecipe(UNet2dRecipe):
 
     max_clicks: int = 0
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.feedback or self.named:
+            raise ValueError(
+                "an automatic segmentation reads neither its last answer nor a name: set no feedback, no named"
+            )
+
     @classmethod
     def beside(cls, recipe: UNet2dRecipe) -> AutomaticRecipe:
         """The recipe of a training that is to be compared with one of `recipe`: the same but for the clicks."""

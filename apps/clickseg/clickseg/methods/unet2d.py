@@ -104,8 +104,10 @@ class UNet2dRecipe(Recipe):
 
     @property
     def names(self) -> dict[str, int]:
-        """The names of the labels in plain spelling: 1, 2, ... in their order."""
-        return {plain_spelling(name): number for number, name in enumerate(self.labels, start=1)} if self.named else {}
+        """The names of the labels in plain spelling: 1, 2, ... by their values. Those spelled alike share one."""
+        by_value = sorted(self.labels, key=self.labels.__getitem__) if self.named else []
+        spellings = dict.fromkeys(plain_spelling(name) for name in by_value)
+        return {spelling: number for number, spelling in enumerate(filter(None, spellings), start=1)}
 
     @property
     def interactions(self) -> int:
