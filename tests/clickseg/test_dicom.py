@@ -290,8 +290,7 @@ def test_a_single_slice_that_is_missing_between_others_is_noticed(tmp_path, slic
 
 def test_slices_that_lie_ever_farther_apart_are_refused(tmp_path, slices):
     wider = [
-        made(content, ImagePositionPatient=[0, 0, z])
-        for content, z in zip(slices, (0, 3, 6, 11.1, 16.2), strict=True)
+        made(content, ImagePositionPatient=[0, 0, z]) for content, z in zip(slices, (0, 3, 6, 11.1, 16.2), strict=True)
     ]
     with pytest.raises(ValueError, match=r"not evenly spaced, one lies 2\.1 mm from where it should"):
         series_files(written(tmp_path / "series", wider))

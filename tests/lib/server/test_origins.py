@@ -1,4 +1,5 @@
 import contextlib
+import socket
 import sys
 import threading
 import time
@@ -7,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import requests
 import uvicorn
-from fastapi import FastAPI
+from fastapi import FastAPI, Response
 from fastapi.middleware import Middleware
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import FileResponse
@@ -35,6 +36,10 @@ def app(monkeypatch):
     @app.get("/patient")
     def patient():
         return "an image"
+
+    @app.get("/strict")
+    def strict():
+        return Response(headers={"Content-Security-Policy": "default-src 'self'"})
 
     @app.post("/change")
     @app.put("/change")
@@ -170,3 +175,76 @@ def test_behind_a_proxy_the_server_has_the_name_that_is_named_whatever_the_proxy
 def test_behind_a_proxy_that_encrypts_and_passes_the_name_on_pages_need_only_the_name(app):
     with TestClient(app, base_url="http://seg.example.org") as client:
         assert client.put("/change", headers={"Origin": "https://seg.example.org"}).status_code == 200
+
+
+def fetched(site, mode, dest, **more):
+    """What a browser says of a request."""
+    return {"Sec-Fetch-Site": site, "Sec-Fetch-Mode": mode, "Sec-Fetch-Dest": dest, **more}
+
+
+@pytest.mark.parametrize(
+    ("mode", "dest"),
+    [
+        ("no-cors", "image"),
+        ("no-cors", "script"),
+        ("no-cors", "empty"),
+        ("navigate", "iframe"),
+        ("navigate", "object"),
+        ("no-cors", "document"),
+    ],
+)
+def test_what_a_page_of_another_site_embeds_is_refused_though_it_names_no_origin(url, mode, dest):
+    for path in ("patient", "clickseg/"):
+        reply = requests.get(f"{url}/{path}", headers=fetched("cross-site", mode, dest))
+        assert reply.status_code == 403
+        assert "MONAI_LABEL_CORS_ORIGINS" in reply.json()["detail"]
+
+
+def test_links_from_another_site_and_what_our_own_pages_embed_work(url):
+    for sent in (
+        fetched("cross-site", "navigate", "document"),
+        fetched("none", "navigate", "document"),
+        fetched("same-origin", "no-cors", "image"),
+        fetched("same-origin", "cors", "empty"),
+        fetched("same-site", "navigate", "iframe"),
+    ):
+        assert requests.get(f"{url}/patient", headers=sent).status_code == 200, sent
+
+
+def test_a_page_of_another_site_that_the_setting_names_may_ask_with_its_origin(app, name_origins):
+    name_origins('["https://ohif.example.org"]')
+    with started(app) as url:
+        named = fetched("cross-site", "cors", "image", Origin="https://ohif.example.org")
+        assert requests.get(f"{url}/patient", headers=named).status_code == 200
+        assert requests.get(f"{url}/patient", headers=named | {"Origin": EVIL}).status_code == 403
+        assert requests.get(f"{url}/patient", headers=fetched("cross-site", "no-cors", "image")).status_code == 403
+
+
+def test_only_our_own_pages_may_frame_any_answer(url):
+    for path in ("patient", "clickseg/", "clickseg/nothing"):
+        reply = requests.get(f"{url}/{path}")
+        assert reply.headers["Content-Security-Policy"] == "frame-ancestors 'self'", path
+    refused = requests.get(f"{url}/patient", headers={"Origin": EVIL})
+    assert refused.headers["Content-Security-Policy"] == "frame-ancestors 'self'"
+
+
+def test_a_policy_that_an_answer_has_already_stays_beside_that_of_frames(url):
+    policies = requests.get(f"{url}/strict").raw.headers.getlist("Content-Security-Policy")
+    assert sorted(policies) == ["default-src 'self'", "frame-ancestors 'self'"]
+
+
+def test_pages_that_the_setting_names_may_frame_ours(app, name_origins):
+    name_origins('["http://localhost:3000", "https://ohif.example.org/viewer/"]')
+    with started(app) as url:
+        policy = requests.get(f"{url}/clickseg/").headers["Content-Security-Policy"]
+    assert policy == "frame-ancestors 'self' http://localhost:3000 https://ohif.example.org"
+
+
+def test_on_its_own_machine_the_server_knows_the_machines_full_name(app, monkeypatch):
+    """Debian lets it mean 127.0.1.1."""
+    monkeypatch.setattr(socket, "getfqdn", lambda: "WS1.hospital.example")
+    with started(app) as url:
+        host = "ws1.hospital.example" + url[url.rindex(":") :]
+        assert requests.get(f"{url}/patient", headers={"Host": host}).status_code == 200
+        assert requests.put(f"{url}/change", headers={"Host": host, "Origin": f"http://{host}"}).status_code == 200
+        assert requests.get(f"{url}/patient", headers={"Host": f"other.{host}"}).status_code == 403

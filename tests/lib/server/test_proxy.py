@@ -26,6 +26,14 @@ class Archive(BaseHTTPRequestHandler):
         if "slow" in self.path:
             time.sleep(1.5)
         sent = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if "stalling" in self.path:
+            self.send_response(200)
+            self.send_header("Content-Length", "100")
+            self.end_headers()
+            self.wfile.write(b"some of it")
+            time.sleep(1.5)
+            self.close_connection = True
+            return
         content = self.path.encode() + (b" " + self.headers["Content-Type"].encode() + b" " + sent if sent else b"")
         self.send_response(404 if "nothing" in self.path else 200)
         self.send_header("Content-Type", "application/dicom+json")
@@ -126,3 +134,38 @@ def test_what_is_sent_to_the_archive_arrives(archived):
     kind = 'multipart/related; type="application/dicom"; boundary=x'
     reply = archived.post("/proxy/dicom/wado/studies", content=b"DICM", headers={"Content-Type": kind})
     assert (reply.status_code, reply.text) == (200, f"/dicom-web/wado/studies {kind} DICM")
+
+
+def test_an_archive_that_stalls_or_hangs_up_within_an_answer_does_not_answer(archived, monkeypatch):
+    for seconds in (0.3, 5.0):
+        monkeypatch.setattr(proxy, "TIMEOUT", (1.0, seconds))
+        reply = archived.get("/proxy/dicom/wado/stalling")
+        assert reply.status_code == 502
+        assert "the DICOM server does not answer" in reply.json()["detail"]
+
+
+@pytest.mark.parametrize("part", ["", "stow/", "wado/"])
+@pytest.mark.parametrize("study", ["studies", "studies/1.2.840.10008"])
+def test_studies_may_be_sent_to_the_archive_to_be_stored(archived, part, study):
+    reply = archived.post(f"/proxy/dicom/{part}{study}", content=b"DICM", headers={"Content-Type": "application/dicom"})
+    assert reply.status_code == 200
+    assert reply.text.endswith(f"/{study} application/dicom DICM")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "",
+        "qido/studies",
+        "servers/other/stow",
+        "wado/servers/other/delete",
+        "studies/1.2/series/3/reject/113039%5EDCM",
+        "stow/studies/",
+        "studies/all",
+        "stow/wado/studies",
+    ],
+)
+def test_nothing_else_may_be_sent_to_the_archive(archived, path):
+    reply = archived.post(f"/proxy/dicom/{path}", content=b"{}")
+    assert reply.status_code == 404
+    assert reply.json()["detail"].startswith("nothing can be sent there: ")

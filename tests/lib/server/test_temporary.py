@@ -1,7 +1,10 @@
+import errno
 import io
+import shutil
 import tarfile
 import tempfile
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -138,6 +141,20 @@ def test_what_is_no_archive_is_refused_in_words_and_nothing_stays_of_it(client, 
     assert not (tmp_path / "sessions").exists()
 
 
+@pytest.mark.parametrize("full", [errno.ENOSPC, errno.EDQUOT])
+def test_that_the_disk_is_full_is_not_said_to_be_the_archives_fault(client, temporary, monkeypatch, full):
+    copy = shutil.copyfileobj
+
+    def copy_until_full(source, target):
+        if "/unpacked/" in target.name:
+            raise OSError(full, "no space left")
+        copy(source, target)
+
+    monkeypatch.setattr(shutil, "copyfileobj", copy_until_full)
+    assert send(client, ("a.zip", zip_of(a=b"image")), uncompress=True).status_code == 500
+    assert not list(temporary.iterdir())
+
+
 def test_of_a_session_that_cannot_be_kept_nothing_stays_in_the_temporary_folder(client, app, temporary, tmp_path):
     (tmp_path / "sessions").write_text("no folder")
     assert send(client, ("a.nii.gz", b"image")).status_code == 500
@@ -178,5 +195,6 @@ def test_a_dataset_whose_download_is_given_up_leaves_nothing_behind(client, temp
         with pytest.raises(OSError, match="has gone"):
             await client.app({**scope, "query_string": b"", "headers": []}, lambda: None, hang_up)
 
-    anyio.run(begin)
+    with ThreadPoolExecutor(1) as thread:  # in this one a loop may be running, of a browser that others drive
+        thread.submit(anyio.run, begin).result()
     assert not list(temporary.iterdir())

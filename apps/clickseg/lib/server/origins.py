@@ -13,11 +13,11 @@ from urllib.parse import urlsplit
 
 from fastapi import FastAPI
 from monailabel.config import settings
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ SETTING = "MONAI_LABEL_CORS_ORIGINS"
 
 
 class OwnPages:
-    """The outermost layer of the server: what foreign pages ask for gets no further.
+    """The outermost layer of the server: what foreign pages ask for gets no further, and they cannot frame ours.
 
     allowed: further origins, as browsers write them (https://example.org, without a slash).
     """
@@ -33,14 +33,26 @@ class OwnPages:
     def __init__(self, app: ASGIApp, allowed: Collection[str]) -> None:
         self.app = app
         self.allowed = allowed
-        self.names = {socket.gethostname().lower(), *(_name(_after_scheme(origin)) for origin in allowed)}
+        machine = {socket.gethostname().lower(), socket.getfqdn().lower()}
+        self.names = machine | {_name(_after_scheme(origin)) for origin in allowed}
+        self.framing = " ".join(["frame-ancestors 'self'", *allowed])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and (problem := self._problem(Headers(scope=scope), scope.get("server"))):
-            logger.warning("refused: %s", problem)
-            await JSONResponse({"detail": problem}, 403)(scope, receive, send)
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
             return
-        await self.app(scope, receive, send)
+
+        async def send_unframed(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                # A header of its own: browsers obey each policy that an answer has.
+                MutableHeaders(scope=message).append("Content-Security-Policy", self.framing)
+            await send(message)
+
+        if problem := self._problem(Headers(scope=scope), scope.get("server")):
+            logger.warning("refused: %s", problem)
+            await JSONResponse({"detail": problem}, 403)(scope, receive, send_unframed)
+            return
+        await self.app(scope, receive, send_unframed)
 
     def _problem(self, headers: Headers, server: tuple[str, int | None] | None) -> str:
         """Why a request is refused; empty for one that is not. server: the address here that it came to.
@@ -53,6 +65,12 @@ class OwnPages:
             return (
                 f"the page is of {origin} and not of this server ({host}), so it may not use it. If it may, or if that "
                 f"is the server's address behind a proxy, start the server with it in {SETTING}"
+            )
+        # Images, scripts and frames name no origin. Whoever follows a link from another site may come.
+        if origin is None and headers.get("sec-fetch-site") == "cross-site" and not _is_link(headers):
+            return (
+                "the page is of another site and does not say of which, so it may not use this server. "
+                f"If {SETTING} names it, it must ask with its origin: by fetch, or with the attribute crossorigin"
             )
         # Whoever owns a name can let it mean this machine (DNS rebinding): then the page is as foreign as before.
         if host and server and _is_loopback(server[0]) and not self._is_ours(_name(host)):
@@ -81,6 +99,11 @@ def keep_to_own_pages(app: FastAPI) -> None:
     app.user_middleware = [*layers, *(layer for layer in app.user_middleware if layer.cls != CORSMiddleware)]
     app.middleware_stack = None  # the app is loaded while the server starts: it is built anew for the first request
     logger.info("pages that may use the server: %s", ", ".join(["its own", *allowed]))
+
+
+def _is_link(headers: Headers) -> bool:
+    """Whether the answer is shown on its own, under its own address, where no other page can read it."""
+    return headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
 
 
 def _after_scheme(origin: str) -> str:

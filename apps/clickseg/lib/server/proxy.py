@@ -7,6 +7,7 @@ from typing import Annotated
 from urllib.parse import unquote
 
 import requests
+import urllib3
 from fastapi import APIRouter, Depends, HTTPException, Request, Response
 from monailabel.config import settings
 from monailabel.endpoints.user.auth import RBAC
@@ -24,6 +25,8 @@ TIMEOUT = (10.0, 300.0)  # seconds to be connected, and between two packets
 OF_THE_CONNECTION = ("connection", "keep-alive", "transfer-encoding")  # headers that are not the answer's
 OF_THE_CONTENT = ("accept", "content-type")  # headers that the archive needs to understand what is sent to it
 
+STORING = re.compile(r"((stow|wado)/)?studies(/[0-9.]+)?")  # where OHIF sends what is to be stored
+
 DECODED = 5  # times, and more than by any chain of servers
 
 
@@ -37,9 +40,12 @@ def proxy(request: Request, path: str, body: Annotated[bytes, Depends(_body)]) -
     """As the stock route, but in the thread pool, with the search that was asked for, and not waiting for ever.
 
     That one waits in the event loop, where nobody else is answered meanwhile, leaves out what follows the `?`, and
-    follows a path out of the archive's DICOMweb, with the archive's password.
+    follows a path out of the archive's DICOMweb, with the archive's password. Sent is only what is to be stored: some
+    archives take orders below the same root (Orthanc forwards studies to other servers).
     """
     _stay_inside(path)
+    if request.method == "POST" and not STORING.fullmatch(path):
+        raise HTTPException(404, "nothing can be sent there: what is to be stored goes to studies, or studies/<uid>")
     datastore = app_instance().datastore()
     if not isinstance(datastore, ArchivedLabels):
         raise HTTPException(404, "this server has a folder of studies, and no DICOMweb server behind it")
@@ -64,7 +70,7 @@ def proxy(request: Request, path: str, body: Annotated[bytes, Depends(_body)]) -
             timeout=TIMEOUT,
         ) as answer:
             content = answer.raw.read()  # as it came, compressed or not
-    except (requests.RequestException, OSError) as error:
+    except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
         raise HTTPException(502, f"the DICOM server does not answer: {error}") from error
     headers = {name: value for name, value in answer.headers.items() if name.lower() not in OF_THE_CONNECTION}
     return Response(content, answer.status_code, headers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import lzma
 import shutil
 import tarfile
@@ -31,6 +32,7 @@ DAMAGED = (
     tarfile.TarError,
     zipfile.BadZipFile,
 )
+FULL = (errno.ENOSPC, errno.EDQUOT)  # of an OSError that is not the archive's fault
 
 
 class SentOnce(FileResponse):
@@ -76,6 +78,8 @@ def _unpack(archive: Path, folder: Path) -> None:
             with content, place.open("wb") as file:
                 shutil.copyfileobj(content, file)
     except DAMAGED as error:
+        if isinstance(error, OSError) and error.errno in FULL:
+            raise
         raise ValueError(f"{archive.name} cannot be unpacked: {error}") from error
 
 
