@@ -6,6 +6,7 @@ import socket
 import sys
 import tempfile
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -215,8 +216,10 @@ def test_an_archive_that_does_not_answer_is_not_waited_for(monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         client = DICOMwebClient(f"http://127.0.0.1:{silent.getsockname()[1]}/dicom-web")
         archive_client.with_timeouts(client)
+        began = time.monotonic()
         with pytest.raises(requests.ReadTimeout):
             client.search_for_series()
+    assert time.monotonic() - began < 5, "the client would ask five times, and pause for half a minute between"
 
 
 def test_who_asks_for_what_only_a_silent_archive_has_is_told_so(archive, client, monkeypatch):

@@ -49,7 +49,9 @@ class Archive(BaseHTTPRequestHandler):
 def archived(monkeypatch):
     """A client of a server with that archive behind it."""
     archive = ThreadingHTTPServer(("127.0.0.1", 0), Archive)
-    threading.Thread(target=archive.serve_forever, daemon=True).start()
+    threading.Thread(
+        target=archive.serve_forever, args=(0.01,), daemon=True
+    ).start()  # s until it sees that it is to end
     monkeypatch.setattr(proxy.settings, "MONAI_LABEL_STUDIES", f"http://127.0.0.1:{archive.server_port}/dicom-web/")
     monkeypatch.setattr(proxy.settings, "MONAI_LABEL_WADO_PREFIX", "wado")
     store = ArchivedLabels.__new__(ArchivedLabels)

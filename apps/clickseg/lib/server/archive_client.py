@@ -32,6 +32,7 @@ def with_timeouts(client: DICOMwebClient) -> None:
     """Let a client wait no longer than TIMEOUT; requests with a timeout of their own keep it."""
     for scheme in ("http://", "https://"):
         client._session.mount(scheme, Impatient())
+    client.set_http_retry_params(max_attempts=2, wait_exponential_multiplier=100)  # by itself it waits five times
 
 
 def search_series(client: DICOMwebClient, wanted: Mapping[str, str], fields: Sequence[str] = ()) -> list[Dataset]:
