@@ -99,3 +99,19 @@ def tiny_weights():
         save_weights(path, segmenter, recipe)
 
     return write
+
+
+@pytest.fixture(scope="session")
+def tiny_tis_weights():
+    """tiny_tis_weights(path, recipe): weights of `tis` that find every class somewhere."""
+    from clickseg.methods import METHODS, save_weights
+
+    def write(path, recipe):
+        torch.manual_seed(0)
+        network = METHODS["tis"].build(recipe)
+        with torch.no_grad():
+            logits = network.automatic(network.encode(torch.randn(1, 1, 16, 16, 8)))
+            network.encoder.head.bias -= logits.mean((0, 2, 3, 4))
+        save_weights(path, network, recipe)
+
+    return write

@@ -17,7 +17,6 @@ from .options import (
     RECIPE_HELP,
     WEIGHTS_HELP,
     at_least,
-    find_weights,
     parse_numbers,
 )
 
@@ -64,7 +63,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     from ..evaluation import Protocol, evaluate
     from ..evaluation.tasks import default_user
     from ..machine import keep_freed_memory
-    from ..methods import METHODS, dimension_of
+    from ..methods import METHODS, dimension_of, weights_file
     from ..plots import plot_curves, plot_examples
 
     keep_freed_memory()
@@ -79,7 +78,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         separately=arguments.separately,
         named=not arguments.unnamed,
     )
-    weights = find_weights(arguments.weights, arguments.method) if arguments.method in METHODS else arguments.weights
+    weights = weights_file(arguments.weights, arguments.method) if arguments.method in METHODS else arguments.weights
     if arguments.download:
         download_task(arguments.data)
     output = Path(arguments.output)

@@ -57,21 +57,6 @@ def _port(text: str) -> int:
 PORT: dict[str, Any] = {"type": _port, "metavar": "PORT"}  # of an option
 
 
-def find_weights(named: str | None, method: str) -> Path:
-    """A weights file as `weights_file` finds it; where the method has none by default, those that it has are named.
-
-    Raises ValueError for an unknown method, too.
-    """
-    from ..methods import find_method, weights_file
-
-    find_method(method)
-    if named is None and not (APP / f"model/{method}.pt").exists():
-        shipped = ", ".join(sorted(path.stem for path in (APP / "model").glob(f"{method}_*.pt")))
-        choice = f"a file, or those of a shipped model: {shipped}" if shipped else "a file (none are shipped)"
-        raise ValueError(f"the method {method} needs --weights: {choice}")
-    return weights_file(named, method)
-
-
 def app_folder() -> Path:
     """The MONAI Label app that this library lies in. ValueError for an installation without it."""
     if not (APP / "main.py").exists():

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .clicks import STRUCTURE, add_click, have_labels, named_clicks
-from .options import DEVICE_HELP, PORT, WEIGHTS_HELP, at_least, find_weights, server_command, server_environment
+from .options import DEVICE_HELP, PORT, WEIGHTS_HELP, at_least, server_command, server_environment
 
 if TYPE_CHECKING:  # torch takes seconds to import: help and mistakes are answered without it
     from collections.abc import Mapping
@@ -89,10 +89,13 @@ def _session(arguments: argparse.Namespace, device: torch.device) -> Session | V
     ValueError for those of another method than the one that is named, and for those that need clicks where there are
     none.
     """
+    from ..methods import find_method, weights_file
     from ..sessions import SessionCache
 
+    method = arguments.method or "unet2d"
+    find_method(method)  # an unknown one is said whatever the weights
     cache = SessionCache(max_bytes=sys.maxsize)  # one image is opened, whatever it needs
-    weights = find_weights(arguments.weights, arguments.method or "unet2d")
+    weights = weights_file(arguments.weights, method)
     recipe = cache.recipe(weights, device)
     if arguments.method not in (None, recipe.method):
         raise ValueError(f"{weights} holds {recipe.method} weights, not {arguments.method}")

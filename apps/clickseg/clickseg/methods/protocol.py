@@ -184,7 +184,10 @@ class Segmenter(nn.Module):
         raise NotImplementedError
 
     def called(self, code: Tensor, names: Sequence[str]) -> Tensor:
-        """A code, of structures of these names, one for each image; names that weights do not know change no answer."""
+        """A code, of structures of these names, one for each image, or none.
+
+        Names that the weights do not know change no answer.
+        """
         return code
 
     def adopt(self, state: dict[str, Tensor], theirs: Any) -> dict[str, Tensor]:

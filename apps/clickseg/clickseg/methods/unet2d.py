@@ -159,7 +159,8 @@ class UNet2d(Segmenter):
         known = self.recipe.names
         if not known:
             return code
-        numbers = torch.tensor([known.get(plain_spelling(name), 0) for name in names])
+        # Who says none goes the same way: a training in several processes waits for whatever is left out.
+        numbers = torch.tensor([known.get(plain_spelling(name), 0) for name in names or [""] * len(code)])
         return torch.cat([code, numbers.to(code).view(-1, 1, 1, 1).expand_as(code)], dim=1)
 
     def decode(self, code: Tensor, clicks: Tensor, previous: Tensor | None = None) -> Tensor:
@@ -177,7 +178,6 @@ class UNet2d(Segmenter):
     def forward(
         self, image: Tensor, clicks: Tensor, previous: Tensor | None = None, names: Sequence[str] = ()
     ) -> Tensor:
-        names = names or [""] * len(image)  # a training in several processes waits for what is left out
         return self.decode(self.called(self.encode(image), names), clicks, previous)
 
     def guidance(self, code: Tensor, clicks: Tensor) -> Tensor:

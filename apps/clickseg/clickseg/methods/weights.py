@@ -14,6 +14,7 @@ from .protocol import Recipe, Segmenter
 from .registry import find_method
 
 FORMAT = 1
+SHIPPED = Path(__file__).resolve().parents[2] / "model"
 
 
 @dataclass(frozen=True)
@@ -83,23 +84,32 @@ def shipped_weights(model: str, bundle: Path | str | None = None) -> Path:
 
     A packed bundle brings its own, else it is the app's, the only copy. Raises ValueError if there are none.
     """
-    folder = Path(__file__).resolve().parents[2] / "model"
     packed = [] if bundle is None else [Path(bundle) / "models" / "model.pt"]
-    for path in [*packed, folder / f"{model}.pt"]:
+    for path in [*packed, SHIPPED / f"{model}.pt"]:
         if path.exists():
             return path
-    names = ", ".join(sorted(path.stem for path in folder.glob("*.pt"))) or f"none in {folder}"
+    names = _shipped("*") or f"none in {SHIPPED}"
     raise ValueError(f"no shipped weights are called {model}: name a weights file, or one of those shipped: {names}")
 
 
 def weights_file(named: Path | str | None, method: str) -> Path:
     """A weights file by its path or, if it is a shipped one, by its model's name; for None the method's own.
 
-    Raises ValueError as `shipped_weights`.
+    Raises ValueError as `shipped_weights`, and for None where the method is unknown or has several or none: it names
+    those that there are.
     """
-    if named is None or not (Path(named).suffix or Path(named).exists()):
-        return shipped_weights(str(named or method))
-    return Path(named)
+    if named is None:
+        find_method(method)
+        if not (SHIPPED / f"{method}.pt").exists():
+            shipped = _shipped(f"{method}_*")
+            choice = f"a file, or those of a shipped model: {shipped}" if shipped else "a file (none are shipped)"
+            raise ValueError(f"the method {method} needs --weights: {choice}")
+        return shipped_weights(method)
+    return Path(named) if Path(named).suffix or Path(named).exists() else shipped_weights(str(named))
+
+
+def _shipped(pattern: str) -> str:
+    return ", ".join(sorted(path.stem for path in SHIPPED.glob(f"{pattern}.pt")))
 
 
 def load_segmenter(path: Path | str) -> Segmenter:

@@ -106,8 +106,7 @@ class Interact:
         previous: Tensor | None = None
         segmenter.eval()
         with half_precision(image.device):
-            code = segmenter.encode(image)
-            code = segmenter.called(code, names) if names else code
+            code = segmenter.called(segmenter.encode(image), names)
             for turn in interact(segmenter, code, label, self.click, seeds, self.max_clicks, schedule):
                 clicks, previous = turn.clicks, turn.previous
         return clicks, probabilities(previous) if segmenter.feedback and previous is not None else None

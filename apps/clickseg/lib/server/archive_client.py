@@ -7,7 +7,7 @@ from typing import Any
 
 import requests
 from dicomweb_client import DICOMwebClient
-from fastapi import Request
+from fastapi import HTTPException, Request
 from fastapi.responses import JSONResponse
 from pydicom.dataset import Dataset
 from requests.adapters import HTTPAdapter
@@ -23,9 +23,15 @@ class Impatient(HTTPAdapter):
         return super().send(request, stream, timeout or TIMEOUT, **more)
 
 
+def silent(error: Exception) -> HTTPException:
+    """What is said of an archive that does not answer."""
+    return HTTPException(502, f"the DICOM server does not answer: {error}")
+
+
 def say_silent(request: Request, error: Exception) -> JSONResponse:
     """502 with a sentence, for whoever asked for what only the archive has."""
-    return JSONResponse({"detail": f"the DICOM server does not answer: {error}"}, 502)
+    refusal = silent(error)
+    return JSONResponse({"detail": refusal.detail}, refusal.status_code)
 
 
 def with_timeouts(client: DICOMwebClient) -> None:

@@ -27,7 +27,7 @@ from clickseg.dicom import check_slices
 from clickseg.files import whole_file
 from clickseg.images import read_label, read_volume, write_mask
 
-from .archive_client import SILENT, search_series, with_timeouts
+from .archive_client import SILENT, search_series, silent, with_timeouts
 from .datastore import FINAL
 from .refusals import refusing
 from .segmentations import read_segmentation, write_segmentation
@@ -98,7 +98,7 @@ class ArchivedLabels(DICOMWebDatastore):
             copy = self._fetched(image_id)
         except SILENT as error:
             self._failed[image_id] = time.monotonic()
-            raise HTTPException(502, f"the DICOM server does not answer: {error}") from error
+            raise silent(error) from error
         except Exception as error:  # the DICOMweb client lets through whatever its server or parser says
             logger.warning("series %s: %s", image_id, error)
             self._failed[image_id] = time.monotonic()

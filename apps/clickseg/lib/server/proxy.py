@@ -13,6 +13,7 @@ from monailabel.config import settings
 from monailabel.endpoints.user.auth import RBAC
 from monailabel.interfaces.utils.app import app_instance
 
+from .archive_client import silent
 from .archived import ArchivedLabels
 
 proxy_router = APIRouter(
@@ -71,7 +72,7 @@ def proxy(request: Request, path: str, body: Annotated[bytes, Depends(_body)]) -
         ) as answer:
             content = answer.raw.read()  # as it came, compressed or not
     except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-        raise HTTPException(502, f"the DICOM server does not answer: {error}") from error
+        raise silent(error) from error
     headers = {name: value for name, value in answer.headers.items() if name.lower() not in OF_THE_CONNECTION}
     return Response(content, answer.status_code, headers)
 
