@@ -103,6 +103,37 @@ def test_as_many_samples_as_the_recipe_says_come_with_a_name_and_superpixels_hav
     assert "name" not in plain[0]
 
 
+def test_as_many_samples_as_the_recipe_says_are_strained_and_the_others_stay_as_they_were(tmp_path):
+    write_phantoms(tmp_path, shape=(96, 96, 24))
+    recipe = UNet2dRecipe(labels=LABELS, size=64, spacing=4.0, named=0.75)
+    store = open_slices(CaseFolder.read(tmp_path).cases, recipe, tmp_path / "cache", progress=False)
+    plain, some, all_of_them = (
+        StructureDataset(store, dataclasses.replace(recipe, strained=share)) for share in (0.0, 0.4, 1.0)
+    )
+    strained = 0
+    for number in range(60):
+        usual, mixed, hard = plain[number], some[number], all_of_them[number]
+        assert usual["name"] == mixed["name"] == hard["name"]
+        if not torch.equal(mixed["image"], usual["image"]):
+            strained += 1
+            assert torch.equal(mixed["image"], hard["image"])
+            assert torch.equal(mixed["label"], hard["label"])
+        assert hard["label"].unique().tolist() == [0, 1]
+    assert 12 < strained < 36
+
+
+def test_strained_samples_are_in_the_images_own_units(tmp_path):
+    write_phantoms(tmp_path, shape=(96, 96, 24))
+    recipe = UNet2dRecipe(labels=LABELS, size=64, spacing=4.0)
+    store = open_slices(CaseFolder.read(tmp_path).cases, recipe, tmp_path / "cache", progress=False)
+    plain, hard = (StructureDataset(store, dataclasses.replace(recipe, strained=share)) for share in (0.0, 1.0))
+
+    def inside(samples):
+        return torch.stack([one["image"][one["label"] == 1].median() for one in map(samples.__getitem__, range(40))])
+
+    assert abs(inside(hard).median() - inside(plain).median()) < 40
+
+
 def test_more_than_all_of_the_samples_cannot_be_superpixels():
     with pytest.raises(ValueError, match="superpixels must be a share from 0 to 1"):
         UNet2dRecipe(labels=LABELS, superpixels=1.5)

@@ -537,6 +537,8 @@ def test_weights_to_start_from_must_compute_what_the_recipe_asks_for(cases, tmp_
     trainer = build_trainer("unet2d", TINY, cases, plan)
     for name, tensor in trainer.network.state_dict().items():
         torch.testing.assert_close(tensor, given.state_dict()[name].half().to(tensor.dtype), msg=name)
+    wider = dataclasses.replace(TINY, width=TINY.width + 2)
+    build_trainer("unet2d", wider, cases, dataclasses.replace(plan, output=tmp_path / "wider"))
     with pytest.raises(ValueError, match=r"given\.pt were made with another width, sigma"):
         build_trainer("unet2d", dataclasses.replace(TINY, width=2, sigma=3.0), cases, plan)
 

@@ -12,6 +12,7 @@ from torch import nn
 from clickseg.clicks import INSIDE, SakinisUser, disc_guidance, gaussian_guidance
 from clickseg.methods import UNet2dRecipe, load_model, save_weights, weights
 from clickseg.methods.automatic import AutomaticRecipe
+from clickseg.methods.deepgrow import DeepgrowRecipe
 from clickseg.methods.unet2d import NAMES, UNet2d, dice_loss
 from clickseg.methods.weights import write_atomically
 from clickseg.networks import UNet
@@ -312,6 +313,31 @@ def test_weights_may_forget_names():
     torch.testing.assert_close(network.decode(code, CLICKS), before.decode(code, CLICKS))
 
 
+@pytest.mark.parametrize("width", [3, 4])
+@pytest.mark.parametrize("feedback", [False, True])
+def test_weights_answer_as_before_in_a_wider_network_which_then_learns_with_all_of_it(width, feedback):
+    before = taught(dataclasses.replace(NAMED, feedback=feedback))
+    network, code = segmenter(dataclasses.replace(NAMED, width=width), seed=1), slices(32, 32)
+    network.load_state_dict(network.adopt(before.state_dict(), before.recipe))
+    for names in ([], ["liver", "spleen"]):
+        wide, narrow = (one.decode(one.called(code, names), CLICKS) for one in (network, before))
+        torch.testing.assert_close(wide, narrow)
+    optimizer = torch.optim.SGD(network.train().parameters(), lr=0.1)
+    for _ in range(2):  # at first nothing hears the new channels, so that they learn from the second step on
+        optimizer.zero_grad()
+        network(code, CLICKS, torch.zeros(2, 1, 32, 32), ["liver", "spleen"]).square().mean().backward()
+        optimizer.step()
+    for name, value in network.named_parameters():
+        assert value.grad.flatten(1).any(1).all() if value.dim() == 4 else value.grad.any(), name
+
+
+def test_weights_do_not_fit_a_narrower_network():
+    wide = dataclasses.replace(TINY, width=4)
+    assert TINY.unlike(wide) == ["width"]
+    assert wide.unlike(TINY) == []
+    assert DeepgrowRecipe(width=4).unlike(DeepgrowRecipe(width=2)) == ["width"], "nor one of MONAI's a wider one"
+
+
 def test_without_a_window_nothing_is_clipped():
     image = slices(16, 16) * 100
     code = segmenter(dataclasses.replace(TINY, window=None)).encode(image)
@@ -399,6 +425,8 @@ def test_the_loss_leads_towards_the_truth():
         ("click_metric", "euclidean"),
         ("size", 100),
         ("size", 0),
+        ("strained", 1.5),
+        ("named", -0.5),
         ("window", (100, -100)),
         ("window", (0,)),
     ],

@@ -301,7 +301,8 @@ class StructureDataset(Dataset):
         self.seed = recipe.seed
         self.named = recipe.named
         self.names = {value: name for name, value in recipe.labels.items()}
-        self.transforms = Compose(augment(recipe))
+        self.strained = recipe.strained
+        self.transforms = [Compose(augment(recipe, strained)) for strained in (False, True)]
         table: dict[int, list[tuple[int, int]]] = {value: [] for value in recipe.labels.values()}
         for case in range(len(store)):
             for number, label in enumerate(store[case]["label"]):
@@ -319,11 +320,13 @@ class StructureDataset(Dataset):
         value = self.values[generator.choice(len(self.values), p=self.chances)]
         case, index = self.slices[value][generator.integers(len(self.slices[value]))]
         transform_seed, click_seed = generator.integers(2**31, size=2)
-        self.transforms.set_random_state(seed=int(transform_seed))
         sample = {**self.store[case], "slice": index, "value": value, "seed": int(click_seed)}
         if self.named:
             sample["name"] = self.names[value] if generator.random() < self.named else ""
-        ready = self.transforms(sample)
+        # Drawn only where asked for, so that other recipes see the samples that they always saw.
+        strained = self.strained > 0 and bool(generator.random() < self.strained)
+        self.transforms[strained].set_random_state(seed=int(transform_seed))
+        ready = self.transforms[strained](sample)
         return {name: value.as_tensor() if isinstance(value, MetaTensor) else value for name, value in ready.items()}
 
 

@@ -14,7 +14,10 @@ import numpy as np
 import torch
 from monai.transforms import (
     CenterSpatialCrop,
+    Lambdad,
+    RandAdjustContrastd,
     RandAffineGrid,
+    RandBiasFieldd,
     RandGaussianNoised,
     Randomizable,
     RandomizableTransform,
@@ -39,6 +42,7 @@ __all__ = [
     "SlicesOnModelGridd",
     "augment",
     "preprocess",
+    "shades",
 ]
 
 AnyArray = TypeVar("AnyArray", np.ndarray, torch.Tensor)
@@ -190,8 +194,11 @@ def preprocess(recipe: UNet2dRecipe) -> list[Transform]:
     return [SlicesOnModelGridd(recipe.spacing, recipe.whole_numbers)]
 
 
-def augment(recipe: UNet2dRecipe) -> list[Transform]:
-    """What training adds after `preprocess`: a structure of a slice, a crop, and random changes if it says so."""
+def augment(recipe: UNet2dRecipe, strained: bool = False) -> list[Transform]:
+    """What training adds after `preprocess`: a structure of a slice, a crop, and random changes if it says so.
+
+    strained: larger changes (docs/adr/0020).
+    """
     pick = PickSliced(getattr(recipe, "classes", ()))
     samples = find_method(recipe.method).samples
     if samples is not None:
@@ -200,14 +207,31 @@ def augment(recipe: UNet2dRecipe) -> list[Transform]:
     superpixels = [RandSuperpixeld(drawn, recipe.mean, recipe.deviation)] if drawn else []
     if not recipe.augment:
         return [pick, CropAroundLabeld(recipe.size), *superpixels]
-    units = recipe.deviation
-    turn = RandTurnd((recipe.size, recipe.size), prob=0.5, rotation=(0.26,), scale=(0.2,))
+    prob, rotation, scale = (0.8, 0.5, 0.3) if strained else (0.5, 0.26, 0.2)
+    turn = RandTurnd((recipe.size, recipe.size), prob, (rotation,), (scale,))
+    crop = CropAroundLabeld(recipe.size, max(turn.margin))
+    if not strained:
+        return [pick, crop, turn, *superpixels, *shades(recipe.deviation)]
+    # As the network will see it: of what the window hides, gamma and field would be of another size.
+    see, show = (
+        Lambdad("image", way) for way in (recipe.standardise, lambda image: image * recipe.deviation + recipe.mean)
+    )
+    return [pick, crop, turn, *superpixels, see, *shades(1.0, strained=True), show]
+
+
+def shades(unit: float, strained: bool = False) -> list[Transform]:
+    """Random changes of an `image`'s brightness, contrast and noise.
+
+    unit: the standard deviation of its values. strained: changes beyond the usual ones (docs/adr/0020).
+    """
+    if strained:
+        return [
+            RandBiasFieldd("image", prob=0.5, degree=3, coeff_range=(0.0, 0.3)),
+            RandAdjustContrastd("image", prob=0.3, gamma=(0.5, 1.5)),
+            RandGaussianNoised("image", prob=0.3, std=0.8 * unit),
+        ]
     return [
-        pick,
-        CropAroundLabeld(recipe.size, max(turn.margin)),
-        turn,
-        *superpixels,
         RandScaleIntensityd("image", factors=0.2, prob=0.3),
-        RandShiftIntensityd("image", offsets=0.3 * units, prob=0.3),
-        RandGaussianNoised("image", prob=0.2, std=0.2 * units),
+        RandShiftIntensityd("image", offsets=0.3 * unit, prob=0.3),
+        RandGaussianNoised("image", prob=0.2, std=0.2 * unit),
     ]

@@ -14,11 +14,6 @@ import numpy as np
 import torch
 from monai.transforms import (
     Compose,
-    RandAdjustContrastd,
-    RandBiasFieldd,
-    RandGaussianNoised,
-    RandScaleIntensityd,
-    RandShiftIntensityd,
 )
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
@@ -29,7 +24,7 @@ from .geometry import UprightVolume, pad_far, resize, resize_labels, resized_sha
 from .images import class_numbers, read_labelled
 from .machine import half_precision, present_values
 from .methods.tis import SURE, Tis, TisRecipe, standardise
-from .transforms import RandTurnd, cut
+from .transforms import RandTurnd, cut, shades
 
 # Of the encoder's samples: half hold a voxel of a structure, drawn evenly over the structures.
 FOREGROUND = 0.5
@@ -65,19 +60,7 @@ def augment3d(recipe: TisRecipe, size: Sequence[int], strained: bool = False) ->
     """
     if not recipe.augment:
         return Compose([])
-    if strained:
-        shades = [
-            RandBiasFieldd("image", prob=0.5, degree=3, coeff_range=(0.0, 0.3)),
-            RandAdjustContrastd("image", prob=0.3, gamma=(0.5, 1.5)),
-            RandGaussianNoised("image", prob=0.3, std=0.8),
-        ]
-    else:
-        shades = [
-            RandScaleIntensityd("image", factors=0.2, prob=0.3),
-            RandShiftIntensityd("image", offsets=0.3, prob=0.3),
-            RandGaussianNoised("image", prob=0.2, std=0.2),
-        ]
-    return Compose([turn3d(recipe, size, strained), *shades])
+    return Compose([turn3d(recipe, size, strained), *shades(1.0, strained)])
 
 
 def turn3d(recipe: TisRecipe, size: Sequence[int], strained: bool) -> RandTurnd:

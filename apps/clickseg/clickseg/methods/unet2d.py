@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
@@ -13,7 +14,7 @@ from torch.nn import functional
 from ..clicks import INSIDE, OUTSIDE, PADDING, SakinisUser, disc_guidance, gaussian_guidance
 from ..clicks.encode import Overlap
 from ..clicks.simulate import Metric, check_metric
-from ..networks import UNet
+from ..networks import UNet, widened
 from .insist import insist
 from .protocol import Method, Recipe, Segmenter, check_window
 
@@ -62,6 +63,7 @@ class UNet2dRecipe(Recipe):
     label_balance: float = 0.5  # a slice of a structure that has n slices is drawn with weight n ** -label_balance
     augment: bool = True
     superpixels: float = 0.0  # share of the samples whose structure is a superpixel of the image (docs/adr/0014)
+    strained: float = 0.0  # share of the samples that are changed more than usual (docs/adr/0020)
     named: float = 0.0  # share of the samples that come with their structure's name (docs/adr/0021)
     click_weight: float = 0.0  # type: ignore[misc]  # of a further loss, near the clicks (docs/adr/0011)
     freeze_batchnorm: bool = False  # keep its running statistics: N processes then compute what one does
@@ -79,7 +81,7 @@ class UNet2dRecipe(Recipe):
         for name in ("warmup", "decay", "label_balance", "click_weight", "click_margin"):
             if getattr(self, name) < 0:
                 raise ValueError(f"recipe field {name} must not be negative, got {getattr(self, name)!r}")
-        for name in ("superpixels", "named"):
+        for name in ("superpixels", "strained", "named"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"recipe field {name} must be a share from 0 to 1, got {getattr(self, name)!r}")
         choices = {
@@ -115,8 +117,16 @@ class UNet2dRecipe(Recipe):
         return self.max_clicks
 
     def unlike(self, theirs: Self) -> list[str]:
-        """Weights without feedback can learn to read it, the other way round there is no start."""
-        return super().unlike(theirs) + (["feedback"] if theirs.feedback and not self.feedback else [])
+        """Weights can learn to read their feedback and grow wider; the other way round there is no start."""
+        unlike = [name for name in super().unlike(theirs) if name != "width" or theirs.width > self.width]
+        return unlike + (["feedback"] if theirs.feedback and not self.feedback else [])
+
+    def standardise(self, image: Tensor) -> Tensor:
+        """Values of an image, in its own units, as the network sees them."""
+        image = image.float()
+        if self.window is not None:
+            image = image.clamp(*self.window)
+        return (image - self.mean) / self.deviation
 
     def rate(self, step: int, progress: float) -> float:
         """Linear warm-up over `warmup` steps, constant, then linear to zero over the last share `decay` of the run.
@@ -150,10 +160,7 @@ class UNet2d(Segmenter):
         self.network = UNet(inputs=3 + recipe.feedback, outputs=2, width=recipe.width, names=len(recipe.names))
 
     def encode(self, image: Tensor) -> Tensor:
-        image = image.float()
-        if self.recipe.window is not None:
-            image = image.clamp(*self.recipe.window)
-        return (image - self.recipe.mean) / self.recipe.deviation
+        return self.recipe.standardise(image)
 
     def called(self, code: Tensor, names: Sequence[str]) -> Tensor:
         known = self.recipe.names
@@ -202,7 +209,13 @@ class UNet2d(Segmenter):
         return answer
 
     def adopt(self, state: dict[str, Tensor], theirs: Any) -> dict[str, Tensor]:
-        """Weights that were made without feedback are blind to it at first, and deaf to names they have not learnt."""
+        """Weights that were made without feedback are blind to it at first, and deaf to names they have not learnt.
+
+        Those of a narrower network compute in the wider one what they did.
+        """
+        if theirs.width < self.recipe.width:
+            wide = type(self)(dataclasses.replace(theirs, width=self.recipe.width))
+            state = {name: widened(name, tensor, wide.state_dict()[name]) for name, tensor in state.items()}
         own, entry = self.state_dict(), state[ENTRY]
         adopted = {name: tensor for name, tensor in state.items() if not name.startswith(NAMES)}
         if self.feedback and entry.shape[1] < own[ENTRY].shape[1]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 from typing import cast
 
@@ -84,6 +85,28 @@ class UNet(nn.Module):
     def hear(self, level: int, x: Tensor, name: Tensor | None) -> Tensor:
         """What a name makes of the channels of a level; without names, or where nobody says one, nothing."""
         return x if name is None or not self.names else self.names[level](x, name)
+
+
+def widened(name: str, tensor: Tensor, wide: Tensor) -> Tensor:
+    """A tensor of the state of a `UNet` in its like of a wider one, which with all of them computes what the narrow one
+    did.
+
+    Further channels are as they were in `wide`, and unheard until a training listens to them. (The wider networks of
+    Chen 2016, Net2Net, have copies of old channels there, which a training must first tell apart.)
+    """
+    if tensor.shape == wide.shape:
+        return tensor
+    groups = 2 if re.search(r"up\.\d+\.0\.weight|names", name) else 1  # of channels read, one after the other
+    places = [
+        torch.cat([torch.arange(count // parts) + part * (room // parts) for part in range(parts)])
+        for count, room, parts in zip(tensor.shape, wide.shape, (1, groups, 1, 1), strict=False)
+    ]
+    placed = wide.clone()
+    if len(places) > 1:
+        outputs = 1 if "enlarge" in name else 0  # a transposed convolution has its inputs first
+        placed.index_fill_(outputs, places[outputs], 0)  # what old channels hear of new ones
+    placed[torch.meshgrid(*places, indexing="ij")] = tensor.to(placed)
+    return placed
 
 
 class Name(nn.Embedding):
