@@ -3,6 +3,7 @@ import json
 import pytest
 
 
+@pytest.mark.slow
 @pytest.mark.chromium
 def test_a_quick_run_drags_a_click_over_the_real_page(run_benchmark, tmp_path):
     results = run_benchmark("drag.py", "--quick", "--moves", 4, "--drags", 2, "--cache", tmp_path / "cache")

@@ -76,7 +76,9 @@ def work(data, folder):
     few, in_3d = ["--clicks", "0,1,3", "--limit", "1"], ["--clicks", "0,2"]
     answers = {f"unet2d by {user}": evaluate("unet2d", unet2d, user, *few) for user in USERS}
     answers["automatic"] = evaluate("automatic", automatic, "sakinis", *few)
-    answers["random walker"] = evaluate("random_walker", None, "sakinis", "--clicks", "1,2", "--limit", "1")
+    answers["random walker"] = evaluate(
+        "random_walker", None, "sakinis", "--clicks", "1,2", "--limit", "1", "--labels", "liver"
+    )
     answers["tis"] = evaluate("tis", tis, "liu", *in_3d)
     answers["tis_rule"] = evaluate("tis_rule", tis, "liu", *in_3d)
     answers["tis_ball"] = evaluate("tis_ball", tis, "deterministic", *in_3d, "--separately", "--labels", "liver")
