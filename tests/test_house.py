@@ -3,6 +3,7 @@
 import ast
 import importlib.metadata
 import itertools
+import json
 import re
 import subprocess
 import sys
@@ -52,6 +53,21 @@ def test_the_readme_command_is_a_makefile_target(repository, target):
 
 def test_continuous_integration_runs_the_readme_test_command(repository):
     assert re.search(r"^make test$", (repository / ".ci/run").read_text(), flags=re.MULTILINE)
+
+
+def test_the_image_is_made_of_what_there_is_and_starts_the_server(repository, capsys):
+    lines = (repository / "Dockerfile").read_text().replace("\\\n", " ").splitlines()
+    sent = {line[1:] for line in (repository / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    copied = {name for line in lines if line.startswith("COPY ") for name in line.split()[1:-1]}
+    assert copied == sent, "what is copied is what .dockerignore lets through"
+    assert all((repository / name).exists() for name in copied)
+    (entry,) = (json.loads(line.removeprefix("ENTRYPOINT ")) for line in lines if line.startswith("ENTRYPOINT "))
+    program, command, *options = entry
+    assert program in project(repository)["scripts"]
+    with pytest.raises(SystemExit):
+        cli.main([command, "--help"])
+    told = capsys.readouterr().out
+    assert all(f"{option} " in told for option in options if option.startswith("--"))
 
 
 @pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt"])
