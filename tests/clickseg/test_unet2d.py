@@ -318,7 +318,9 @@ def test_weights_may_forget_names():
 def test_weights_answer_as_before_in_a_wider_network_which_then_learns_with_all_of_it(width, feedback):
     before = taught(dataclasses.replace(NAMED, feedback=feedback))
     network, code = segmenter(dataclasses.replace(NAMED, width=width), seed=1), slices(32, 32)
+    own = network.network.down[1][0].weight.clone()
     network.load_state_dict(network.adopt(before.state_dict(), before.recipe))
+    assert torch.equal(network.network.down[1][0].weight[4:], own[4:]), "what is new stays as it was"
     for names in ([], ["liver", "spleen"]):
         wide, narrow = (one.decode(one.called(code, names), CLICKS) for one in (network, before))
         torch.testing.assert_close(wide, narrow)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
@@ -211,20 +210,20 @@ class UNet2d(Segmenter):
     def adopt(self, state: dict[str, Tensor], theirs: Any) -> dict[str, Tensor]:
         """Weights that were made without feedback are blind to it at first, and deaf to names they have not learnt.
 
-        Those of a narrower network compute in the wider one what they did.
+        Those of a narrower network compute here what they did, and its further channels stay as this segmenter has
+        them, unheard by the others.
         """
-        if theirs.width < self.recipe.width:
-            wide = type(self)(dataclasses.replace(theirs, width=self.recipe.width))
-            state = {name: widened(name, tensor, wide.state_dict()[name]) for name, tensor in state.items()}
         own, entry = self.state_dict(), state[ENTRY]
         adopted = {name: tensor for name, tensor in state.items() if not name.startswith(NAMES)}
         if self.feedback and entry.shape[1] < own[ENTRY].shape[1]:
             adopted[ENTRY] = torch.cat([entry, torch.zeros_like(entry[:, :1])], dim=1)
+        adopted = {name: widened(name, tensor, own[name]) for name, tensor in adopted.items()}
         for key in [key for key in own if key.startswith(NAMES)]:
             adopted[key] = torch.zeros_like(own[key])
             for name, number in self.recipe.names.items():
                 if name in theirs.names:
-                    adopted[key][number] = state[key][theirs.names[name]]
+                    row = state[key][theirs.names[name]]
+                    adopted[key][number] = widened(key, row[None], adopted[key][:1])[0]
         return adopted
 
     def run_network(self, x: Tensor, name: Tensor | None = None) -> Tensor:
