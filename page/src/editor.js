@@ -1,11 +1,13 @@
 /** One open study: its clicks, their answers, and the label map that both make. Knows the server, not the screen. */
 
 import * as api from "./api.js";
+import { Bases } from "./bases.js";
 import { answersFirst, decidedIn, knows, labelsOf, ONE, propagated, questionOf, questions } from "./clicks.js";
 import { History } from "./history.js";
 import { collect, compose, count, paint, voxelsOf } from "./masks.js";
 import { Newest } from "./newest.js";
 import { compress, decompress, readLabels, writeLabels } from "./nifti.js";
+import { becoming, Strokes } from "./strokes.js";
 
 const KEPT = 60; // answers, so that undo and redo need not ask again
 const DONE = { clicks: [], propagate: [], automatic: false }; // what has done its work: the map holds what came of it
@@ -17,6 +19,8 @@ export class Editor {
   #starts = new WeakMap();
   #committing = new Newest((state) => this.#commit(state), (error) => this.#tell(error));
   #previewing = new Newest((click) => this.#preview(click), (error) => this.#tell(error));
+  #strokes = new Strokes(() => (this.#current ? null : this.#committing.idle()), (stroke) => this.#keep(stroke));
+  #bases = new Bases();
   #client = crypto.randomUUID?.() ?? String(Math.random());
   #closed = false;
   #previewed = null;
@@ -54,13 +58,22 @@ export class Editor {
 
   /** Whether there is anything that a save would keep. */
   get unsaved() {
-    return this.state.base !== this.saved || this.state.clicks.length > 0 || this.state.automatic;
+    const { base, clicks, automatic } = this.state;
+    return base !== this.saved || clicks.length > 0 || automatic || this.#strokes.wait;
   }
 
-  /** Until every answer that was asked for is on the screen. */
+  /** Until every answer that was asked for is on the screen, and what was painted meanwhile upon it. */
   async idle() {
     await this.#previewing.idle();
-    await this.#committing.idle();
+    do {
+      await this.#strokes.idle();
+      await this.#committing.idle();
+    } while (this.#strokes.wait || !this.#current); // who waits for this goes on from the map
+  }
+
+  /** Whether the map is that of the state, or will be that of none any more. */
+  get #current() {
+    return this.state === this.#answered || this.#closed;
   }
 
   /** Nothing more is asked, shown or saved, whatever is still waited for or done by mistake. */
@@ -81,7 +94,7 @@ export class Editor {
   }
 
   undo() {
-    this.history.undo();
+    if (!this.#strokes.undo()) this.history.undo();
     this.#refresh();
   }
 
@@ -116,7 +129,12 @@ export class Editor {
     }
     const locked = this.state.locked.filter((one) => one.label !== label);
     const differs = this.#withLocked(this.#unlocked, locked).some((value, at) => value !== this.map[at]);
-    this.change({ locked, ...(differs && { ...DONE, base: { map: this.map } }) });
+    this.change({ locked, ...(differs && this.#done(this.map)) });
+  }
+
+  /** A state's fields when the clicks have done their work: what came of them is in this map, which is gone on from. */
+  #done(map) {
+    return { ...DONE, base: this.#bases.holding(map, this.state.base) };
   }
 
   #withLocked(map, locked) {
@@ -127,18 +145,64 @@ export class Editor {
   /** Take a label away: its clicks, and its voxels in the map that was opened. */
   async erase(label) {
     this.checkUnlocked(label);
+    await this.#strokes.idle();
     const gone = [{ value: this.labels.value(label), voxels: [] }];
     if (answersFirst(this.model)) {
       // It would find the label again unasked, or from the clicks of others: what it has made is gone on from.
       await this.idle();
-      this.change({ ...DONE, base: { map: compose(this.map, gone) } });
+      this.change(this.#done(compose(this.map, gone)));
       return;
     }
+    const { base } = this.state;
     this.change({
       clicks: this.state.clicks.filter((click) => click.label !== label),
       propagate: this.state.propagate.filter((name) => name !== label),
-      base: { map: compose(this.state.base.map, gone) },
+      base: this.#bases.holding(compose(this.#bases.mapOf(base), gone), base),
     });
+  }
+
+  /**
+   * Go on with a stroke of the brush, that paints a label or erases it; shown at once, and kept when it has ended.
+   * voxels: places in the shown array.
+   */
+  stroke(label, inside, voxels) {
+    this.#draw({ ...this.#strokes.paint(label, inside, voxels), voxels });
+  }
+
+  /** Keep the stroke. It waits for the answer to the click before it: upon that it is painted. */
+  endStroke() {
+    this.#strokes.end();
+  }
+
+  #keep({ label, inside, voxels }) {
+    try {
+      this.checkUnlocked(label);
+      const table = this.#becoming(label, inside);
+      const changed = Uint32Array.from([...voxels].filter((voxel) => table[this.map[voxel]] !== this.map[voxel]));
+      if (!changed.length) return;
+      const values = Uint8Array.from(changed, (voxel) => table[this.map[voxel]]);
+      const base = this.#bases.holding(this.map, this.state.base);
+      this.change({ ...DONE, base: this.#bases.changed(base, changed, values) });
+    } catch (error) {
+      this.#committing.ask(this.state); // which shows the map without it
+      this.#tell(error);
+    }
+  }
+
+  #draw({ label, inside, voxels }) {
+    const table = this.#becoming(label, inside);
+    for (const voxel of voxels) this.display[voxel] = table[this.display[voxel]];
+  }
+
+  #becoming(label, inside) {
+    const kept = new Set(this.state.locked.map((one) => this.labels.value(one.label)));
+    return becoming(this.labels.value(label), inside, kept);
+  }
+
+  /** Show the map, and upon it what is painted and not kept yet. */
+  #showMap() {
+    this.display.set(this.map);
+    for (const stroke of this.#strokes) this.#draw(stroke);
   }
 
   /** Show what one more click would give in its axial slice, without keeping it. */
@@ -147,8 +211,9 @@ export class Editor {
     this.#previewing.ask(click);
   }
 
-  /** Forget the click that was previewed. */
+  /** Forget the click that was previewed, or the stroke that was being painted. */
   cancelPreview() {
+    this.#strokes.giveUp();
     this.#previewing.cancel();
     this.#refresh();
   }
@@ -158,7 +223,7 @@ export class Editor {
     if (!Object.hasOwn(this.models, model)) throw new Error(`The server has no model ${model} any more.`);
     await this.idle();
     const made = this.state.clicks.length > 0 || this.state.automatic;
-    this.change({ model, ...(made && { ...DONE, base: { map: this.map } }) });
+    this.change({ model, ...(made && this.#done(this.map)) });
   }
 
   /** All labels of the model, before the first click; those that the opened map holds stay as they are. */
@@ -170,7 +235,7 @@ export class Editor {
   async #segmentAll() {
     await this.idle();
     if (this.#closed) return;
-    const held = count(this.state.base.map);
+    const held = count(this.#bases.mapOf(this.state.base));
     if (!labelsOf(this.model).some((label) => this.labels.countOf(label, held))) {
       this.change({ automatic: true });
       return;
@@ -181,7 +246,7 @@ export class Editor {
     const parts = await this.#timed("click", () => this.#ask(state.model, question, null));
     if (this.#closed) return;
     if (state !== this.state) throw new Error("What all were to be added to has changed meanwhile: segment all again.");
-    this.change({ ...DONE, base: { map: compose(map, parts.filter(({ value }) => !here[value]), false) } });
+    this.change(this.#done(compose(map, parts.filter(({ value }) => !here[value]), false)));
   }
 
   /**
@@ -238,8 +303,8 @@ export class Editor {
   /** A map is that of the server now, in this version. state: that it is of. */
   #stored(state, map, version) {
     this.version = version;
-    this.saved = { map };
-    if (state === this.state) this.change({ ...DONE, base: this.saved });
+    this.saved = this.#bases.holding(map, state.base);
+    if (state === this.state && this.unsaved) this.change({ ...DONE, base: this.saved });
   }
 
   #refresh() {
@@ -266,16 +331,18 @@ export class Editor {
       };
       const parts = await (known ? answers() : this.#timed("click", answers));
       if (this.#closed || state !== this.state) return;
+      const base = this.#bases.mapOf(state.base);
+      const unlocked = parts.length ? compose(base, parts, model.type === ONE) : base;
+      this.map = this.#withLocked(unlocked, state.locked);
+      this.#unlocked = unlocked;
       this.#answered = state;
-      this.#unlocked = compose(state.base.map, parts, model.type === ONE);
-      this.map = this.#withLocked(this.#unlocked, state.locked);
       this.counts = count(this.map);
-      this.display.set(this.map);
+      this.#showMap();
     } catch (error) {
       if (this.#closed || state !== this.state) return; // a newer one tells
       this.#failures++;
       this.history.restore(this.#answered);
-      this.display.set(this.map);
+      this.#showMap();
       this.on.problem(error.message);
     }
     this.on.change(this, true);
@@ -328,7 +395,7 @@ export class Editor {
     if (!this.#starts.has(base)) this.#starts.set(base, new Map());
     const starts = this.#starts.get(base);
     if (!starts.has(key)) {
-      const map = base.map.map((value) => table[value]);
+      const map = this.#bases.mapOf(base).map((value) => table[value]);
       const empty = !map.some((value) => value);
       starts.set(key, empty ? null : await compress(writeLabels(this.head, this.frame.sourceOrder(map))));
     }
@@ -346,7 +413,7 @@ export class Editor {
     const reply = await api.preview(state.model, this.image, question.params, slice, this.#client);
     if (!reply || this.#closed || !this.#previewed || state !== this.state) return;
     this.on.latency("preview", performance.now() - begin);
-    this.display.set(this.map);
+    this.#showMap();
     const decided = [...question.values].filter(([, label]) => deciding.has(label) && !this.isLocked(label));
     const values = new Map(decided.map(([value, label]) => [value, this.labels.value(label)]));
     const others = this.labels.names.filter((label) => !knows(this.model, label) || this.isLocked(label));

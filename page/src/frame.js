@@ -5,13 +5,14 @@
 export class Frame {
   /**
    * dims: voxels along the source axes. perm: of each shown axis the source axis, counted from 1, negative if it runs
-   * backwards (NiiVue's `permRAS`).
+   * backwards (NiiVue's `permRAS`). spacing: mm from voxel to voxel along the source axes.
    */
-  constructor(dims, perm) {
+  constructor(dims, perm, spacing = [1, 1, 1]) {
     this.dims = [...dims];
     this.axes = perm.map((axis) => Math.abs(axis) - 1);
     this.flipped = perm.map((axis) => axis < 0);
     this.shownDims = this.axes.map((axis) => dims[axis]);
+    this.shownSpacing = this.axes.map((axis) => Math.abs(spacing[axis]));
     this.size = dims[0] * dims[1] * dims[2];
     // A source voxel (i, j, k) lies at start + i * steps[0] + j * steps[1] + k * steps[2] of the shown array.
     this.start = 0;

@@ -5,14 +5,17 @@
  * views alone, and whether holding the key does it again and again.
  */
 export const SHORTCUTS = [
-  { keys: ["enter"], text: "click inside, at the cursor", command: "inside", viewer: true },
-  { keys: ["backspace"], text: "click outside, at the cursor", command: "outside", viewer: true },
+  { keys: ["enter"], text: "click inside, or paint, at the cursor", command: "inside", viewer: true },
+  { keys: ["backspace"], text: "click outside, or erase, at the cursor", command: "outside", viewer: true },
   { keys: ["arrowleft"], text: "move the cursor in the first view; with Shift ten voxels", command: "left", viewer: true, repeats: true, shown: "← → ↑ ↓" },
   { keys: ["arrowright"], command: "right", viewer: true, repeats: true },
   { keys: ["arrowup"], command: "up", viewer: true, repeats: true },
   { keys: ["arrowdown"], command: "down", viewer: true, repeats: true },
   { keys: ["pageup", "."], text: "next slice, axial where all are shown", command: "sliceUp", repeats: true, shown: "Page up  ." },
   { keys: ["pagedown", ","], text: "previous slice", command: "sliceDown", repeats: true, shown: "Page down  ," },
+  { keys: ["b"], text: "the brush, to paint by hand, or clicks again", command: "brush" },
+  { keys: ["["], text: "a smaller, a larger brush", command: "smaller", repeats: true, shown: "[  ]" },
+  { keys: ["]"], command: "larger", repeats: true },
   { keys: ["z"], text: "undo; with Shift redo", command: "undo", repeats: true },
   { keys: ["y"], text: "redo", command: "redo", repeats: true },
   { keys: ["1"], text: "choose a label", command: "label", shown: "1 … 9" },
@@ -29,7 +32,7 @@ export const SHORTCUTS = [
   { keys: ["+", "="], text: "zoom in", command: "zoomIn", repeats: true, shown: "+" },
   { keys: ["-"], text: "zoom out", command: "zoomOut", repeats: true },
   { keys: ["0"], text: "show everything again", command: "fit" },
-  { keys: ["escape"], text: "give up a drag", command: "cancel" },
+  { keys: ["escape"], text: "give up a drag or a stroke; leave the brush", command: "cancel" },
   { keys: ["?"], text: "this list", command: "help" },
 ];
 
@@ -37,6 +40,7 @@ export const MOUSE = [
   ["Left click", "inside the structure"],
   ["Right or Shift+click", "outside of it"],
   ["Drag", "live preview; the click counts where it is released"],
+  ["With the brush", "left paints the label, right or Shift+left erases it"],
   ["Ctrl+click", "only move the cursor"],
   ["Ctrl+drag", "move what is zoomed in"],
   ["Middle drag", "window: sideways its width, up and down its level"],

@@ -1,4 +1,4 @@
-/** What is drawn above the slices: the cursor's cross, the clicks, the directions and the number of the slice. */
+/** What is drawn above the slices: the cursor's cross, the clicks, the brush, the directions and the number of the slice. */
 
 import { SIDES } from "./sides.js";
 
@@ -7,8 +7,8 @@ const ROOM = 300; // pixels that the number of the slice and the letter beside i
 const INSIDE = "#3ddc84";
 const OUTSIDE = "#ff5c6c";
 
-/** views: of Viewer. clicks: {position, inside, label, pending} each. */
-export function drawMarks(canvas, slices, views, clicks) {
+/** views: of Viewer. clicks: {position, inside, label, pending} each. brush: {depth, at, radius, erases} or null. */
+export function drawMarks(canvas, slices, views, clicks, brush) {
   if (canvas.width !== slices.width || canvas.height !== slices.height) {
     canvas.width = slices.width;
     canvas.height = slices.height;
@@ -24,6 +24,7 @@ export function drawMarks(canvas, slices, views, clicks) {
     drawCross(context, view, scale);
     drawText(context, view, scale);
     for (const click of clicks) drawClick(context, view.place(click.position), click, scale);
+    if (brush?.depth === view.depth) drawBrush(context, brush, scale);
     context.restore();
   }
 }
@@ -89,4 +90,15 @@ function drawClick(context, at, { inside, pending }, scale) {
   }
   context.stroke();
   context.globalAlpha = 1;
+}
+
+function drawBrush(context, { at, radius, erases }, scale) {
+  if (!at) return;
+  context.beginPath();
+  context.arc(at[0], at[1], Math.max(radius, 2 * scale), 0, 2 * Math.PI);
+  for (const [width, colour] of [[3, "rgba(11, 14, 19, 0.7)"], [1.25, erases ? OUTSIDE : "#fff"]]) {
+    context.lineWidth = width * scale;
+    context.strokeStyle = colour;
+    context.stroke();
+  }
 }

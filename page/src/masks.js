@@ -56,7 +56,8 @@ export function voxelsOf(map, value) {
 /** How many voxels hold each value. */
 export function count(map) {
   const counts = new Uint32Array(256);
-  for (let at = 0; at < map.length; at++) counts[map[at]]++;
+  eachLabelled(map, (at) => counts[map[at]]++);
+  counts[0] = map.length - counts.reduce((sum, count) => sum + count);
   return counts;
 }
 

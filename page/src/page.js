@@ -1,6 +1,7 @@
 /** The page: one viewer, one open study, and the controls around them. */
 
 import * as api from "./api.js";
+import { Brush, swept } from "./brush.js";
 import { answersFirst, canPropagate, clickable, knows, labelsOf, modelFor, propagated } from "./clicks.js";
 import { Editor } from "./editor.js";
 import { fillHelp, shortcut } from "./keyboard.js";
@@ -18,6 +19,7 @@ import { doubt } from "./windows.js";
 const $ = (id) => document.getElementById(id);
 const viewer = new Viewer($("slices"), $("marks"));
 const looks = new Looks(viewer, { window: $("window"), layout: $("layout"), opacity: $("opacity") });
+const brush = new Brush(viewer, { button: $("brush"), radius: $("radius"), size: $("size") });
 const teller = new Teller({ status: $("status"), latency: $("latency") });
 const say = (sentence, isProblem) => teller.say(sentence, isProblem);
 const attempt = (action) => teller.attempt(action);
@@ -150,7 +152,6 @@ function change(changed, answered = false) {
     const ml = labels.countOf(name, counts) * editor.voxelMl;
     return ml ? `${ml < 10 ? ml.toFixed(1) : ml.toFixed(0)} ml` : "";
   };
-  const takes = (name) => knows(editor.model, name);
   const switches = { hidden: (name) => hidden.has(name), hide, locked: (name) => editor.isLocked(name), lock };
   showLabels($("labels"), labels, namesShown(), { active, takes, figures, choose: chooseLabel, ...switches });
   if (answered) {
@@ -206,7 +207,7 @@ function showModel(name) {
   $("automatic").hidden = !answersFirst(model);
   const names = namesShown();
   editor.labels.reserve(names);
-  const possible = names.filter((label) => knows(model, label));
+  const possible = names.filter(takes);
   chooseLabel(possible.includes(active) ? active : (possible[0] ?? null));
   training.follow(trainerOf(server.trainers, name));
 }
@@ -216,20 +217,46 @@ function cycle(select) {
   select.dispatchEvent(new Event("change"));
 }
 
-// Clicks
+// Clicks and strokes
+
+/** Whether a label can be chosen: the brush takes those, too, that the model does not know. */
+const takes = (name) => brush.on || knows(editor.model, name);
 
 function checkKnown(name) {
   if (knows(editor.model, name)) return;
-  throw new Error(`${editor.state.model} does not know the label ${name}: choose another model for it.`);
+  throw new Error(`${editor.state.model} does not know the label ${name}: choose another model for it, or paint it with the brush (B).`);
 }
 
-function clickAt(shown, inside) {
+/** The label that clicks and strokes are for, which is seen from then on. Throws Error if nothing may change it. */
+function changeable() {
   if (!active) throw new Error("Choose a label first, or add one.");
-  checkKnown(active);
   editor.checkUnlocked(active);
   editor.labels.value(active); // throws if there is no room for it
   if (hidden.has(active)) hide(active);
-  return { position: editor.frame.toSource(shown), label: active, inside };
+  return active;
+}
+
+function clickAt(shown, inside) {
+  if (active) checkKnown(active);
+  return { position: editor.frame.toSource(shown), label: changeable(), inside };
+}
+
+function paint(shown, inside, depth, before = shown) {
+  editor.stroke(changeable(), inside, swept(before, shown, depth, brush.radius, editor.frame));
+  viewer.show(editor.display, depth, [shown[depth]]);
+}
+
+/** What a mouse button does, at the cursor. */
+function actAtCursor(inside) {
+  if (!brush.on) return editor.add(clickAt(viewer.cursor, inside));
+  paint(viewer.cursor, inside, viewer.depth);
+  return editor.endStroke();
+}
+
+function toggleBrush() {
+  pointer.cancel();
+  brush.toggle();
+  change(editor);
 }
 
 const moveTo = (shown) => {
@@ -246,7 +273,8 @@ function showPlace() {
 }
 
 const pointer = listen($("viewer"), viewer, {
-  drag(shown, inside) {
+  drag(shown, inside, depth, before) {
+    if (brush.on) return attempt(() => paint(shown, inside, depth, before));
     moveTo(shown);
     attempt(() => {
       const click = clickAt(shown, inside);
@@ -254,13 +282,14 @@ const pointer = listen($("viewer"), viewer, {
       editor.preview(click);
     });
   },
-  drop: (shown, inside) => attempt(() => editor.add(clickAt(shown, inside))),
+  drop: (shown, inside) => attempt(() => (brush.on ? editor.endStroke() : editor.add(clickAt(shown, inside)))),
   giveUp: () => editor.cancelPreview(),
   move: moveTo,
   scroll: (axis, steps) => step(axis, steps),
   zoom: (factor, place) => editor && viewer.zoomBy(factor, place),
   pan: (from, to) => viewer.pan(from, to),
   window: (right, up) => editor && looks.changeWindow(right, up),
+  hover: (mouse) => brush.hover(mouse),
 });
 
 function step(axis, voxels) {
@@ -278,8 +307,8 @@ function stepTo(side, far) {
 // Commands of keys and buttons
 
 const commands = {
-  inside: () => editor.add(clickAt(viewer.cursor, true)),
-  outside: () => editor.add(clickAt(viewer.cursor, false)),
+  inside: () => actAtCursor(true),
+  outside: () => actAtCursor(false),
   left: ({ shiftKey }) => stepTo("left", shiftKey),
   right: ({ shiftKey }) => stepTo("right", shiftKey),
   up: ({ shiftKey }) => stepTo("top", shiftKey),
@@ -294,6 +323,9 @@ const commands = {
   erase: () => active && editor.erase(active),
   hide: () => active && hide(active),
   lock: () => active && lock(active),
+  brush: toggleBrush,
+  smaller: () => brush.resize(-1),
+  larger: () => brush.resize(1),
   save,
   next,
   window: () => cycle($("window")),
@@ -302,7 +334,7 @@ const commands = {
   zoomIn: () => viewer.zoomBy(1.25),
   zoomOut: () => viewer.zoomBy(1 / 1.25),
   fit: () => viewer.resetView(),
-  cancel: () => pointer.cancel(),
+  cancel: () => pointer.cancel() || (brush.on && toggleBrush()),
   help: () => $("shortcuts").showModal(),
 };
 
@@ -324,7 +356,7 @@ document.addEventListener("keydown", (event) => {
 /** Before a study is open there is little to do, and while one opens there is nothing. */
 const allowed = (command) => $("loading").hidden && (editor || ["help", "next"].includes(command));
 
-for (const name of ["undo", "redo", "erase", "automatic", "fit", "next", "help"]) {
+for (const name of ["undo", "redo", "erase", "automatic", "brush", "fit", "next", "help"]) {
   $(name).addEventListener("click", (event) => attempt(() => allowed(name) && commands[name](event)));
 }
 $("accept").addEventListener("click", () => attempt(() => allowed("save") && save()));
@@ -334,7 +366,7 @@ $("model").addEventListener("change", () => attempt(() => editor?.chooseModel($(
 document.addEventListener("click", ({ detail, target }) => {
   if (detail && target.closest("button") && !$("shortcuts").open) $("viewer").focus({ preventScroll: true });
 });
-for (const name of ["window", "layout", "model", "strategy"]) {
+for (const name of ["window", "layout", "radius", "model", "strategy"]) {
   $(name).addEventListener("change", ({ target }) => target.matches(":focus-visible") || $("viewer").focus());
 }
 $("slices").addEventListener("webglcontextlost", () => {
@@ -346,7 +378,7 @@ $("add-label").addEventListener("submit", (event) => {
   if (!name || !editor) return;
   attempt(() => {
     if (name.toLowerCase() === "background") throw new Error("What has no label is background: give the label another name.");
-    checkKnown(name);
+    if (!brush.on) checkKnown(name);
     editor.labels.value(name);
     chooseLabel(name);
     $("new-label").value = "";

@@ -34,7 +34,7 @@ export function showLabels(list, labels, names, { active, takes, figures, choose
     row.querySelector(".colour").style.setProperty("--colour", labels.colour(name));
     row.querySelector(".figure").textContent = figures(name);
     row.disabled = !takes(name);
-    row.title = row.disabled ? `${name}: the model does not know this label` : name;
+    row.title = row.disabled ? `${name}: the model does not know this label, the brush (B) paints it` : name;
     show(row.parentElement.querySelector(".eye"), hidden(name), "Hide", name);
     show(row.parentElement.querySelector(".lock"), locked(name), "Lock", name);
   });

@@ -1,24 +1,35 @@
-/** The mouse over the views: clicks and drags of clicks, the wheel, moving the cursor or the view alone, and the window. */
+/** The mouse over the views: clicks, drags of clicks or of the brush, the wheel, moving the cursor or the view alone, and the window. */
 
 const NOTCH = 40; // pixels of the wheel that are one slice: a mouse's notch has more at once, a trackpad collects them
 const PIXELS = [1, 40, 400]; // of WheelEvent.deltaMode
 
 /**
- * element: the views. viewer: Viewer. on: {drag(place, inside), drop(place, inside), move(place), scroll(axis, steps),
- * zoom(factor, place), pan(from, to), window(right, up), giveUp()}, where a place is a voxel in shown order (undefined
- * where there is none), from and to are mm, and right and up are pixels.
- * Returns {cancel()}: gives a drag up.
+ * element: the views. viewer: Viewer. on: {drag(place, inside, depth, before), drop(place, inside), move(place),
+ * scroll(axis, steps), zoom(factor, place), pan(from, to), window(right, up), hover(mouse), giveUp()}, where a place is a
+ * voxel in shown order (undefined where there is none), depth the shown axis of its view, before the place that the drag
+ * comes from on a straight way (or the same), from and to are mm, right and up are pixels, and mouse is {at: [clientX,
+ * clientY], erases: whether a click would be outside}, or null when it has left.
+ * Returns {cancel()}: gives a drag up; returns whether there was one.
  */
 export function listen(element, viewer, on) {
-  let drag = null; // {inside, place, depth} while a button is down; it stays in the view where it began
+  let drag = null; // {inside, place, depth, left} while a button is down; it stays in the view where it began, or has left it
   let held = null; // {mm, depth}: of the image, what was under the mouse when it began to move the view
   let rolled = 0;
 
   const dragTo = ({ clientX, clientY }) => {
     const place = viewer.voxelAt(clientX, clientY);
-    if (!place || place.depth !== drag.depth || String(place.shown) === String(drag.place)) return;
+    const { left } = drag;
+    drag.left = place?.depth !== drag.depth;
+    if (drag.left || String(place.shown) === String(drag.place)) return;
+    const before = left ? place.shown : drag.place;
     drag.place = place.shown;
-    on.drag(drag.place, drag.inside);
+    on.drag(drag.place, drag.inside, drag.depth, before);
+  };
+
+  // Browsers report as often as they draw: where the mouse was between is in the event, too.
+  const way = (event) => {
+    const events = event.getCoalescedEvents?.() ?? [];
+    return events.length ? events : [event];
   };
 
   const panTo = ({ clientX, clientY }) => {
@@ -38,12 +49,12 @@ export function listen(element, viewer, on) {
       held = viewer.mmAt(event.clientX, event.clientY);
       return;
     }
-    drag = { inside: event.button === 0 && !event.shiftKey, place: place.shown, depth: place.depth };
-    on.drag(drag.place, drag.inside);
+    drag = { inside: event.button === 0 && !event.shiftKey, place: place.shown, depth: place.depth, left: false };
+    on.drag(drag.place, drag.inside, drag.depth, drag.place);
   });
 
   element.addEventListener("pointermove", (event) => {
-    if (drag) dragTo(event);
+    if (drag) for (const one of way(event)) dragTo(one);
     else if (held) panTo(event);
     else if (event.buttons & 4) on.window(event.movementX, -event.movementY);
   });
@@ -56,11 +67,21 @@ export function listen(element, viewer, on) {
     on.drop(place, inside);
   });
 
+  for (const kind of ["pointerdown", "pointermove", "pointerup"]) {
+    element.addEventListener(kind, ({ clientX, clientY, shiftKey }) => {
+      on.hover({ at: [clientX, clientY], erases: drag ? !drag.inside : shiftKey });
+    });
+  }
+  element.addEventListener("pointerleave", () => on.hover(null));
+
   const cancel = () => {
+    const something = drag || held;
     held = null;
-    if (!drag) return;
-    drag = null;
-    on.giveUp();
+    if (drag) {
+      drag = null;
+      on.giveUp();
+    }
+    return Boolean(something);
   };
   element.addEventListener("pointercancel", cancel);
   element.addEventListener("contextmenu", (event) => event.preventDefault());

@@ -22,6 +22,8 @@ const DEPTH = { [SLICE_TYPE.AXIAL]: 2, [SLICE_TYPE.CORONAL]: 1, [SLICE_TYPE.SAGI
 
 export class Viewer {
   #drawing = false;
+  #stale = false; // whether the slices are to be drawn, and not only what lies upon them
+  #brush = null;
   #started = null;
   #view = WHOLE;
 
@@ -65,7 +67,7 @@ export class Viewer {
   }
 
   frameOf(volume) {
-    return new Frame(volume.hdr.dims.slice(1, 4), volume.permRAS);
+    return new Frame(volume.hdr.dims.slice(1, 4), volume.permRAS, volume.hdr.pixDims.slice(1, 4));
   }
 
   /** Show a volume, without a label map. Sets `frame`, which is null if that fails: nothing can be clicked then. */
@@ -115,6 +117,12 @@ export class Viewer {
     this.nv.drawOpacity = opacity;
     this.nv.drawRimOpacity = opacity && 0.95;
     this.redraw();
+  }
+
+  /** A circle where the mouse is: {at: [clientX, clientY], radius: mm, erases}; null for none. */
+  setBrush(brush) {
+    this.#brush = brush;
+    this.#draw();
   }
 
   setLayout(name) {
@@ -261,14 +269,31 @@ export class Viewer {
 
   /** Draw at the next opportunity, once. */
   redraw() {
+    this.#stale = true;
+    this.#draw();
+  }
+
+  #draw() {
     if (this.#drawing) return;
     this.#drawing = true;
     requestAnimationFrame(() => {
       this.#drawing = false;
       if (!this.frame) return;
-      this.nv.drawScene();
-      drawMarks(this.marks, this.canvas, this.#views(), this.clicks);
+      if (this.#stale) this.nv.drawScene();
+      this.#stale = false;
+      drawMarks(this.marks, this.canvas, this.#views(), this.clicks, this.#circle());
     });
+  }
+
+  /** Where the brush is on the canvas, round the voxel under the mouse: {depth, at, radius, erases}; null if it is nowhere. */
+  #circle() {
+    const tile = this.#brush && this.#tileAt(...this.#brush.at);
+    const voxel = tile && this.voxelAt(...this.#brush.at);
+    if (!voxel) return null;
+    const { leftTopWidthHeight, fovMM } = this.nv.screenSlices[tile.index];
+    const { radius, erases } = this.#brush;
+    const pixels = Math.abs(leftTopWidthHeight[2] / fovMM[0]); // of a mm
+    return { depth: tile.depth, at: this.#canvasPlace(voxel.shown, tile.depth), radius: radius * pixels, erases };
   }
 
   /** Of each view: where it is on the canvas, its depth, its slice, and functions to place voxels in it. */
