@@ -121,6 +121,16 @@ def test_the_grid_of_an_image_is_read_without_its_voxels(tmp_path, shape):
     assert read_grid(path).coincides(grid)
 
 
+@pytest.mark.parametrize(("place", "content"), [(70, (9999).to_bytes(2, "little")), (40, b"\3\0\0\xff")])
+def test_a_head_that_says_what_cannot_be_is_refused_by_the_name_of_its_file(tmp_path, place, content):
+    path = saved(tmp_path / "ct.nii", np.zeros((3, 4, 5), np.int16))
+    head = bytearray(path.read_bytes())
+    head[place : place + len(content)] = content
+    path.write_bytes(head)
+    with pytest.raises(ValueError, match=r"ct.nii is not a readable NIfTI file"):
+        read_volume(path)
+
+
 def test_an_image_of_other_axes_than_three_is_refused_by_its_head_alone(tmp_path):
     path = saved(tmp_path / "ct.nii.gz", np.zeros((3, 4, 5, 2), np.int16))
     for read in (read_grid, read_volume):

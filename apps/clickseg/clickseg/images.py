@@ -21,6 +21,17 @@ from .geometry import LPS_TO_RAS, Grid
 AIR = -200  # HU, less than any tissue
 FLAT = 50  # HU, which the noise of any CT spans
 
+# What nibabel and those below it raise for files that are damaged, or say of themselves what cannot be.
+UNREADABLE = (
+    OSError,
+    EOFError,
+    ValueError,
+    OverflowError,
+    zlib.error,
+    nib.filebasedimages.ImageFileError,
+    nib.spatialimages.HeaderDataError,
+)
+
 
 def is_nifti(path: Path | str) -> bool:
     """Whether a file is NIfTI by its name."""
@@ -156,7 +167,7 @@ def _nifti(path: Path) -> Iterator[Any]:
     """A NIfTI file, opened; whatever is wrong with it becomes a ValueError."""
     try:
         yield nib.load(path)
-    except (OSError, EOFError, ValueError, zlib.error, nib.filebasedimages.ImageFileError) as error:
+    except UNREADABLE as error:
         raise ValueError(f"{path.name} is not a readable NIfTI file (damaged or cut short?): {error}") from error
 
 

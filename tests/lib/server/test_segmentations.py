@@ -1,17 +1,18 @@
-import os
-import sys
-from pathlib import Path
-
 import highdicom
 import numpy as np
 import pydicom
 import pydicom.encaps
 import pydicom_seg
 import pytest
+from monailabel.datastore.utils.colors import GENERIC_ANATOMY_COLORS
 from monailabel.datastore.utils.convert import dicom_to_nifti
 
+from clickseg import cli
+from clickseg.dicom_seg import Segment
+from clickseg.dicom_seg import write_segmentation as write_as_the_command_line
 from clickseg.geometry import Grid
 from clickseg.images import read_volume, write_mask
+from clickseg.methods.tis import TisRecipe
 from clickseg.phantom.dicom import dicom_series
 from lib.server.segmentations import read_segmentation, write_segmentation
 
@@ -38,11 +39,6 @@ ORIENTATIONS = {
     "sagittal": np.array([[0, 0, 1.0], [1.0, 0, 0], [0, -1.0, 0]]),
     "oblique": oblique(),
 }
-
-
-@pytest.fixture(autouse=True)
-def dcmqi_is_found(monkeypatch):
-    monkeypatch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
 
 
 @pytest.fixture(params=ORIENTATIONS.values(), ids=ORIENTATIONS)
@@ -249,3 +245,57 @@ def test_what_dcmqi_makes_no_segmentation_of_is_refused(axial):
     broken = {"name": "liver", "idx": 2, "segmentAttribute": {"labelID": 2, "SegmentLabel": "liver"}}
     with pytest.raises(ValueError, match="no DICOM segmentation could be made of liver"):
         written(axial, (three_segments(axial[1].shape) == 2).astype(np.uint8) * 2, [broken])
+
+
+def test_nothing_is_left_of_what_was_refused(axial, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    with pytest.raises(ValueError, match="the label map is empty"):
+        written(axial, np.zeros(SHAPE, np.uint8))
+    assert list((tmp_path / "temporary").iterdir()) == []
+
+
+def test_a_structure_has_the_colour_that_monai_label_gives_its_name(axial):
+    label = (three_segments(SHAPE) > 0).astype(np.uint8)
+    colours = [
+        pydicom.dcmread(written(axial, label, [{"name": "spleen", "idx": 1, **colour}]))
+        .SegmentSequence[0]
+        .RecommendedDisplayCIELabValue
+        for colour in ({}, {"color": GENERIC_ANATOMY_COLORS["spleen"]}, {"color": [1, 2, 3]})
+    ]
+    assert colours[0] == colours[1] != colours[2]
+
+
+def without_identity(path):
+    """A SEG as JSON, without what tells it from others of the same content."""
+    content = pydicom.dcmread(path)
+    for name in ("SOPInstanceUID", "SeriesInstanceUID", "SeriesTime", "ContentTime"):
+        delattr(content, name)
+    for item in (*content.DimensionOrganizationSequence, *content.DimensionIndexSequence):
+        del item.DimensionOrganizationUID
+    return content.to_json_dict()
+
+
+def test_the_command_line_writes_what_the_server_writes(axial, tmp_path):
+    label = three_segments(SHAPE)
+    segments = {
+        item["idx"]: Segment(item["name"], item.get("color") or GENERIC_ANATOMY_COLORS.get(item["name"]))
+        for item in NAMES
+    }
+    write_as_the_command_line(tmp_path / "seg.dcm", axial[0].iterdir(), label, axial[1], segments)
+    assert without_identity(tmp_path / "seg.dcm") == without_identity(written(axial, label))
+
+
+def test_what_was_predicted_to_a_segmentation_is_read_as_it_was_predicted(series, tiny_tis_weights, tmp_path):
+    labels = {"liver": 1, "cyst of the left kidney": 4}
+    recipe = TisRecipe(labels=labels, spacing=6.0, patch=(8, 8, 8), width=2, tokens=4, heads=2, layers=1, reach=1)
+    tiny_tis_weights(tmp_path / "tis.pt", recipe)
+    for name in ("seg.dcm", "seg.nii.gz"):
+        command = ["predict", series[0], "--weights", tmp_path / "tis.pt", "--output", tmp_path / name]
+        assert cli.main([str(part) for part in command]) == 0
+    predicted = read_volume(tmp_path / "seg.nii.gz")[0]
+    found, names = read_segmentation(tmp_path / "seg.dcm", read_volume(series[0])[1])
+    assert np.array_equal(found, predicted)
+    assert {item["name"]: item["idx"] for item in names} == labels
+    content = pydicom.dcmread(tmp_path / "seg.dcm")
+    assert {segment.SegmentAlgorithmType for segment in content.SegmentSequence} == {"AUTOMATIC"}

@@ -11,8 +11,9 @@ from .. import __version__
 from .demo import add_demo_ohif
 from .measure import add_evaluate, add_experiment
 from .pack import add_pack_bundle
+from .predict import add_predict
 from .train import add_import_nnunet, add_plan, add_train
-from .use import add_phantom, add_predict, add_preview, add_serve
+from .use import add_phantom, add_preview, add_serve
 
 __all__ = ["main"]
 
@@ -30,6 +31,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for add in COMMANDS:
         add(commands)
+    parser.set_defaults(goes_on="")  # how a command that was stopped goes on, where it has no --resume
     return parser
 
 
@@ -48,7 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit status.
 
     0; with a sentence on standard error 2 for bad input or a place that cannot be written, 1 for an experiment that
-    failed, and 130, as shells have it, for what was stopped with Ctrl-C.
+    failed and for a folder of images of which some could not be predicted, and 130, as shells have it, for what was
+    stopped with Ctrl-C.
     """
     arguments = _parser().parse_args(_with_clicks_attached(sys.argv[1:] if argv is None else argv))
     try:
@@ -57,6 +60,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"clickseg {arguments.command}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        resumable = "; the same command with --resume goes on" if hasattr(arguments, "resume") else ""
-        print(f"\nclickseg {arguments.command}: stopped{resumable}", file=sys.stderr)
+        goes_on = "the same command with --resume goes on" if hasattr(arguments, "resume") else arguments.goes_on
+        print(f"\nclickseg {arguments.command}: stopped{goes_on and f'; {goes_on}'}", file=sys.stderr)
         return STOPPED

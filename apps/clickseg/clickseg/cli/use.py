@@ -1,4 +1,4 @@
-"""`clickseg predict`, `preview`, `phantom` and `serve`."""
+"""`clickseg preview`, `phantom` and `serve`."""
 
 from __future__ import annotations
 
@@ -6,120 +6,15 @@ import argparse
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from .clicks import STRUCTURE, add_click, have_labels, named_clicks
-from .options import DEVICE_HELP, PORT, WEIGHTS_HELP, at_least, server_command, server_environment
-
-if TYPE_CHECKING:  # torch takes seconds to import: help and mistakes are answered without it
-    from collections.abc import Mapping
-
-    import numpy as np
-    import torch
-    from numpy.typing import NDArray
-
-    from ..sessions import Session, VolumeSession
+from .clicks import STRUCTURE, add_click, named_clicks
+from .options import PORT, at_least, server_command, server_environment
 
 CONF_HELP = (
     "a setting of the server, may be given several times: models all, unet2d or tis (default: all); cache_gb N: "
     "gigabytes of memory for open images (default: 2)"
 )
-
-
-def add_predict(commands: Any) -> None:
-    """Options of `clickseg predict`."""
-    predict = commands.add_parser("predict", help="one image and some clicks to a mask, or a label map")
-    predict.set_defaults(run=_predict)
-    predict.add_argument("image", help="NIfTI file, DICOM folder, or what ITK reads")
-    predict.add_argument("--series", metavar="UID", help="which DICOM series of a folder with several")
-    add_click(predict, required=False, more=" (needed, but for weights that answer by themselves, as those of tis do)")
-    predict.add_argument("--ras", action="store_true", help="clicks are RAS mm, not voxel indices")
-    predict.add_argument(
-        "--propagate",
-        nargs="?",
-        type=at_least(0),
-        const=sys.maxsize,
-        default=0,
-        metavar="N",
-        help="unet2d: go on from the clicked slices to their neighbours, at most N on either side (default: 0; "
-        "without N: until the structure ends)",
-    )
-    predict.add_argument("--start", metavar="MASK", help="mask or label map on the image's grid, to be corrected")
-    predict.add_argument(
-        "--frozen",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="a label that must not change, of --start, or of what tis finds by itself; may be given several times",
-    )
-    predict.add_argument("--method", help="unet2d or tis (default: that of the weights, unet2d without any)")
-    predict.add_argument("--weights", help=WEIGHTS_HELP)
-    predict.add_argument("--device", default="cpu", help=f"{DEVICE_HELP} (default: cpu)")
-    predict.add_argument("--output", required=True, help="mask, or label map, to write (.nii or .nii.gz)")
-
-
-def _predict(arguments: argparse.Namespace) -> None:
-    import numpy as np
-
-    from ..files import check_apart
-    from ..images import is_nifti, write_mask
-    from ..machine import keep_freed_memory, pick_device
-
-    keep_freed_memory()
-    if not is_nifti(arguments.output):
-        raise ValueError(f"--output must end in .nii or .nii.gz, got {arguments.output}")
-    for read in filter(None, (arguments.image, arguments.start)):
-        check_apart(arguments.output, read)
-    session = _session(arguments, pick_device(arguments.device))
-    if session.doubt:
-        print(f"clickseg predict: warning: {session.doubt}", file=sys.stderr)
-    mask, values = _answer(session, arguments)
-    write_mask(arguments.output, mask, session.grid)
-    voxel_ml = abs(np.linalg.det(session.grid.affine[:3, :3])) / 1000
-    print(f"{arguments.output}:")
-    for name, value in values.items():
-        count = int((mask == value).sum())
-        if count or len(values) == 1:
-            print(f"  {name}: {count} voxels, {count * voxel_ml:.2f} ml")
-
-
-def _session(arguments: argparse.Namespace, device: torch.device) -> Session | VolumeSession:
-    """The image, opened with the weights.
-
-    ValueError for those of another method than the one that is named, and for those that need clicks where there are
-    none.
-    """
-    from ..methods import find_method, weights_file
-    from ..sessions import SessionCache
-
-    method = arguments.method or "unet2d"
-    find_method(method)  # an unknown one is said whatever the weights
-    cache = SessionCache(max_bytes=sys.maxsize)  # one image is opened, whatever it needs
-    weights = weights_file(arguments.weights, method)
-    recipe = cache.recipe(weights, device)
-    if arguments.method not in (None, recipe.method):
-        raise ValueError(f"{weights} holds {recipe.method} weights, not {arguments.method}")
-    if recipe.dimension == 2 and not arguments.click:
-        raise ValueError(f"weights of {recipe.method} answer clicks alone: at least one --click x,y,z is needed")
-    return cache.open(arguments.image, weights, device, arguments.series)
-
-
-def _answer(
-    session: Session | VolumeSession, arguments: argparse.Namespace
-) -> tuple[NDArray[np.uint8], Mapping[str, int]]:
-    """The mask or label map, and what its values stand for by name."""
-    from ..clicks import wire
-    from ..images import read_label
-    from ..sessions import Session
-
-    texts, reach, labels = arguments.click or [], arguments.propagate, session.recipe.labels
-    ras = session.grid if arguments.ras else None
-    start = read_label(arguments.start, session.grid) if arguments.start else None
-    if isinstance(session, Session) and not (arguments.frozen or have_labels(texts, labels)):
-        clicks = wire.parse_structure(named_clicks(texts, STRUCTURE, ras, labels))
-        return session.predict(clicks, start, reach), {"inside": 1}
-    named = wire.parse_labels(named_clicks(texts, {"background": 0, **labels}, ras), list(labels), needed=False)
-    return session.predict_labels(named, labels, arguments.frozen, start, reach), labels
 
 
 def add_preview(commands: Any) -> None:

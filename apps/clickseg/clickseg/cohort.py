@@ -1,0 +1,195 @@
+"""Folders of images, and the folders of label maps that weights which answer without clicks find in them."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydicom.misc import is_dicom
+
+from . import __version__
+from .datasets import SUFFIXES, case_id
+from .dicom import series_files
+from .dicom_seg import Segment, write_segmentation
+from .files import write_text
+from .geometry import Grid
+from .images import read_volume, write_mask
+from .methods import Model
+from .sessions import VolumeSession
+
+STATE, TABLE = "predictions.json", "volumes.csv"
+DICOM_SUFFIX = ".dcm"
+CHANNEL = "_0000"  # of nnU-Net, behind the id of each image
+DATA_FOLDER = ("imagesTs", "imagesTr")
+INSTEAD = "name another output folder, or let them be replaced (--overwrite)"
+
+Content = TypeVar("Content")
+Volumes = dict[str, tuple[int, float]]  # label -> voxels, ml
+
+
+def find_images(folder: Path | str) -> dict[str, Path]:
+    """The images that lie in a folder by their ids: files, and folders of one DICOM series each.
+
+    An id is the name, without its ending and, where all have it, without the number of nnU-Net's one channel.
+    Raises ValueError if there are none, if two have one id, and for DICOM files that are in no folder of their own.
+    """
+    folder = Path(folder)
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        name = path.name if path.is_dir() else case_id(path)
+        if path.name.startswith("."):
+            continue
+        if name in found:
+            raise ValueError(f"{folder} has {found[name].name} and {path.name}, both of image {name}: remove one")
+        if name:
+            found[name] = path
+        elif path.is_file() and is_dicom(path):
+            raise ValueError(
+                f"{folder} holds DICOM files itself, such as {path.name}: for one series name a file to write "
+                "(--output NAME.nii.gz or NAME.dcm); of several, each needs a folder of its own"
+            )
+    for part in DATA_FOLDER:
+        if part in found and all(path.is_dir() for path in found.values()):
+            raise ValueError(f"{folder} is a data folder: name the images in it, {folder / part}")
+    if not found:
+        endings = ", ".join(SUFFIXES)
+        raise ValueError(f"{folder} holds no images: neither files that end in {endings}, nor folders of DICOM series")
+    channels = all(name.endswith(CHANNEL) and name != CHANNEL for name in found)
+    return {name.removesuffix(CHANNEL) if channels else name: path for name, path in found.items()}
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was found in an image by itself. doubt: why the image is hardly one that the weights are for, or nothing."""
+
+    labels: NDArray[np.uint8]
+    grid: Grid
+    doubt: str
+
+
+def predict_image(image: Path, model: Model, device: torch.device | str) -> Found:
+    """The label map of an image, without clicks; nothing of it is kept. ValueError says why there is none."""
+    volume, grid = _read(read_volume, image)
+    session = VolumeSession(volume, grid, model, device)
+    try:
+        labels = session.predict_labels({}, model.recipe.labels)
+    except (MemoryError, RuntimeError) as error:  # torch raises the latter where there is not enough memory
+        raise ValueError(f"{image.name} could not be predicted: {error or 'not enough memory'}") from error
+    return Found(labels, grid, session.doubt)
+
+
+def _read(read: Callable[[Path], Content], image: Path) -> Content:
+    """What is read from an image. ValueError for all that its reader stumbles over: the others are to go on."""
+    try:
+        return read(image)
+    except ValueError:
+        raise
+    except Exception as error:  # an odd file raises anything
+        raise ValueError(f"{image.name} cannot be read: {error!r}") from error
+
+
+def label_volumes(labels: NDArray[np.uint8], values: Mapping[str, int], grid: Grid) -> Volumes:
+    """How many voxels of a label map have each value, and how many ml these are, by the names of the values."""
+    voxel_ml = abs(float(np.linalg.det(grid.affine[:3, :3]))) / 1000
+    counts = {name: int(np.count_nonzero(labels == value)) for name, value in values.items()}
+    return {name: (count, count * voxel_ml) for name, count in counts.items()}
+
+
+class Predictions:
+    """A folder of label maps, `<id><suffix>`: NIfTI or, with `.dcm`, DICOM segmentations of the images' series.
+
+    `predictions.json` says what was asked, and how much of each label each image has; `volumes.csv` is a table of that.
+    A label map that was made of the same images by the same weights is kept; overwrite: none is.
+    Raises ValueError for images as `find_images`, for a folder with other predictions, or with label maps that are none
+    of its own, and where DICOM segmentations are asked for of what is no DICOM series.
+    """
+
+    def __init__(
+        self, folder: Path | str, suffix: str, images: Path | str, weights: Path | str, overwrite: bool = False
+    ) -> None:
+        self.folder, self.suffix, self.images = Path(folder), suffix, find_images(images)
+        files = [path.name for path in self.images.values() if not path.is_dir()]
+        if suffix == DICOM_SUFFIX and files:
+            raise ValueError(f"{files[0]} is no DICOM series, which a DICOM segmentation refers to: leave {suffix} out")
+        with Path(weights).open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        of_weights = {"weights": Path(weights).name, "weights_sha256": digest}
+        self.asked = {"version": __version__, "images": str(Path(images).resolve()), **of_weights, "suffix": suffix}
+        self._volumes: dict[str, Volumes] = {}
+        self._begun = set(self.images)  # what lies in the place of their label maps is to be made anew
+        if not overwrite:
+            self._go_on()
+        self._write()
+
+    def path(self, name: str) -> Path:
+        """Where the label map of an image lies, or will."""
+        return self.folder / f"{name}{self.suffix}"
+
+    @property
+    def table(self) -> Path:
+        """Where the volumes of the labels stand."""
+        return self.folder / TABLE
+
+    def left(self) -> list[str]:
+        """Ids of the images that have no label map yet."""
+        return [name for name in self.images if name not in self._volumes or not self.path(name).exists()]
+
+    def begin(self, name: str) -> None:
+        """An image is to have a new label map. An earlier one is gone, even if the new one cannot be made."""
+        self._begun.add(name)
+        self._volumes.pop(name, None)
+        self._write()
+        self.path(name).unlink(missing_ok=True)
+
+    def keep(self, name: str, found: Found, values: Mapping[str, int]) -> None:
+        """Write what was found in an image. ValueError if that form has no such label map: DICOM has no empty ones."""
+        if self.suffix == DICOM_SUFFIX:
+            segments = {value: Segment(label, automatic=True) for label, value in values.items()}
+            series = _read(series_files, self.images[name])
+            write_segmentation(self.path(name), series, found.labels, found.grid, segments)
+        else:
+            write_mask(self.path(name), found.labels, found.grid)
+        self._volumes[name] = label_volumes(found.labels, values, found.grid)  # last: with it the label map is kept
+        self._begun.discard(name)
+        self._write()
+
+    def _go_on(self) -> None:
+        """As the folder says. ValueError if it says something else."""
+        state = self.folder / STATE
+        theirs: dict[str, Any] = {"asked": self.asked, "begun": [], "found": {}}
+        if state.exists():
+            try:
+                theirs = {**theirs, **json.loads(state.read_text())}
+                other = [name for name, value in self.asked.items() if theirs["asked"].get(name) != value]
+                found = {name: dict(volumes) for name, volumes in theirs["found"].items()}
+            except (ValueError, TypeError, AttributeError) as error:
+                raise ValueError(f"{state} cannot be read: {INSTEAD}") from error
+            if other:
+                raise ValueError(f"{self.folder} holds other predictions, with other {', '.join(other)}: {INSTEAD}")
+            self._volumes = found
+        self._begun = set(theirs["begun"])
+        strange = [self.path(name) for name in self.images if name not in {*self._volumes, *self._begun}]
+        there = [path.name for path in ([] if state.exists() else [self.table]) + strange if path.exists()]
+        if there:
+            more = f" and {len(there) - 1} more" if len(there) > 1 else ""
+            raise ValueError(f"{self.folder} holds {there[0]}{more}, which was not made by this command: {INSTEAD}")
+
+    def _write(self) -> None:
+        found = dict(sorted(self._volumes.items()))
+        state = {"asked": self.asked, "begun": sorted(self._begun), "found": found}
+        write_text(self.folder / STATE, json.dumps(state, indent=1) + "\n")
+        text = io.StringIO()
+        rows = csv.writer(text, lineterminator="\n")
+        rows.writerow(("id", "label", "voxels", "ml"))
+        for name, volumes in found.items():
+            rows.writerows((name, label, voxels, f"{ml:.4f}") for label, (voxels, ml) in volumes.items())
+        write_text(self.table, text.getvalue())
