@@ -8,11 +8,9 @@ from clickseg import cli
 from clickseg.clicks import Click
 from clickseg.images import read_label, read_volume
 from clickseg.methods import load_model
-from clickseg.methods.tis import TisRecipe
 from clickseg.sessions import Session, SessionCache, VolumeSession
 
 LABELS = {"liver": 1, "spleen": 4}
-RECIPE = TisRecipe(labels=LABELS, spacing=16.0, patch=(8, 8, 8), width=2, tokens=4, heads=2, layers=1, reach=1)
 
 
 def run(*arguments):
@@ -26,13 +24,6 @@ def read(path):
 @pytest.fixture(scope="module")
 def image(phantom_study):
     return phantom_study / "imagesTr" / "phantom_000.nii.gz"
-
-
-@pytest.fixture(scope="module")
-def tis(tmp_path_factory, tiny_tis_weights):
-    path = tmp_path_factory.mktemp("tis") / "tis.pt"
-    tiny_tis_weights(path, RECIPE)
-    return path
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """`clickseg predict` of a folder of images."""
 
 import csv
+import dataclasses
 import gc
 import json
 import shutil
@@ -14,12 +15,11 @@ import pytest
 from clickseg import cli, cohort
 from clickseg.cohort import Predictions, find_images, label_volumes
 from clickseg.images import read_grid, read_volume
-from clickseg.methods.tis import TisRecipe
+from clickseg.methods import load_model
 from clickseg.phantom import phantom
 from clickseg.phantom.dicom import phantom_series
 
 LABELS = {"liver": 1, "spleen": 4}
-RECIPE = TisRecipe(labels=LABELS, spacing=16.0, patch=(8, 8, 8), width=2, tokens=4, heads=2, layers=1, reach=1)
 SHAPE = (24, 24, 12)
 
 
@@ -34,13 +34,6 @@ def read(path):
 def table(folder):
     with (folder / "volumes.csv").open(newline="") as file:
         return list(csv.DictReader(file))
-
-
-@pytest.fixture(scope="module")
-def tis(tmp_path_factory, tiny_tis_weights):
-    path = tmp_path_factory.mktemp("tis") / "tis.pt"
-    tiny_tis_weights(path, RECIPE)
-    return path
 
 
 @pytest.fixture
@@ -326,7 +319,7 @@ def test_a_folder_that_is_not_there_is_said(predict, tmp_path, capsys):
 
 
 def test_label_maps_of_other_weights_or_images_are_not_mixed(
-    images, predict, opened, tiny_tis_weights, tmp_path, capsys
+    images, predict, opened, tis, tiny_tis_weights, tmp_path, capsys
 ):
     assert predict(images, tmp_path / "out") == 0
     before = (tmp_path / "out" / "predictions.json").read_bytes()
@@ -335,7 +328,7 @@ def test_label_maps_of_other_weights_or_images_are_not_mixed(
     assert "holds other predictions, with other images: name another" in capsys.readouterr().err
     assert predict(images, tmp_path / "out", "--suffix", ".nii") == 2
     assert "with other suffix:" in capsys.readouterr().err
-    tiny_tis_weights(tmp_path / "tis.pt", TisRecipe(**{**vars(RECIPE), "width": 3}))
+    tiny_tis_weights(tmp_path / "tis.pt", dataclasses.replace(load_model(tis).recipe, width=3))
     assert run("predict", images, "--weights", tmp_path / "tis.pt", "--output", tmp_path / "out") == 2
     assert "with other weights_sha256:" in capsys.readouterr().err
     assert len(opened) == 2

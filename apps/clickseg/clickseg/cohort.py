@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import json
 from collections.abc import Callable, Mapping
@@ -20,7 +19,7 @@ from . import __version__
 from .datasets import SUFFIXES, case_id
 from .dicom import series_files
 from .dicom_seg import Segment, write_segmentation
-from .files import write_text
+from .files import file_digest, write_text
 from .geometry import Grid
 from .images import read_volume, write_mask
 from .methods import Model
@@ -120,9 +119,7 @@ class Predictions:
         files = [path.name for path in self.images.values() if not path.is_dir()]
         if suffix == DICOM_SUFFIX and files:
             raise ValueError(f"{files[0]} is no DICOM series, which a DICOM segmentation refers to: leave {suffix} out")
-        with Path(weights).open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        of_weights = {"weights": Path(weights).name, "weights_sha256": digest}
+        of_weights = {"weights": Path(weights).name, "weights_sha256": file_digest(weights)}
         self.asked = {"version": __version__, "images": str(Path(images).resolve()), **of_weights, "suffix": suffix}
         self._volumes: dict[str, Volumes] = {}
         self._begun = set(self.images)  # what lies in the place of their label maps is to be made anew

@@ -1,8 +1,9 @@
-"""Files that are there whole or not at all."""
+"""Files that are there whole or not at all, and what tells them apart."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import re
 import tempfile
@@ -21,6 +22,12 @@ def check_apart(output: Path | str, source: Path | str) -> None:
 def plain_name(text: str) -> str:
     """A name, of a structure say, as a part of a file's: letters, digits and hyphens, underscores for all else."""
     return re.sub(r"[^\w-]+", "_", text)
+
+
+def file_digest(path: Path | str) -> str:
+    """The SHA-256 of what a file holds, in hexadecimal digits."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextlib.contextmanager

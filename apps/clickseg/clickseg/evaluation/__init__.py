@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -14,6 +13,7 @@ import torch
 
 from .. import __version__
 from ..datasets import CaseFolder
+from ..files import file_digest
 from ..machine import pick_device
 from ..methods import BASELINES, METHODS, RIVALS, TIS_BASELINES, Model, Recipe, Segmenter, load_model, weights_file
 from ..methods.tis import TisRecipe
@@ -110,7 +110,7 @@ def evaluate(  # noqa: PLR0913 - one for each option of the command line
     protocol.check_dimension(model.segmenter.dimension)
     labels = _labels(folder, model, protocol)
     facts = {"method": method, "weights": weights and Path(weights).name, "data": Path(data).resolve().name}
-    of_files = {"weights_sha256": weights and _sha256(weights), "cases": [case.id for case in folder.cases]}
+    of_files = {"weights_sha256": weights and file_digest(weights), "cases": [case.id for case in folder.cases]}
     asked = {"version": __version__, **facts, **of_files, **asdict(protocol), "values": labels}
     journal = Journal(Path(output), asked, resume)
     tasks = find_tasks(folder.cases, labels, protocol, model.segmenter.dimension)
@@ -150,11 +150,6 @@ def _named_by(ours: Mapping[str, int], found: Mapping[str, int]) -> Mapping[str,
     known = {name: value for name, value in ours.items() if value in found.values()}
     logger.warning("the data names no labels; by the weights: %s", ", ".join(f"{n} ({v})" for n, v in known.items()))
     return known
-
-
-def _sha256(path: Path | str) -> str:
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class Validation:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from torch.nn import functional
 
 from ..clicks import INSIDE, Click, unstack_clicks
 from ..machine import single_precision
-from .protocol import Method, Recipe, Segmenter
+from .protocol import Method, Segmenter
 from .unet2d import UNet2dRecipe
 
 META = "image_meta_dict"  # where MONAI's transforms note what they cropped
@@ -38,6 +38,7 @@ class DeepgrowRecipe(UNet2dRecipe):
     """The settings of MONAI Label's app `radiology`; the other fields of `unet2d` have no effect."""
 
     method: ClassVar[str] = "deepgrow"
+    growing: ClassVar[tuple[str, ...]] = ()
 
     spacing: float = 1.0
     window: tuple[float, float] | None = None
@@ -52,10 +53,6 @@ class DeepgrowRecipe(UNet2dRecipe):
     decay: float = 0.0
     label_balance: float = 0.0
     augment: bool = False
-
-    def unlike(self, theirs: Self) -> list[str]:
-        """MONAI's network does not grow wider."""
-        return Recipe.unlike(self, theirs)
 
     @classmethod
     def beside(cls, recipe: UNet2dRecipe) -> DeepgrowRecipe:

@@ -37,6 +37,7 @@ class Recipe:
     method: ClassVar[str]
     dimension: ClassVar[int]
     fixed: ClassVar[tuple[str, ...]] = ("spacing",)  # fields that a training cannot change in weights it starts from
+    growing: ClassVar[tuple[str, ...]] = ()  # those of them that it can make larger
     click_weight: ClassVar[float] = 0.0  # of the loss near the clicks, in methods that have one
 
     labels: Mapping[str, int] = field(default_factory=dict)
@@ -77,7 +78,8 @@ class Recipe:
 
     def unlike(self, theirs: Self) -> list[str]:
         """The fields in which weights of `theirs` do not fit this recipe."""
-        return [name for name in self.fixed if getattr(theirs, name) != getattr(self, name)]
+        differing = [name for name in self.fixed if getattr(theirs, name) != getattr(self, name)]
+        return [name for name in differing if name not in self.growing or getattr(theirs, name) > getattr(self, name)]
 
     def differing(self, theirs: Self) -> list[str]:
         """The fields in which two recipes of one method differ."""

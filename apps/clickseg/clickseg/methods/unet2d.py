@@ -34,6 +34,7 @@ class UNet2dRecipe(Recipe):
     fixed: ClassVar[tuple[str, ...]] = (
         "spacing", "window", "mean", "deviation", "width", "encoding", "sigma", "radius"
     )  # fmt: skip
+    growing: ClassVar[tuple[str, ...]] = ("width",)
     least_clicks: ClassVar[int] = 1  # that K may be
 
     window: tuple[float, float] | None = (-125.0, 275.0)
@@ -116,9 +117,8 @@ class UNet2dRecipe(Recipe):
         return self.max_clicks
 
     def unlike(self, theirs: Self) -> list[str]:
-        """Weights can learn to read their feedback and grow wider; the other way round there is no start."""
-        unlike = [name for name in super().unlike(theirs) if name != "width" or theirs.width > self.width]
-        return unlike + (["feedback"] if theirs.feedback and not self.feedback else [])
+        """Weights without feedback can learn to read it, the other way round there is no start."""
+        return super().unlike(theirs) + (["feedback"] if theirs.feedback and not self.feedback else [])
 
     def standardise(self, image: Tensor) -> Tensor:
         """Values of an image, in its own units, as the network sees them."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import os
 import re
@@ -20,7 +19,7 @@ from monailabel.datastore.dicom import DICOMWebDatastore
 from monailabel.datastore.local import DataModel, LocalDatastore
 from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 
-from clickseg.files import whole_file
+from clickseg.files import file_digest, whole_file
 from clickseg.images import file_identity, read_grid
 
 from .checks import check_label, check_room, has_room, known, new_id, new_name, plain_name, same_image, with_head
@@ -230,7 +229,7 @@ def label_version(datastore: Datastore, image: str) -> str | None:
     if not Path(file).is_file():
         return None
     archived = LocalDatastore.get_label_info(datastore, image, FINAL).get("SeriesInstanceUID")
-    return str(archived or hashlib.sha256(Path(file).read_bytes()).hexdigest()[:32])
+    return str(archived or file_digest(file)[:32])
 
 
 def _put(file: BinaryIO, content: bytes) -> None:

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from clickseg.files import file_digest
+
 IMAGE = "image_identity"  # in what is said of a label: the `identity` of the image that it was saved for
 SAMPLE = 2**16  # bytes
 GZIP = b"\x1f\x8b"  # how a file begins that gzip has compressed
@@ -70,5 +72,4 @@ def _of_all(path: Path | str) -> str:
 @functools.lru_cache(REMEMBERED)
 def _digest(path: str, size: int, state: tuple[int, ...]) -> str:
     """state: what changes when somebody writes into the file or puts another in its place."""
-    with Path(path).open("rb") as file:
-        return f"{size}:all:{hashlib.file_digest(file, 'sha256').hexdigest()[:32]}"
+    return f"{size}:all:{file_digest(path)[:32]}"
