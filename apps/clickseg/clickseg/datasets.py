@@ -67,8 +67,8 @@ class CaseFolder:
                 raise ValueError(
                     f"{folder} is not a data folder: {wanted} is missing (imagesTr/ and labelsTr/ are needed)"
                 )
-        masks = _by_id(labels)
-        found = _without_channel(_by_id(images), masks, images)
+        masks = files_by_case(labels)
+        found = _without_channel(files_by_case(images), masks, images)
         unknown = sorted(set(ids or ()) - set(found))
         if unknown:
             raise ValueError(
@@ -153,7 +153,7 @@ def case_id(path: Path) -> str:
     return next((path.name.removesuffix(suffix) for suffix in SUFFIXES if path.name.endswith(suffix)), "")
 
 
-def _by_id(folder: Path) -> dict[str, Path]:
+def files_by_case(folder: Path) -> dict[str, Path]:
     """The files of a folder by the ids of their cases. ValueError for two of one case: which of them is meant?"""
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):

@@ -97,7 +97,7 @@ def test_saves_come_one_after_the_other_and_nobody_else_waits(client, monkeypatc
 def test_what_is_no_json_object_is_refused_in_words(client, path, field, file):
     files = {file: ("a.nii.gz", b"x")} if file else None
     ids = {"image": "a", "label": "a", "tag": "final"}
-    for content, sentence in (("{", "is not JSON"), ("[]", "must be a JSON object")):
+    for content, sentence in (("{", "is not JSON"), ("[]", "must be a JSON object"), ("[" * 5000, "holds lists")):
         reply = client.put(f"/datastore/{path}", params=ids, data={field: content}, files=files)
         assert reply.status_code == 400
         assert reply.json()["detail"].startswith(f"{field} {sentence}")

@@ -9,12 +9,13 @@ import torch
 from monailabel.interfaces.datastore import DefaultLabelTag
 
 from clickseg import files
+from clickseg.labelled import LabelledImage
 from clickseg.methods import METHODS, learnt_from, load_model, save_weights
 from clickseg.methods.tis import TisRecipe
 from lib.server.datastore import careful
 from lib.trainers import click
 from lib.trainers.click import ClickTrainTask
-from lib.trainers.labels import LabelledImage, labelled_images, whole_studies
+from lib.trainers.labels import labelled_images, whole_studies
 from lib.trainers.wishes import Wishes
 from lib.weights import Weights
 
@@ -266,6 +267,7 @@ def test_a_3d_method_learns_from_studies_with_nearly_all_of_its_labels_only(tis,
     items = labelled_images(labelled)
     organs = ["spleen", "liver", "stomach", "aorta", "pancreas", "duodenum"]
     assert whole_studies(items, "tis", {"spleen": 1}, {}) == items
+    assert whole_studies(items, "tis", {"Spleen": 1}, {}) == items, "it is spelt alike"
     with pytest.raises(ValueError, match="tis learns its 6 labels together, and no study has more than 1 of them"):
         whole_studies(items, "tis", {name: value for value, name in enumerate(organs, 1)}, {})
     image = nib.load(items[0].label)

@@ -11,8 +11,9 @@ from monailabel.interfaces.datastore import DefaultLabelTag
 
 from clickseg.clicks.wire import RESERVED
 from clickseg.datasets import CaseFolder, kept_arrays
+from clickseg.labelled import read_studies, write_data_folder
 from lib.server.datastore import careful
-from lib.trainers.labels import labelled_images, pinned_images, value_names, write_data_folder
+from lib.trainers.labels import labelled_images, pinned_images
 
 SERVED = {"liver": 1, "spleen": 2}
 
@@ -88,64 +89,6 @@ def test_dataset_json_names_the_values(datastore, tmp_path):
     label_of(datastore, tmp_path, "a", values_with(1))
     write_data_folder(labelled_images(datastore), tmp_path / "data", SERVED, SERVED)
     assert json.loads((tmp_path / "data/dataset.json").read_text()) == {"labels": {"1": "liver", "2": "spleen"}}
-
-
-def test_without_names_values_mean_what_the_server_served():
-    assert value_names([1, 2], (), SERVED) == {1: "liver", 2: "spleen"}
-
-
-def test_values_that_nobody_named_keep_their_number():
-    assert value_names([2, 7], (), SERVED) == {2: "spleen", 7: "label 7"}
-
-
-def test_names_go_by_their_index():
-    names = [{"name": "right kidney", "idx": 2}, {"name": "left kidney", "idx": 3}]
-    assert value_names([2], names, SERVED) == {2: "right kidney"}
-
-
-def test_slicer_counts_segments_that_it_does_not_export():
-    names = [{"name": "spleen", "idx": 2}, {"name": "tumour", "idx": 4}]  # background is 1, scribbles are 3
-    assert value_names([1, 2], names, SERVED) == {1: "spleen", 2: "tumour"}
-
-
-def test_slicer_counts_the_background_before_segments_that_the_user_has_added():
-    organs = [{"name": name, "idx": idx} for idx, name in enumerate(("spleen", "liver"), start=1)]  # background is 3
-    names = [*organs, {"name": "cyst", "idx": 4}, {"name": "tumour", "idx": 5}]
-    assert value_names([2, 4], names, SERVED) == {2: "liver", 4: "tumour"}
-    assert value_names([4], names, SERVED) == {4: "tumour"}
-
-
-def test_numbers_that_slicer_would_not_send_are_taken_as_they_are():
-    table = [{"name": "spleen", "idx": 1}, {"name": "left kidney", "idx": 3}, {"name": "liver", "idx": 6}]
-    coloured = [{**item, "color": [1, 2, 3]} for item in table]
-    assert value_names([1, 3], coloured, SERVED) == {1: "spleen", 3: "left kidney"}
-    sparse = [*table[:2], {"name": "pancreas", "idx": 11}]
-    assert value_names([1, 3], sparse, SERVED) == {1: "spleen", 3: "left kidney"}, "it leaves out three at most"
-
-
-def test_names_without_numbers_are_counted_through():
-    assert value_names([1, 2], [{"name": "cyst"}, {"name": "tumour"}], SERVED) == {1: "cyst", 2: "tumour"}
-
-
-def test_the_number_zero_is_the_backgrounds_and_shifts_no_name():
-    names = [{"name": "background", "idx": 0}, {"name": "left kidney", "idx": 3}, {"name": "liver", "idx": 5}]
-    assert value_names([3], names, SERVED) == {3: "left kidney"}
-    assert value_names([1, 2], [{"name": "background", "id": 0}, {"name": "cyst"}, {"name": "tumour"}], SERVED) == {
-        1: "cyst",
-        2: "tumour",
-    }
-    table = [{"name": name, "idx": idx} for idx, name in enumerate(("background", "spleen", "liver"))]
-    assert value_names([1, 2], table, {}) == {1: "spleen", 2: "liver"}
-
-
-def test_a_named_value_keeps_its_name_among_others_without():
-    assert value_names([2, 6], [{"name": "liver", "idx": 6}], SERVED) == {2: "label 2", 6: "liver"}
-
-
-@pytest.mark.parametrize("present", [[-1], [1, 300]])
-def test_values_that_are_no_labels_are_refused(present):
-    with pytest.raises(ValueError, match=r"only 0 \.\.\. 255"):
-        value_names(present, (), SERVED)
 
 
 def test_an_image_with_a_fourth_axis_of_one_can_be_trained_on(datastore, tmp_path):
@@ -267,3 +210,11 @@ def test_names_that_leave_no_room_for_what_a_training_adds_are_cut_and_stay_apar
     assert "a" in [case.id for case in cases], "short names stay"
     for case in cases:
         kept_arrays(tmp_path, f"{case.id}-{'f' * 16}-hard12-{'f' * 16}", ["label"], lambda: {"label": np.zeros(1)})
+
+
+def test_a_folder_is_read_without_its_server_as_with_it(datastore, tmp_path):
+    store = careful(datastore)
+    label_of(store, tmp_path, "a", values_with(1, 2), [{"name": "tumour", "idx": 1}, {"name": "liver", "idx": 2}])
+    labelled, others = read_studies(datastore._datastore_path)
+    assert labelled == labelled_images(store)
+    assert others == ["b"]

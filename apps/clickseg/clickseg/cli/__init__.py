@@ -12,14 +12,14 @@ from .demo import add_demo_ohif
 from .measure import add_evaluate, add_experiment
 from .pack import add_pack_bundle
 from .predict import add_predict
-from .train import add_import_nnunet, add_plan, add_train
+from .train import add_collect, add_import_nnunet, add_plan, add_train
 from .use import add_phantom, add_preview, add_serve
 
 __all__ = ["main"]
 
 COMMANDS = (
     add_serve, add_demo_ohif, add_predict, add_preview, add_phantom,
-    add_plan, add_train, add_import_nnunet, add_evaluate, add_experiment, add_pack_bundle,
+    add_collect, add_plan, add_train, add_import_nnunet, add_evaluate, add_experiment, add_pack_bundle,
 )  # fmt: skip
 
 STOPPED = 128 + signal.SIGINT

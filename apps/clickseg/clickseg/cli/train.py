@@ -1,4 +1,4 @@
-"""`clickseg plan`, `train` and `import-nnunet`."""
+"""`clickseg collect`, `plan`, `train` and `import-nnunet`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,37 @@ from pathlib import Path
 from typing import Any
 
 from .options import AUTO_DEVICE_HELP, DATA_HELP, DOWNLOAD_HELP, RECIPE_HELP, at_least
+
+
+def add_collect(commands: Any) -> None:
+    """Options of `clickseg collect`."""
+    collecting = commands.add_parser("collect", help="a data folder of what was labelled on a server, to train on")
+    collecting.set_defaults(run=_collect)
+    collecting.add_argument("studies", metavar="STUDIES", help="the server's folder of studies (its --studies)")
+    collecting.add_argument("--output", required=True, metavar="DIR", help="new folder, for --data of other commands")
+    collecting.add_argument(
+        "--init",
+        metavar="WEIGHTS",
+        help="weights that are to learn on from it, a file or the name of a shipped model: their labels keep their "
+        "values, and are what values without a name mean",
+    )
+    collecting.add_argument(
+        "--copy-images", action="store_true", help="copy the images, for another machine (default: link them)"
+    )
+
+
+def _collect(arguments: argparse.Namespace) -> None:
+    from ..labelled import collect, read_studies
+    from ..methods import weights_file
+    from ..methods.weights import read_file
+
+    known = read_file(weights_file(arguments.init, "unet2d"))["recipe"]["labels"] if arguments.init else {}
+    labelled, others = read_studies(arguments.studies)
+    found = collect(labelled, arguments.output, known, arguments.copy_images)
+    left_out = f"; {len(others)} without a label left out" if others else ""
+    print(f"{arguments.output}: {len(labelled)} images{left_out}")
+    for name, (value, count) in found.items():
+        print(f"  {value}: {name}, in {count} of them")
 
 
 def add_plan(commands: Any) -> None:

@@ -16,8 +16,8 @@ from monailabel.interfaces.exception import ImageNotFoundException, LabelNotFoun
 
 from clickseg.datasets import SUFFIXES, case_id
 from clickseg.images import read_grid, read_label, read_volume, write_mask
+from clickseg.labelled import value_names
 from clickseg.machine import present_values
-from lib.trainers.labels import value_names
 
 from .refusals import refusing
 

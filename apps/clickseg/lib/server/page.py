@@ -20,9 +20,9 @@ from starlette.staticfiles import StaticFiles
 import clickseg
 from clickseg.geometry import UprightVolume
 from clickseg.images import read_label
+from clickseg.labelled import value_names
 from clickseg.machine import present_values
 from lib.infers.reply import nifti
-from lib.trainers.labels import value_names
 
 from .datastore import FINAL, label_version
 from .refusals import refusing

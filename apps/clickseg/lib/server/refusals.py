@@ -28,6 +28,8 @@ def json_object(text: str, field: str = "params") -> dict:
         content = json.loads(text or "{}")
     except ValueError as error:
         raise HTTPException(400, f"{field} is not JSON: {error}") from error
+    except RecursionError as error:
+        raise HTTPException(400, f"{field} holds lists or objects too deep in one another") from error
     if not isinstance(content, dict):
         raise HTTPException(400, f"{field} must be a JSON object, not {text[:40]!r}")
     return content

@@ -18,8 +18,8 @@ from clickseg import dicom_seg
 from clickseg.dicom_seg import VALUE, Segment
 from clickseg.geometry import LPS_TO_RAS, Grid, resample_labels
 from clickseg.images import read_volume
+from clickseg.labelled import value_names
 from clickseg.machine import present_values
-from lib.trainers.labels import value_names
 
 
 def write_segmentation(series: Path | str, label: Path | str, names: Sequence[Mapping[str, Any]] = ()) -> str:

@@ -28,12 +28,13 @@ from clickseg.datasets import CaseFolder
 from clickseg.evaluation import Protocol, Validation
 from clickseg.evaluation.tasks import default_user
 from clickseg.files import whole_file
+from clickseg.labelled import LabelledImage, write_data_folder
 from clickseg.methods import Recipe, find_method, learnt_from, load_model
 from clickseg.methods.weights import read_file
 from clickseg.training import ClickTrainer, Plan, build_trainer
 from lib.weights import Weights, publish
 
-from .labels import LabelledImage, labelled_images, pinned_images, whole_studies, write_data_folder
+from .labels import labelled_images, pinned_images, whole_studies
 from .wishes import Wishes, finite
 
 logger = logging.getLogger(__name__)
