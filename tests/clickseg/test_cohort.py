@@ -13,11 +13,12 @@ import pydicom
 import pytest
 
 from clickseg import cli, cohort
-from clickseg.cohort import Predictions, find_images, label_volumes
+from clickseg.cohort import Predictions, label_volumes
 from clickseg.images import read_grid, read_volume
 from clickseg.methods import load_model
 from clickseg.phantom import phantom
 from clickseg.phantom.dicom import phantom_series
+from clickseg.sources import find_images
 
 LABELS = {"liver": 1, "spleen": 4}
 SHAPE = (24, 24, 12)
@@ -70,7 +71,7 @@ def opened(monkeypatch):
     names, original = [], cohort.predict_image
 
     def predict_image(image, *given):
-        names.append(image.name)
+        names.append(getattr(image, "name", image))
         return original(image, *given)
 
     monkeypatch.setattr(cohort, "predict_image", predict_image)
@@ -111,21 +112,21 @@ def test_a_label_that_is_not_there_has_a_row_all_the_same(images):
 def test_the_number_of_nnunets_one_channel_is_no_part_of_a_name(images):
     for name in "ab":
         (images / f"{name}.nii.gz").rename(images / f"{name}_0000.nii.gz")
-    assert list(find_images(images)) == ["a", "b"]
+    assert list(find_images(images).by_id) == ["a", "b"]
 
 
 @pytest.mark.parametrize("names", [("scan_0000", "scan_0001"), ("a_0000", "b"), ("_0000",)])
 def test_a_number_that_is_no_channel_stays_in_the_name(tmp_path, names):
     for name in names:
         (tmp_path / f"{name}.nii.gz").touch()
-    assert sorted(find_images(tmp_path)) == sorted(names)
+    assert sorted(find_images(tmp_path).by_id) == sorted(names)
 
 
 def test_hidden_files_and_what_is_no_image_are_passed_over(images):
     for name in (".a.nii.gz.part", ".hidden.nii.gz", "notes.txt", "volumes.csv"):
         (images / name).write_text("x")
     (images / ".cache").mkdir()
-    assert list(find_images(images)) == ["a", "b"]
+    assert list(find_images(images).by_id) == ["a", "b"]
 
 
 def stopped_at(monkeypatch, name):
@@ -408,9 +409,97 @@ def test_two_images_of_one_name_are_refused(images):
         find_images(images)
 
 
-def test_a_series_whose_files_lie_in_the_folder_itself_is_refused(series, predict, tmp_path, capsys):
-    assert predict(series / "first", tmp_path / "out") == 2
-    assert "holds DICOM files itself, such as 00.dcm: for one series name a file to write" in capsys.readouterr().err
+def test_a_series_whose_files_lie_in_the_folder_itself_is_predicted(series, predict, tmp_path):
+    assert predict(series / "first", tmp_path / "out") == 0
+    assert predict(series / "first", tmp_path / "alone.nii.gz") == 0
+    np.testing.assert_array_equal(read(tmp_path / "out/series_1.nii.gz"), read(tmp_path / "alone.nii.gz"))
+
+
+def test_all_series_of_a_tree_are_predicted_as_each_is_by_itself(write_ct, predict, tmp_path, capsys):
+    tree = tmp_path / "tree"
+    for seed, place in enumerate(("p1/st/a", "p1/st/b", "p1/c", "p2")):
+        write_ct(tree / place, seed=seed, SeriesNumber=seed)
+    write_ct(tree / "p2", slices=1, start=50, SeriesNumber=9, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
+    write_ct(tree / "p3", seed=8, SeriesNumber=3)
+    write_ct(tree / "p3", seed=9, SeriesNumber=4, start=50)
+    (tree / "viewer").mkdir()
+    assert predict(tree, tmp_path / "out") == 0
+    said = capsys.readouterr().err
+    assert "  p2 (series 9, CT): a localizer\n" in said
+    assert "  viewer: no DICOM file\n" in said
+    assert "looking: 100%" in said
+    names = {row["id"] for row in table(tmp_path / "out")}
+    assert names == {"p1_st_a", "p1_st_b", "p1_c", "p2", "p3_3", "p3_4"}
+    assert predict(tree / "p1/st/a", tmp_path / "alone.nii.gz") == 0
+    np.testing.assert_array_equal(read(tmp_path / "out/p1_st_a.nii.gz"), read(tmp_path / "alone.nii.gz"))
+    uid = str(pydicom.dcmread(tree / "p3/IM000050").SeriesInstanceUID)
+    assert predict(tree / "p3", tmp_path / "alone.nii.gz", "--series", uid) == 0
+    np.testing.assert_array_equal(read(tmp_path / "out/p3_4.nii.gz"), read(tmp_path / "alone.nii.gz"))
+
+
+def test_the_series_of_a_tree_get_dicom_segmentations_of_their_own_files(write_ct, predict, opened, tmp_path):
+    tree = tmp_path / "tree"
+    for number in (3, 4):
+        write_ct(tree, slices=12, seed=number, SeriesNumber=number, start=50 * number)
+    assert predict(tree, tmp_path / "out", "--suffix", ".dcm") == 0
+    for number in (3, 4):
+        (referred,) = pydicom.dcmread(tmp_path / f"out/series_{number}.dcm").ReferencedSeriesSequence
+        assert referred.SeriesInstanceUID == pydicom.dcmread(tree / f"IM{50 * number:06}").SeriesInstanceUID
+    assert predict(tree, tmp_path / "out", "--suffix", ".dcm") == 0
+    assert len(opened) == 2
+
+
+def test_a_series_of_a_tree_that_cannot_be_read_does_not_stop_the_others(write_ct, predict, tmp_path, capsys):
+    tree = tmp_path / "tree"
+    write_ct(tree / "a/b")
+    broken = write_ct(tree / "a/c") / "IM000003"
+    broken.write_bytes(broken.read_bytes()[:-50])
+    (tree / "lost/x").mkdir(parents=True)
+    (tree / "lost/x/1.dcm").touch()
+    assert predict(tree, tmp_path / "out") == 1
+    said = capsys.readouterr().err
+    assert "lost/x: files that are no readable DICOM images" in said
+    assert "  a_c: " in said
+    assert "IM000003. What they show would be missing" in said
+    assert {row["id"] for row in table(tmp_path / "out")} == {"a_b"}
+    shutil.rmtree(tree / "a/c")
+    assert predict(tree, tmp_path / "out") == 1, "what may be a series is still not read"
+    shutil.rmtree(tree / "lost")
+    assert predict(tree, tmp_path / "out") == 0
+
+
+def test_ids_of_a_tree_are_unique_whatever_folders_are_called(write_ct, tmp_path):
+    places = ("a/b_c", "a_b/c", "x", "X/y", "x_Y")
+    for seed, place in enumerate(places):
+        write_ct(tmp_path / place, seed=seed)
+    first = find_images(tmp_path).by_id
+    assert len({name.casefold() for name in first}) == 5
+    assert {"x", "x_Y"} <= set(first)
+    assert find_images(tmp_path).by_id.keys() == first.keys()
+
+
+def test_names_of_many_folders_fit_into_one_of_a_file(write_ct, tmp_path):
+    write_ct(tmp_path / "/".join(["ü" * 60] * 3))
+    (name,) = find_images(tmp_path).by_id
+    assert len(name.encode()) <= 200
+
+
+def test_folders_of_one_series_each_are_still_called_as_they_are_and_two_may_have_one_uid(write_ct, tmp_path):
+    for number, name in enumerate(("first", "of the second", "third.1")):
+        write_ct(tmp_path / name, seed=number, SeriesInstanceUID="1.2.3", StudyInstanceUID="1.2")
+    write_ct(tmp_path / "lone slice", slices=1)
+    write_ct(tmp_path / "nowhere", ImagePositionPatient=None)
+    (tmp_path / "empty").mkdir()
+    found = find_images(tmp_path)
+    names = {"first", "of the second", "third.1", "lone slice", "nowhere", "empty"}
+    assert found.by_id == {name: tmp_path / name for name in names}
+    assert found.left_out == []
+
+
+def test_a_folder_of_what_is_no_image_says_what_there_is(write_ct, tmp_path):
+    write_ct(tmp_path / "p/scout", ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
+    with pytest.raises(ValueError, match=r"What it holds instead:\n  p/scout \(series 1, CT\): a localizer$"):
+        find_images(tmp_path)
 
 
 def test_folders_of_dicom_series_get_a_label_map_each(series, predict, tmp_path):

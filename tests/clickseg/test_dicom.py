@@ -294,3 +294,11 @@ def test_slices_that_lie_ever_farther_apart_are_refused(tmp_path, slices):
     ]
     with pytest.raises(ValueError, match=r"not evenly spaced, one lies 2\.1 mm from where it should"):
         series_files(written(tmp_path / "series", wider))
+
+
+@pytest.mark.parametrize("slopes", [(1, 0.37, 2, 0.5, 1), (0.37, 1, 1, 1, 1), (1, 40, 1, 1, 1)])
+def test_each_slice_is_scaled_as_it_says(tmp_path, slices, slopes):
+    """PET has a slope for each. 40 times the values do not fit into the 16 bits of the first slice."""
+    scaled = [made(content, RescaleSlope=str(slope)) for content, slope in zip(slices, slopes, strict=True)]
+    found, _ = read_volume(written(tmp_path / "pet", scaled))
+    np.testing.assert_allclose(found, volume() * np.array(slopes), rtol=1e-6)

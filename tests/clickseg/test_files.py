@@ -9,7 +9,7 @@ import pytest
 from clickseg.evaluation.report import write_report
 from clickseg.experiments.jobs import run_jobs
 from clickseg.experiments.summary import write_markdown
-from clickseg.files import plain_name, whole_file
+from clickseg.files import plain_name, unique_names, whole_file
 from clickseg.geometry import Grid
 from clickseg.images import write_mask
 
@@ -80,3 +80,25 @@ def test_a_name_of_a_structure_becomes_a_part_of_one_file_name():
     assert plain_name("prostate/uterus (left)") == "prostate_uterus_left_"
     assert plain_name("right kidney") == "right_kidney"
     assert plain_name("Leber-ä_1") == "Leber-ä_1"
+
+
+@pytest.mark.parametrize(
+    ("wishes", "taken", "names"),
+    [
+        ([["a", "a_1"], ["b", "b_1"]], [], ["a", "b"]),
+        ([["a", "a_1"], ["A", "a_2"], ["b"]], [], ["a_1", "a_2", "b"]),
+        ([["a", "a_1"]], ["A"], ["a_1"]),
+        ([["a", "a_1"], ["a", "a_2"], ["a_1"]], [], ["a_1_2", "a_2", "a_1"]),
+        ([["a"], ["a"], ["a"]], ["a_3"], ["a_2", "a_4", "a_5"]),
+        ([], ["a"], []),
+    ],
+)
+def test_everybody_gets_the_first_name_that_is_no_one_elses(wishes, taken, names):
+    assert unique_names(wishes, taken) == names
+
+
+def test_a_name_that_is_too_long_is_shortened_and_still_its_own():
+    one, other = unique_names([["ä" * 150 + end] for end in "ab"])
+    assert one[:90] == other[:90] == "ä" * 90
+    assert one != other
+    assert max(len(name.encode()) for name in (one, other)) <= 200

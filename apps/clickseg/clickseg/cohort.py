@@ -13,57 +13,23 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydicom.misc import is_dicom
 
 from . import __version__
-from .datasets import SUFFIXES, case_id
 from .dicom import series_files
 from .dicom_seg import Segment, write_segmentation
 from .files import file_digest, write_text
 from .geometry import Grid
-from .images import read_volume, write_mask
+from .images import read_slices, read_volume, write_mask
 from .methods import Model
 from .sessions import VolumeSession
+from .sources import Image, Progress, find_images
 
 STATE, TABLE = "predictions.json", "volumes.csv"
 DICOM_SUFFIX = ".dcm"
-CHANNEL = "_0000"  # of nnU-Net, behind the id of each image
-DATA_FOLDER = ("imagesTs", "imagesTr")
 INSTEAD = "name another output folder, or let them be replaced (--overwrite)"
 
 Content = TypeVar("Content")
 Volumes = dict[str, tuple[int, float]]  # label -> voxels, ml
-
-
-def find_images(folder: Path | str) -> dict[str, Path]:
-    """The images that lie in a folder by their ids: files, and folders of one DICOM series each.
-
-    An id is the name, without its ending and, where all have it, without the number of nnU-Net's one channel.
-    Raises ValueError if there are none, if two have one id, and for DICOM files that are in no folder of their own.
-    """
-    folder = Path(folder)
-    found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        name = path.name if path.is_dir() else case_id(path)
-        if path.name.startswith("."):
-            continue
-        if name in found:
-            raise ValueError(f"{folder} has {found[name].name} and {path.name}, both of image {name}: remove one")
-        if name:
-            found[name] = path
-        elif path.is_file() and is_dicom(path):
-            raise ValueError(
-                f"{folder} holds DICOM files itself, such as {path.name}: for one series name a file to write "
-                "(--output NAME.nii.gz or NAME.dcm); of several, each needs a folder of its own"
-            )
-    for part in DATA_FOLDER:
-        if part in found and all(path.is_dir() for path in found.values()):
-            raise ValueError(f"{folder} is a data folder: name the images in it, {folder / part}")
-    if not found:
-        endings = ", ".join(SUFFIXES)
-        raise ValueError(f"{folder} holds no images: neither files that end in {endings}, nor folders of DICOM series")
-    channels = all(name.endswith(CHANNEL) and name != CHANNEL for name in found)
-    return {name.removesuffix(CHANNEL) if channels else name: path for name, path in found.items()}
 
 
 @dataclass(frozen=True)
@@ -75,25 +41,37 @@ class Found:
     doubt: str
 
 
-def predict_image(image: Path, model: Model, device: torch.device | str) -> Found:
+def predict_image(image: Image, model: Model, device: torch.device | str) -> Found:
     """The label map of an image, without clicks; nothing of it is kept. ValueError says why there is none."""
-    volume, grid = _read(read_volume, image)
+    volume, grid = _read(_volume, image)
     session = VolumeSession(volume, grid, model, device)
     try:
         labels = session.predict_labels({}, model.recipe.labels)
     except (MemoryError, RuntimeError) as error:  # torch raises the latter where there is not enough memory
-        raise ValueError(f"{image.name} could not be predicted: {error or 'not enough memory'}") from error
+        raise ValueError(f"{_title(image)} could not be predicted: {error or 'not enough memory'}") from error
     return Found(labels, grid, session.doubt)
 
 
-def _read(read: Callable[[Path], Content], image: Path) -> Content:
+def _volume(image: Image) -> tuple[NDArray[np.generic], Grid]:
+    return read_volume(image) if isinstance(image, Path) else read_slices(image.slices(), image.title)
+
+
+def _files(image: Image) -> list[str]:
+    return series_files(image) if isinstance(image, Path) else [each.file for each in image.slices()]
+
+
+def _title(image: Image) -> str:
+    return image.name if isinstance(image, Path) else image.title
+
+
+def _read(read: Callable[[Image], Content], image: Image) -> Content:
     """What is read from an image. ValueError for all that its reader stumbles over: the others are to go on."""
     try:
         return read(image)
     except ValueError:
         raise
     except Exception as error:  # an odd file raises anything
-        raise ValueError(f"{image.name} cannot be read: {error!r}") from error
+        raise ValueError(f"{_title(image)} cannot be read: {error!r}") from error
 
 
 def label_volumes(labels: NDArray[np.uint8], values: Mapping[str, int], grid: Grid) -> Volumes:
@@ -107,16 +85,24 @@ class Predictions:
     """A folder of label maps, `<id><suffix>`: NIfTI or, with `.dcm`, DICOM segmentations of the images' series.
 
     `predictions.json` says what was asked, and how much of each label each image has; `volumes.csv` is a table of that.
-    A label map that was made of the same images by the same weights is kept; overwrite: none is.
+    A label map that was made of the same images by the same weights is kept; overwrite: none is. progress: as of
+    `find_images`. left_out: what lies beside the images and is none.
     Raises ValueError for images as `find_images`, for a folder with other predictions, or with label maps that are none
     of its own, and where DICOM segmentations are asked for of what is no DICOM series.
     """
 
     def __init__(
-        self, folder: Path | str, suffix: str, images: Path | str, weights: Path | str, overwrite: bool = False
+        self,
+        folder: Path | str,
+        suffix: str,
+        images: Path | str,
+        weights: Path | str,
+        overwrite: bool = False,
+        progress: Progress = iter,
     ) -> None:
-        self.folder, self.suffix, self.images = Path(folder), suffix, find_images(images)
-        files = [path.name for path in self.images.values() if not path.is_dir()]
+        found = find_images(images, progress)
+        self.folder, self.suffix, self.images, self.left_out = Path(folder), suffix, found.by_id, found.left_out
+        files = [path.name for path in self.images.values() if isinstance(path, Path) and not path.is_dir()]
         if suffix == DICOM_SUFFIX and files:
             raise ValueError(f"{files[0]} is no DICOM series, which a DICOM segmentation refers to: leave {suffix} out")
         of_weights = {"weights": Path(weights).name, "weights_sha256": file_digest(weights)}
@@ -151,7 +137,7 @@ class Predictions:
         """Write what was found in an image. ValueError if that form has no such label map: DICOM has no empty ones."""
         if self.suffix == DICOM_SUFFIX:
             segments = {value: Segment(label, automatic=True) for label, value in values.items()}
-            series = _read(series_files, self.images[name])
+            series = _read(_files, self.images[name])
             write_segmentation(self.path(name), series, found.labels, found.grid, segments)
         else:
             write_mask(self.path(name), found.labels, found.grid)

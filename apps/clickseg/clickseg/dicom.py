@@ -17,9 +17,12 @@ from pydicom.uid import UID
 
 HEAD = 132  # bytes until the mark of a DICOM file ends
 TOUCHING = 1e-3  # mm between slices that are in the same place
+PARALLEL = 0.01  # that the unit vectors of parallel slices differ by, at most
 HOLE = 1.75  # times the usual distance of slices, from which on one is missing between two
 IDENTITY = ("SOPInstanceUID", "InstanceNumber", "ImagePositionPatient")  # that copies of a slice share
 PLACE = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")  # of a slice
+RESCALE = {"RescaleSlope": 1.0, "RescaleIntercept": 0.0}  # and what they are if it does not say
+SLICE = [*IDENTITY, *PLACE, *RESCALE]
 SERIES = "SeriesInstanceUID"
 ABOUT = (SERIES, "SOPClassUID", "SeriesNumber", "Modality", "SeriesDescription", "Rows", "Columns")
 THICKNESS = ("SpacingBetweenSlices", "SliceThickness")  # of a lone slice: as its series has it, or as it was taken
@@ -42,7 +45,7 @@ class Series:
 
 
 @dataclass(frozen=True)
-class _Place:
+class Place:
     """position: LPS mm of the first voxel. row, column: unit vectors. spacing: mm between rows and between columns."""
 
     position: NDArray[np.float64]
@@ -54,18 +57,37 @@ class _Place:
     def normal(self) -> NDArray[np.float64]:
         return np.cross(self.row, self.column)
 
+    def is_parallel(self, other: Place) -> bool:
+        """Whether both have the same directions: 0.01 is half a degree."""
+        mine, theirs = (np.concatenate([place.row, place.column]) for place in (self, other))
+        return bool(np.abs(mine - theirs).max() < PARALLEL)
+
+    @property
+    def plane(self) -> str:
+        """How radiologists call the plane of the slice, or the nearest to it."""
+        return ("sagittal", "coronal", "axial")[int(np.abs(self.normal).argmax())]
+
 
 @dataclass(frozen=True)
-class _Slice:
-    """identity: what copies of it share; () if it is no DICOM file. place: None if it does not say."""
+class Slice:
+    """identity: what copies of it share; () if it is no DICOM file. place: None if it does not say.
+
+    rescale: slope and intercept, which make HU of the numbers in the file.
+    """
 
     file: str
-    identity: tuple[str, ...]
-    place: _Place | None
+    identity: tuple[str, ...] = ()
+    place: Place | None = None
+    rescale: tuple[float, float] = (1.0, 0.0)
 
 
 def series_files(folder: Path, wanted: str | None = None) -> list[str]:
-    """The files of a folder's DICOM series, in order, each slice once. wanted: UID of the series, if it holds several.
+    """The files of `series_slices`."""
+    return [each.file for each in series_slices(folder, wanted)]
+
+
+def series_slices(folder: Path, wanted: str | None = None) -> list[Slice]:
+    """The slices of a folder's DICOM series, in order, each once. wanted: UID of the series, if it holds several.
 
     Raises ValueError if there is none or more than one, if a file of it is damaged, and as `check_slices`.
     """
@@ -75,16 +97,27 @@ def series_files(folder: Path, wanted: str | None = None) -> list[str]:
         raise ValueError(f"{_why(folder, len(fitting), wanted)}\n{_listed(fitting or found)}")
     damaged = _damaged(folder, {Path(file).name for series in found for file in series.files}, fitting)
     if damaged:
-        more = f" and {len(damaged) - 5} more" if len(damaged) > 5 else ""
-        raise ValueError(
-            f"{folder} holds files that are no readable DICOM images (damaged, or cut short?): "
-            f"{', '.join(damaged[:5])}{more}. What they show would be missing: copy them again, or move them elsewhere"
-        )
+        raise ValueError(f"{folder} holds {unreadable_files(damaged)}")
     if not fitting:
         raise ValueError(f"{folder} holds no DICOM file: a NIfTI file, or the folder of a DICOM series, is needed")
-    slices = _in_order(_without_copies(map(_slice, fitting[0].files)))
-    _check(slices)
-    return [each.file for each in slices]
+    return slices_in_order(map(_slice, fitting[0].files))
+
+
+def unreadable_files(damaged: Sequence[Path]) -> str:
+    """Files that are, or may be, slices and cannot be read, and what to do about them."""
+    more = f" and {len(damaged) - 5} more" if len(damaged) > 5 else ""
+    names = ", ".join(path.name for path in damaged[:5])
+    return (
+        f"files that are no readable DICOM images (damaged, or cut short?): {names}{more}. What they show would be "
+        "missing: copy them again, or move them elsewhere"
+    )
+
+
+def slices_in_order(slices: Iterable[Slice]) -> list[Slice]:
+    """The slices of a series as they lie one upon the other, each once. Raises ValueError as `check_slices`."""
+    ordered = _in_order(_without_copies(slices))
+    _check(ordered)
+    return ordered
 
 
 def _why(folder: Path, fitting: int, wanted: str | None) -> str:
@@ -133,17 +166,17 @@ def _series(name: str, files: tuple[str, ...]) -> Series:
     )
 
 
-def _damaged(folder: Path, read: Collection[str], of: Sequence[Series]) -> list[str]:
-    """Names of files that were not `read`, and may well be slices of one of these series; of any if there is none.
+def _damaged(folder: Path, read: Collection[str], of: Sequence[Series]) -> list[Path]:
+    """Files that were not `read`, and may well be slices of one of these series; of any if there is none.
 
     Others are no images (a DICOMDIR, a report, a presentation state, a text), or say that they are of another series.
     """
     files = [path for path in sorted(folder.iterdir()) if not (path.is_dir() or path.name.startswith("."))]
-    endings = {".dcm", *(_ending(Path(file)) for series in of for file in series.files)}
-    return [path.name for path in files if path.name not in read and _may_be_slice(path, of, endings)]
+    endings = {".dcm", *(ending(Path(file)) for series in of for file in series.files)}
+    return [path for path in files if path.name not in read and _may_be_slice(path, of, endings)]
 
 
-def _ending(path: Path) -> str:
+def ending(path: Path) -> str:
     """The ending of a file's name; "" for what is but the last number of a UID."""
     return "" if re.fullmatch(r"\.\d+", path.suffix) else path.suffix.lower()
 
@@ -157,31 +190,38 @@ def _may_be_slice(path: Path, of: Sequence[Series], endings: Collection[str]) ->
     except InvalidDicomError:  # has not even the mark of one; a full disk leaves files empty, or filled with zeros
         with path.open("rb") as file:
             blank = not any(file.read(HEAD))
-        return _ending(path) in endings and (blank or _ending(path) != "")
+        return ending(path) in endings and (blank or ending(path) != "")
     except Exception:  # pydicom raises whatever it met where the file ends
         return True
     return not uid or not of or uid in {series.uid for series in of}
 
 
-def _slice(file: Path | str) -> _Slice:
+def _slice(file: Path | str) -> Slice:
     try:
-        data = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=[*IDENTITY, *PLACE])
+        return slice_of(file, pydicom.dcmread(file, stop_before_pixels=True, specific_tags=SLICE))
     except InvalidDicomError:
-        return _Slice(str(file), (), None)
+        return Slice(str(file))
+
+
+def slice_of(file: Path | str, data: pydicom.Dataset) -> Slice:
+    """A file as a slice, of what its head says under the tags of SLICE."""
     identity = tuple(str(data.get(tag)) for tag in IDENTITY)
+    said = {tag: data.get(tag) for tag in RESCALE}
+    slope, intercept = (RESCALE[tag] if said[tag] in (None, "") else float(said[tag]) for tag in RESCALE)
+    rescale = slope, intercept
     if not all(data.get(tag) for tag in PLACE):
-        return _Slice(str(file), identity, None)
+        return Slice(str(file), identity, None, rescale)
     position, orientation, spacing = (np.array(data.get(tag), float) for tag in PLACE)
-    return _Slice(str(file), identity, _Place(position, orientation[:3], orientation[3:], spacing))
+    return Slice(str(file), identity, Place(position, orientation[:3], orientation[3:], spacing), rescale)
 
 
-def _without_copies(slices: Iterable[_Slice]) -> list[_Slice]:
+def _without_copies(slices: Iterable[Slice]) -> list[Slice]:
     """The slices without those that hold the same as another: exports have some twice, under two names.
 
     A UID alone does not tell: programs that hide names may give the same to all slices.
     """
-    kept: list[_Slice] = []
-    alike: dict[tuple[str, ...], list[_Slice]] = {}
+    kept: list[Slice] = []
+    alike: dict[tuple[str, ...], list[Slice]] = {}
     for each in slices:
         others = alike.setdefault(each.identity, [])
         if not (each.identity and any(_hold_the_same(each.file, other.file) for other in others)):
@@ -195,7 +235,7 @@ def _hold_the_same(one: str, other: str) -> bool:
     return bool(pydicom.dcmread(one) == pydicom.dcmread(other))
 
 
-def _in_order(slices: list[_Slice]) -> list[_Slice]:
+def _in_order(slices: list[Slice]) -> list[Slice]:
     """Slices as they lie one upon the other: GDCM goes by their numbers if two of them are in the same place."""
     places = {each.file: each.place for each in slices if each.place}
     if not places or len(places) < len(slices):
@@ -213,7 +253,7 @@ def check_slices(files: Iterable[Path | str]) -> None:
     _check(map(_slice, files))
 
 
-def _check(slices: Iterable[_Slice]) -> None:
+def _check(slices: Iterable[Slice]) -> None:
     placed = [(Path(each.file).name, each.place) for each in slices if each.place]
     if len(placed) < 2:
         return

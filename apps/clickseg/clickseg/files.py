@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
+
+LONGEST = 200  # bytes of a name
 
 
 def check_apart(output: Path | str, source: Path | str) -> None:
@@ -22,6 +25,41 @@ def check_apart(output: Path | str, source: Path | str) -> None:
 def plain_name(text: str) -> str:
     """A name, of a structure say, as a part of a file's: letters, digits and hyphens, underscores for all else."""
     return re.sub(r"[^\w-]+", "_", text)
+
+
+def digest(text: str, digits: int = 8) -> str:
+    """Hexadecimal digits that stand for a text, the same ones every time."""
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:digits]
+
+
+def unique_names(wishes: Sequence[Sequence[str]], taken: Collection[str] = ()) -> list[str]:
+    """A name for each, of files that lie in one folder: the first of its wishes that nobody else has, or wishes too.
+
+    taken: names that others have. Large and small letters do not count, nor what is too long for a file's name. Where
+    no wish is left the last gets a number.
+    """
+    wishes = [[_short(wish) for wish in each] for each in wishes]
+    there = {name.casefold() for name in taken}
+    names: dict[int, str] = {}
+    for turn in range(max(map(len, wishes), default=0)):
+        wished = {at: each[min(turn, len(each) - 1)] for at, each in enumerate(wishes) if at not in names}
+        folded = [name.casefold() for name in wished.values()]
+        once = {at: name for at, name in wished.items() if folded.count(name.casefold()) == 1}
+        names |= {at: name for at, name in once.items() if name.casefold() not in there}
+        there |= {name.casefold() for name in names.values()}
+    for at, each in enumerate(wishes):
+        numbered = (f"{each[-1]}_{number}" for number in itertools.count(2))
+        names.setdefault(at, next(name for name in numbered if name.casefold() not in there))
+        there.add(names[at].casefold())
+    return [names[at] for at in range(len(wishes))]
+
+
+def _short(name: str) -> str:
+    """A name that leaves room for endings: file systems take 255 bytes."""
+    content = name.encode(errors="surrogateescape")
+    if len(content) <= LONGEST:
+        return name
+    return f"{content[: LONGEST - 9].decode(errors='ignore')}_{digest(name)}"
 
 
 def file_digest(path: Path | str) -> str:

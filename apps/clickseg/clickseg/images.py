@@ -14,7 +14,7 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from .dicom import series_files, slice_thickness
+from .dicom import Slice, series_slices, slice_thickness
 from .files import whole_file
 from .geometry import LPS_TO_RAS, Grid
 
@@ -53,15 +53,31 @@ def read_volume(path: Path | str, series: str | None = None) -> tuple[NDArray[np
     NIfTI through nibabel; DICOM folders, NRRD and the rest through ITK. Trailing axes of length one are dropped.
     What is no number, such as the NaN that some programs write outside the field of view, becomes the smallest number.
     series: which one to read of a folder with several, by its SeriesInstanceUID.
-    Raises ValueError if the file is missing, damaged, or not a 3D scalar image; of a folder as `dicom.series_files`.
+    Raises ValueError if the file is missing, damaged, or not a 3D scalar image; of a folder as `dicom.series_slices`.
     """
     array, grid = _read(path, series)
-    if array.dtype.kind == "f" and not (np.isfinite(array.min()) and np.isfinite(array.max())):
-        finite = np.isfinite(array)
-        if not finite.any():
-            raise ValueError(f"{Path(path).name} holds not one finite number")
-        array = np.where(finite, array, array[finite].min())
-    return array, grid
+    return _finite(array, Path(path).name), grid
+
+
+def read_slices(slices: Sequence[Slice], name: str) -> tuple[NDArray[np.generic], Grid]:
+    """As `read_volume` of a folder that holds these slices of a DICOM series alone, which are in order.
+
+    name: what the volume is called where something is wrong with it.
+    """
+    with _itk(name):
+        array, affine = _imread(slices, name)
+    array, grid = _scalar(array, affine, Path(name))
+    return _finite(array, name), grid
+
+
+def _finite(array: NDArray[np.generic], name: str) -> NDArray[np.generic]:
+    """An image with its smallest number where it has none. ValueError if it has none anywhere."""
+    if array.dtype.kind != "f" or (np.isfinite(array.min()) and np.isfinite(array.max())):
+        return array
+    finite = np.isfinite(array)
+    if not finite.any():
+        raise ValueError(f"{name} holds not one finite number")
+    return np.where(finite, array, array[finite].min())
 
 
 def _read(path: Path | str, series: str | None = None) -> tuple[NDArray[np.generic], Grid]:
@@ -70,7 +86,11 @@ def _read(path: Path | str, series: str | None = None) -> tuple[NDArray[np.gener
         raise ValueError(f"no image at {path}")
     if series is not None and not path.is_dir():
         raise ValueError(f"{path.name} is a file: a series is chosen from a folder of DICOM files")
-    array, affine = _read_nifti(path) if is_nifti(path) else _read_itk(path, series)
+    return _scalar(*(_read_nifti(path) if is_nifti(path) else _read_itk(path, series)), path)
+
+
+def _scalar(array: NDArray[np.generic], affine: NDArray[np.float64], path: Path) -> tuple[NDArray[np.generic], Grid]:
+    """A 3D image of one number for each voxel, on its Grid. ValueError naming the file that is none."""
     shape = _three_axes(array.shape, path)
     if array.dtype.kind not in "iuf":
         raise ValueError(f"{path.name} holds {array.dtype} values; a scalar image is needed")
@@ -172,16 +192,31 @@ def _nifti(path: Path) -> Iterator[Any]:
 
 
 def _read_itk(path: Path, series: str | None) -> tuple[NDArray[np.generic], NDArray[np.float64]]:
+    with _itk(path.name):
+        return _imread(series_slices(path, series) if path.is_dir() else str(path), path.name)
+
+
+@contextlib.contextmanager
+def _itk(name: str) -> Iterator[None]:
+    """What ITK says of an image that it cannot read becomes a ValueError."""
     try:
-        files = series_files(path, series) if path.is_dir() else [str(path)]
-        image = itk.imread(files if path.is_dir() else files[0])
+        yield
     except RuntimeError as error:
-        raise ValueError(f"{path.name} is not an image that ITK reads: {str(error).splitlines()[-1]}") from error
+        raise ValueError(f"{name} is not an image that ITK reads: {str(error).splitlines()[-1]}") from error
     except TypeError as error:  # ITK's Python reads neither 64-bit nor signed 8-bit numbers, nor vectors
-        raise ValueError(f"{path.name} holds a type of voxels that cannot be read: save it with 16 bits") from error
+        raise ValueError(f"{name} holds a type of voxels that cannot be read: save it with 16 bits") from error
+
+
+def _imread(source: str | Sequence[Slice], name: str) -> tuple[NDArray[np.generic], NDArray[np.float64]]:
+    """source: a file, or the slices of a series in order."""
+    slices = [Slice(source)] if isinstance(source, str) else source
+    files = [each.file for each in slices]
+    # ITK takes the type of the first slice for all. In PET each has a slope of its own, and others may have fractions.
+    kind = itk.F if len({each.rescale for each in slices}) > 1 else None
+    image = itk.imread(source if isinstance(source, str) else files, kind)
     dimension = image.GetImageDimension()
     if dimension != 3:
-        raise ValueError(f"{path.name} has {dimension} dimensions; a 3D image is needed")
+        raise ValueError(f"{name} has {dimension} dimensions; a 3D image is needed")
     array, spacing = itk.array_from_image(image).T, np.array(image.GetSpacing())
     if array.shape[2] == 1:  # ITK gives a lone slice 1 mm
         spacing[2] = slice_thickness(files[0]) or spacing[2]
@@ -191,6 +226,36 @@ def _read_itk(path: Path, series: str | None) -> tuple[NDArray[np.generic], NDAr
     return array, LPS_TO_RAS @ lps
 
 
+def write_volume(path: Path | str, volume: NDArray[np.generic], grid: Grid) -> None:
+    """Write an image (on `grid`) as .nii.gz in numbers as small as hold its values, whole or not at all.
+
+    The same image gives the same bytes, as of `write_mask`. Fractions are kept to single precision.
+    """
+    if not str(path).endswith(".nii.gz"):
+        raise ValueError(f"images are written as .nii.gz, not as {Path(path).name}")
+    image = _nifti_image(_small(volume), grid)
+    image.header.set_xyzt_units("mm")
+    with whole_file(path) as file, gzip.GzipFile("", "wb", compresslevel=1, fileobj=file, mtime=0) as packed:
+        image.to_stream(packed)
+
+
+def _small(volume: NDArray[np.generic]) -> NDArray[np.generic]:
+    """The same numbers in the first of these types that holds them; of fractions the nearest."""
+    least, most = float(volume.min()), float(volume.max())
+    if volume.dtype.kind == "f" and not np.array_equal(volume, np.rint(volume)):
+        return volume.astype(np.float32)
+    kinds = (np.uint8,) if volume.dtype == np.uint8 else (np.int16, np.uint16, np.int32)
+    kept = [kind for kind in kinds if np.iinfo(kind).min <= least and most <= np.iinfo(kind).max]
+    return volume.astype(kept[0] if kept else np.float32, copy=False)
+
+
+def _nifti_image(array: NDArray[np.generic], grid: Grid) -> Any:
+    image = nib.Nifti1Image(array, grid.affine)
+    image.set_sform(grid.affine, 1)
+    image.set_qform(grid.affine, 1)
+    return image
+
+
 def write_mask(path: Path | str, mask: NDArray[np.uint8], grid: Grid) -> None:
     """Write a mask (uint8, on `grid`) as NIfTI, whole or not at all. The suffix must be .nii or .nii.gz.
 
@@ -198,9 +263,6 @@ def write_mask(path: Path | str, mask: NDArray[np.uint8], grid: Grid) -> None:
     """
     if not is_nifti(path):
         raise ValueError(f"masks are written as .nii or .nii.gz, not as {Path(path).name}")
-    image = nib.Nifti1Image(mask, grid.affine)
-    image.set_sform(grid.affine, 1)
-    image.set_qform(grid.affine, 1)
-    content = image.to_bytes()
+    content = _nifti_image(mask, grid).to_bytes()
     with whole_file(path) as file:
         file.write(gzip.compress(content, compresslevel=1, mtime=0) if str(path).endswith(".gz") else content)

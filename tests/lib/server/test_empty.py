@@ -1,5 +1,7 @@
 """A server whose folder has no study says why when it starts."""
 
+import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -7,6 +9,7 @@ import numpy as np
 from monailabel.datastore.dicom import DICOMWebDatastore
 from monailabel.datastore.local import LocalDatastore
 
+from clickseg import cli
 from clickseg.phantom.dicom import dicom_series
 from lib.server.datastore import careful
 from lib.server.empty import tell_if_empty, why_empty
@@ -26,18 +29,30 @@ def started(folder, caplog):
     return store, [record.getMessage() for record in caplog.records if record.name == "lib.server.empty"]
 
 
-def test_a_folder_with_a_dicom_series_is_told_that_it_needs_an_archive(tmp_path, caplog):
+def test_a_folder_with_a_dicom_series_is_told_how_it_can_be_served(tmp_path, caplog):
     folder = written(tmp_path / "series")
     _, (said,) = started(folder, caplog)
-    assert said.startswith(f"no studies in {folder}: DICOM files such as IM0 need a DICOMweb server (--studies http://")
+    assert said.startswith(f"no studies in {folder}: DICOM files such as IM0 become a folder of studies by `clickseg ")
+    assert f"`clickseg import {folder} --output STUDIES`; or they need a DICOMweb server (--studies http://" in said
     assert f"`clickseg demo-ohif --dicom {folder}`" in said
-    assert said.endswith("or convert them to NIfTI")
+
+
+def test_the_command_that_a_folder_of_dicom_is_told_makes_one_that_can_be_served(tmp_path, caplog):
+    folder = written(tmp_path / "of a hospital", count=6)
+    _, (said,) = started(folder, caplog)
+    (command,) = re.findall(r"`(clickseg import [^`]*)`", said)
+    *arguments, name = shlex.split(command)[1:]
+    assert name == "STUDIES"
+    assert cli.main([*arguments, str(tmp_path / name)]) == 0
+    store, said = started(tmp_path / name, caplog)
+    assert store.list_images() == ["0_20240101_1"]
+    assert said == []
 
 
 def test_a_folder_of_folders_of_series_is_told_so_too(tmp_path, caplog):
     written(tmp_path / "archive/patient/study/series")
     _, (said,) = started(tmp_path / "archive", caplog)
-    assert "DICOM files such as patient/study/series/IM0 need" in said
+    assert "DICOM files such as patient/study/series/IM0 become" in said
 
 
 def test_the_root_of_a_data_set_is_told_where_its_images_are(phantom_study, tmp_path, caplog):
@@ -53,7 +68,7 @@ def test_both_are_said_of_a_folder_that_has_both(phantom_study, tmp_path, caplog
     shutil.copytree(phantom_study, tmp_path / "data")
     written(tmp_path / "dicom")
     _, (said,) = started(tmp_path, caplog)
-    assert f"did you mean {tmp_path}/data/imagesTr?; DICOM files such as dicom/IM0 need" in said
+    assert f"did you mean {tmp_path}/data/imagesTr?; DICOM files such as dicom/IM0 become" in said
 
 
 def test_an_empty_folder_is_told_which_files_are_listed(tmp_path, caplog):
@@ -87,7 +102,7 @@ def test_what_may_not_be_read_is_passed_over(tmp_path, monkeypatch):
     written(tmp_path / "open", count=2)
     refusing("iterdir", Path.iterdir)
     refusing("open", Path.open)
-    assert why_empty(tmp_path).startswith("DICOM files such as open/IM1 need")
+    assert why_empty(tmp_path).startswith("DICOM files such as open/IM1 become")
 
 
 def test_an_archive_may_be_empty():

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from .. import __version__
 from .demo import add_demo_ohif
+from .importing import add_import
 from .measure import add_evaluate, add_experiment
 from .pack import add_pack_bundle
 from .predict import add_predict
@@ -18,7 +19,7 @@ from .use import add_phantom, add_preview, add_serve
 __all__ = ["main"]
 
 COMMANDS = (
-    add_serve, add_demo_ohif, add_predict, add_preview, add_phantom,
+    add_serve, add_demo_ohif, add_import, add_predict, add_preview, add_phantom,
     add_collect, add_plan, add_train, add_import_nnunet, add_evaluate, add_experiment, add_pack_bundle,
 )  # fmt: skip
 
@@ -50,8 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit status.
 
     0; with a sentence on standard error 2 for bad input or a place that cannot be written, 1 for an experiment that
-    failed and for a folder of images of which some could not be predicted, and 130, as shells have it, for what was
-    stopped with Ctrl-C.
+    failed and for a folder of images of which some could not be read or predicted, and 130, as shells have it, for
+    what was stopped with Ctrl-C.
     """
     arguments = _parser().parse_args(_with_clicks_attached(sys.argv[1:] if argv is None else argv))
     try:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .clicks import FOREGROUND, STRUCTURE, add_click, have_labels, named_clicks
+from .importing import looking, tell_left_out
 from .options import DEVICE_HELP, WEIGHTS_HELP, at_least
 
 if TYPE_CHECKING:  # torch takes seconds to import: help and mistakes are answered without it
@@ -32,7 +33,7 @@ def add_predict(commands: Any) -> None:
     )
     predict.set_defaults(run=_predict)
     predict.add_argument(
-        "image", help="NIfTI file, DICOM folder, or what ITK reads; or a folder of images, or of DICOM folders"
+        "image", help="NIfTI file, DICOM folder, or what ITK reads; or a folder of images, or a tree of DICOM files"
     )
     predict.add_argument("--series", metavar="UID", help="which DICOM series of a folder with several")
     add_click(predict, required=False, more=" (needed, but for weights that answer by themselves, as those of tis do)")
@@ -159,10 +160,10 @@ def _session(arguments: argparse.Namespace, device: torch.device) -> Session | V
 
 
 def _holds_images(path: str) -> bool:
-    from ..cohort import find_images
+    from ..sources import find_images
 
     try:
-        return Path(path).is_dir() and bool(find_images(path))
+        return Path(path).is_dir() and bool(find_images(path).by_id)
     except ValueError:
         return False
 
@@ -200,7 +201,7 @@ def _answer(
 
 
 def _predict_folder(arguments: argparse.Namespace, device: torch.device) -> int:
-    """Exit status 1 if an image has no label map at the end."""
+    """Exit status 1 if an image has no label map at the end, or there are DICOM files that cannot be read."""
     from tqdm import tqdm
 
     from ..cohort import Predictions, predict_image
@@ -213,8 +214,9 @@ def _predict_folder(arguments: argparse.Namespace, device: torch.device) -> int:
     _check_method(arguments, weights, model.recipe)
     _check_answers_first(model)
     predictions = Predictions(
-        arguments.output, arguments.suffix or SUFFIXES[0], arguments.image, weights, arguments.overwrite
+        arguments.output, arguments.suffix or SUFFIXES[0], arguments.image, weights, arguments.overwrite, looking
     )
+    tell_left_out("predict", Path(arguments.image), predictions.left_out)
     arguments.goes_on = "the same command goes on"
     left, failed = predictions.left(), {}
     for name in tqdm(left, desc="predicting", unit="image", disable=not left):
@@ -232,7 +234,8 @@ def _predict_folder(arguments: argparse.Namespace, device: torch.device) -> int:
     if failed:
         reasons = "\n".join(f"  {name}: {error}" for name, error in failed.items())
         print(f"clickseg predict: {len(failed)} of {images} images have no label map\n{reasons}", file=sys.stderr)
-    return 1 if failed else 0
+    unreadable = any(each.unreadable for each in predictions.left_out)
+    return 1 if failed or unreadable else 0
 
 
 def _check_answers_first(model: Model) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -33,8 +34,9 @@ def why_empty(folder: Path) -> str:
     dicom = next((file for each in folders for file in islice(_files(each), FILES) if _is_dicom(file)), None)
     if dicom:
         reasons.append(
-            f"DICOM files such as {dicom.relative_to(folder)} need a DICOMweb server (--studies http://...; `clickseg "
-            f"demo-ohif --dicom {folder}` starts one for them), or convert them to NIfTI"
+            f"DICOM files such as {dicom.relative_to(folder)} become a folder of studies by `clickseg import "
+            f"{shlex.quote(str(folder))} --output STUDIES`; or they need a DICOMweb server (--studies http://...; "
+            f"`clickseg demo-ohif --dicom {shlex.quote(str(folder))}` starts one for them)"
         )
     return "; ".join(reasons) or f"files that end in {', '.join(VOLUMES)} are listed, and those that clients send"
 

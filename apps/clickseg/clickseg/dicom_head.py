@@ -1,0 +1,202 @@
+"""What the head of a DICOM file says: read once, without the pixels."""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import pydicom
+from pydicom.multival import MultiValue
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, MediaStorageDirectoryStorage
+
+from .dicom import SERIES, SLICE, Slice, ending, slice_of
+from .privacy import Patient
+
+MARK = 128, b"DICM"
+GROUPS = (b"\x02\0", b"\x08\0")  # what a file begins with that has no mark: old archives leave the first part out
+PIXELS = b"\xe0\x7f"  # how their element begins
+LONG = (b"OB", b"OW", b"UN")  # kinds of pixels whose length stands in four bytes, after two that are empty
+UNKNOWN, END, TAIL = 0xFFFFFFFF, b"\xfe\xff\xdd\xe0", 4096  # of compressed pixels; what may follow is short
+
+# What tells the phases, echoes, ... of one series apart.
+PHASES = (
+    "EchoTime", "TemporalPositionIdentifier", "DiffusionBValue", "InversionTime", "TriggerTime", "AcquisitionNumber",
+    "SequenceName", "ImageType", "AcquisitionTime",
+)  # fmt: skip
+NONE = UID("")
+PATIENT = ("PatientID", "PatientName", "PatientBirthDate")
+ABOUT = ("StudyInstanceUID", SERIES, "SeriesNumber", "Modality", "SeriesDescription", "StudyDate", "SeriesDate")
+FORM = ("SOPClassUID", "Rows", "Columns", "SamplesPerPixel", "NumberOfFrames", "SliceThickness")
+TAGS = [*SLICE, *PATIENT, *ABOUT, *FORM, *PHASES]
+
+
+@dataclass(frozen=True)
+class About:
+    """What all files of a series say. uid: its SeriesInstanceUID. date: of the study, YYYYMMDD."""
+
+    patient: Patient
+    study: str
+    uid: str
+    number: str
+    modality: str
+    description: str
+    date: str
+
+    @property
+    def title(self) -> str:
+        """Which series it is, in words."""
+        number = f"series {self.number or self.uid}" if self.number or self.uid else ""
+        return ", ".join(filter(None, (number, self.modality, self.description))) or "of no series"
+
+
+@dataclass(frozen=True)
+class Head:
+    """What a file says of itself.
+
+    kind: its SOPClassUID. shape: columns and rows. thickness: mm, 0 if it does not say. phase: values of PHASES.
+    state: size and time of the file.
+    """
+
+    file: Path
+    about: About
+    kind: UID
+    slice: Slice
+    shape: tuple[int, int]
+    colours: int
+    frames: int
+    thickness: float
+    phase: tuple[str, ...]
+    state: tuple[int, int]
+
+    @property
+    def localizer(self) -> bool:
+        return "LOCALIZER" in self.phase[PHASES.index("ImageType")]
+
+
+@dataclass(frozen=True)
+class Damaged:
+    """A file that cannot be read, or ends too early.
+
+    kind: its SOPClassUID, uid: its SeriesInstanceUID, each empty where it does not go so far.
+    sure: whether it is DICOM, and not perhaps something else. blank: whether it is empty, or begins with zeros.
+    """
+
+    file: Path
+    reason: str
+    kind: UID = NONE
+    uid: str = ""
+    sure: bool = True
+    blank: bool = False
+
+
+def read_head(file: Path) -> Head | Damaged | None:
+    """The head of a file; None if it is no DICOM file, nor what is left of one, and for a DICOMDIR.
+
+    A DICOMDIR lists files, which are looked at in any case.
+    """
+    try:
+        with file.open("rb") as content:
+            start = content.read(MARK[0] + len(MARK[1]))
+            content.seek(0)
+            if start[MARK[0] :] != MARK[1] and not start.startswith(GROUPS):
+                return _unmarked(file, start)
+            return _read(file, content, start.endswith(MARK[1]))
+    except OSError as error:
+        return Damaged(file, f"cannot be read: {error.strerror or error}")
+
+
+def _unmarked(file: Path, start: bytes) -> Damaged | None:
+    blank = not any(start)  # a full disk leaves files empty, or filled with zeros
+    dicom = ending(file) == ".dcm"
+    reason = "is empty" if blank else "is no DICOM file, whatever its name"
+    return Damaged(file, reason, sure=False, blank=blank) if blank or dicom else None
+
+
+def _read(file: Path, content: BinaryIO, marked: bool) -> Head | Damaged | None:
+    try:
+        data = pydicom.dcmread(content, stop_before_pixels=True, specific_tags=TAGS, force=True)
+        if MediaStorageDirectoryStorage in (data.file_meta.get("MediaStorageSOPClassUID"), data.get("SOPClassUID")):
+            return None
+        if data.get("SOPClassUID"):
+            whole = "Image" not in UID(data.SOPClassUID).name or _is_whole(content, data)
+            return _head(file, data) if whole else _cut(file, data)
+        content.seek(0)  # cut short: pydicom then forgets what it has read, if it was to choose
+        data = pydicom.dcmread(content, stop_before_pixels=True, force=True)
+        return _cut(file, data) if marked or data.get("SOPClassUID") else None
+    except OSError:
+        raise
+    except Exception as error:  # pydicom raises whatever it met where a file ends, and for values that are none
+        return Damaged(file, f"cannot be read: {error}") if marked else None
+
+
+def _cut(file: Path, data: pydicom.Dataset) -> Damaged:
+    kind = data.get("SOPClassUID") or data.file_meta.get("MediaStorageSOPClassUID", "")
+    return Damaged(file, "is cut short", UID(kind), _text(data, SERIES))
+
+
+def _is_whole(content: BinaryIO, data: pydicom.Dataset) -> bool:
+    """Whether the pixels, before which the reader has stopped, are as long as they say."""
+    syntax = UID(data.file_meta.get("TransferSyntaxUID", ""))
+    if syntax in (DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian):
+        return True
+    start = content.read(12)
+    place = 8 if start[4:6] in LONG else 4
+    begin, size = content.tell() - len(start) + place + 4, content.seek(0, os.SEEK_END)
+    if start[:2] != PIXELS or len(start) < 12:
+        return False
+    (length,) = struct.unpack_from("<I", start, place)
+    if length != UNKNOWN:
+        return bool(begin + length <= size)
+    content.seek(max(begin, size - TAIL))
+    return END in content.read()
+
+
+def _head(file: Path, data: pydicom.Dataset) -> Head:
+    state = file.stat()
+    return Head(
+        file=file,
+        about=_about(data),
+        kind=UID(data.SOPClassUID),
+        slice=slice_of(file, data),
+        shape=(int(data.get("Columns") or 0), int(data.get("Rows") or 0)),
+        colours=int(data.get("SamplesPerPixel") or 1),
+        frames=int(_text(data, "NumberOfFrames") or 1),
+        thickness=_millimetres(data),
+        phase=tuple(_text(data, name) for name in PHASES),
+        state=(state.st_size, state.st_mtime_ns),
+    )
+
+
+def _about(data: pydicom.Dataset) -> About:
+    born = _text(data, "PatientBirthDate")
+    dates = (_text(data, name) for name in ("StudyDate", "SeriesDate"))
+    return About(
+        patient=Patient(_text(data, "PatientID"), _text(data, "PatientName"), born),
+        study=_text(data, "StudyInstanceUID"),
+        uid=_text(data, SERIES),
+        number=_text(data, "SeriesNumber"),
+        modality=_text(data, "Modality"),
+        description=_text(data, "SeriesDescription"),
+        date=next((date for date in dates if re.fullmatch(r"\d{8}", date) and date != born), ""),
+    )
+
+
+def _text(data: pydicom.Dataset, name: str) -> str:
+    """A value as it is written; empty if there is none, or one that it cannot have."""
+    try:
+        value = data.get(name)
+    except Exception:  # numbers that are words, letters of no alphabet, ...
+        return ""
+    parts = value if isinstance(value, MultiValue) else [value]
+    return "\\".join("" if part is None else str(part).strip() for part in parts)
+
+
+def _millimetres(data: pydicom.Dataset) -> float:
+    try:
+        return round(float(_text(data, "SliceThickness") or 0), 2)
+    except ValueError:
+        return 0.0

@@ -1,0 +1,224 @@
+"""Which of the files of a DICOM series make a volume, or several, and why the others do not."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from .dicom import Place, Slice, slices_in_order, unreadable_files
+from .dicom_head import PHASES, About, Head
+
+FEW = 4  # slices, of which fewer make no volume
+PLANE = 10  # slices in one direction of a series that has several: fewer are a localizer's
+
+ENHANCED = re.compile(r"Enhanced (CT|MR|PET)")  # volumes of a single file
+NOWHERE = "the files do not say where in the patient they lie"
+
+Key = Callable[[Head], Hashable]
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """A series that makes a volume, or a part of one.
+
+    folder: where its files lie, in it or below. part: what tells it from other volumes of its series, or nothing.
+    damaged: files beside them that may be slices of it, and cannot be read.
+    """
+
+    folder: Path
+    about: About
+    part: str
+    heads: tuple[Head, ...]
+    damaged: tuple[Path, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """What it is called in sentences."""
+        return ", ".join(filter(None, (self.about.title, self.part)))
+
+    @property
+    def content(self) -> str:
+        """What tells it from the same volume with other files, or others of the same names: 16 hexadecimal digits."""
+        files = sorted((head.slice.identity, head.state) for head in self.heads)
+        return hashlib.sha256(repr(files).encode()).hexdigest()[:16]
+
+    def slices(self) -> list[Slice]:
+        """Its slices in order, each once. Raises ValueError as `series_slices`."""
+        if self.damaged:
+            raise ValueError(f"{self.damaged[0].parent} holds {unreadable_files(self.damaged)}")
+        return slices_in_order(head.slice for head in self.heads)
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Files that make no volume. about: None if they do not say.
+
+    unreadable: whether they are damaged, or a volume in a form that is not read. alone: whether they are an image all
+    the same, which may be read if somebody names the folder that has it alone.
+    """
+
+    folder: Path
+    about: About | None
+    files: tuple[Path, ...]
+    reason: str
+    unreadable: bool = False
+    alone: bool = False
+
+    def title(self, root: Path) -> str:
+        """What it is called in a report on a folder: where it lies, and which series it is."""
+        place = str(self.folder.relative_to(root)) if self.folder.is_relative_to(root) else str(self.folder)
+        return f"{place} ({self.about.title})" if self.about else place
+
+
+def groups(heads: Iterable[Head], key: Key) -> list[list[Head]]:
+    """Those that are alike together, in the order of the first of them."""
+    found: dict[Hashable, list[Head]] = defaultdict(list)
+    for head in heads:
+        found[key(head)].append(head)
+    return list(found.values())
+
+
+def sort_out(series: list[Head], least: int) -> tuple[list[Volume], list[LeftOut]]:
+    """The volumes of a series, and what makes none in it."""
+    others = groups([head for head in series if _no_slice(head)], _no_slice)
+    left_out = [_left(alike, _no_slice(alike[0])) for alike in others]
+    slices = [head for head in series if not _no_slice(head)]
+    directions = len(_directions(slices))
+    volumes: list[Volume] = []
+    planes: list[Head] = []
+    for alike in groups(slices, lambda head: (head.shape, head.thickness, _spacing(head))):
+        for part in _directions(alike):
+            if directions > 1 and len(part) < PLANE:
+                planes += part
+            elif reason := _no_volume(part, least):
+                left_out.append(replace(_left(part, reason), alone=len(part) == len(series)))
+            else:
+                volumes += _volumes(part)
+    if planes:
+        left_out.append(_left(planes, f"{_count(planes)} of a series in {directions} directions: a localizer"))
+    return _told_apart(volumes), left_out
+
+
+def _left(heads: list[Head], reason: str) -> LeftOut:
+    unreadable, alone = bool(ENHANCED.search(reason)), reason.endswith(NOWHERE)
+    return LeftOut(_folder(heads), heads[0].about, tuple(head.file for head in heads), reason, unreadable, alone)
+
+
+def _no_slice(head: Head) -> str:
+    """Why a file is no slice, or nothing."""
+    kind = head.kind.name.removesuffix(" Storage")
+    if "Image" not in kind or "Secondary Capture" in kind:
+        return f"no series of slices: {kind}"
+    if head.frames > 1 or "Enhanced" in kind:
+        return f"many slices in one file ({kind}), which is not read: convert it with dcm2niix"
+    if head.colours > 1:
+        return f"pictures in colour ({kind})"
+    if head.localizer:
+        return "a localizer"
+    if not head.slice.place:
+        return f"{kind}: {NOWHERE}"
+    return ""
+
+
+def _no_volume(part: list[Head], least: int) -> str:
+    """Why slices that are alike make no volume, or nothing."""
+    slices = {head.slice.identity: head for head in part}
+    if len(slices) < least:
+        return f"{_count(part)}, and a volume has at least {least}"
+    if len(slices) > 1 and len({_position(head) for head in slices.values()}) == 1:
+        return f"{_count(part)} in one place, as they are made to see contrast arrive"
+    return ""
+
+
+def _count(part: list[Head]) -> str:
+    number = len({head.slice.identity for head in part})
+    return f"{number} slice{'s'[: number != 1]}"
+
+
+def _directions(slices: Iterable[Head]) -> list[list[Head]]:
+    """Slices that are parallel, and turned alike, together."""
+    found: list[list[Head]] = []
+    for head in slices:
+        alike = (group for group in found if _place(head).is_parallel(_place(group[0])))
+        group = next(alike, None)
+        if group is None:
+            found.append([head])
+        else:
+            group.append(head)
+    return found
+
+
+def _place(head: Head) -> Place:
+    assert head.slice.place  # `_no_slice` has asked
+    return head.slice.place
+
+
+def _position(head: Head) -> tuple[float, ...]:
+    return tuple(np.round(_place(head).position, 2))
+
+
+def _spacing(head: Head) -> tuple[float, ...]:
+    return tuple(np.round(_place(head).spacing, 3))
+
+
+def _volumes(part: list[Head]) -> list[Volume]:
+    """Parallel slices as one volume, or one of each folder or of each phase where several are in one place."""
+    if _apart(part):
+        return [_volume(part)]
+    folders = groups(part, lambda head: head.file.parent)
+    if len(folders) > 1 and all(len(each) >= FEW and _apart(each) for each in folders):
+        return [_volume(each) for each in folders]
+    return [_volume(each, name) for name, each in _phases(part)]
+
+
+def _volume(heads: list[Head], part: str = "") -> Volume:
+    return Volume(_folder(heads), heads[0].about, part, tuple(heads))
+
+
+def _apart(part: list[Head]) -> bool:
+    """Whether all slices lie in different places. Copies of a file do not count, if its UID is no other slice's."""
+    slices = {head.slice.identity: head for head in part}
+    uids, places = {identity[0] for identity in slices}, {_position(head) for head in slices.values()}
+    return len(places) == len(slices) and (len(uids) == len(slices) or len(slices) == len(part))
+
+
+def _phases(part: list[Head]) -> list[tuple[str, list[Head]]]:
+    """The phases, echoes, ... of a series by what they are called, if something tells them apart; else all of it."""
+    for number, name in enumerate(PHASES):
+        phases = groups(part, lambda head, number=number: head.phase[number])  # type: ignore[misc]
+        if len(phases) > 1 and all(len(phase) >= FEW and _apart(phase) for phase in phases):
+            return [(f"{name} {phase[0].phase[number]}".strip(), phase) for phase in phases]
+    return [("", part)]
+
+
+def _folder(part: list[Head]) -> Path:
+    """The folder that has all slices, or the one above those that have some."""
+    slices: dict[Path, set[tuple[str, ...]]] = defaultdict(set)
+    for head in part:
+        slices[head.file.parent].add(head.slice.identity)
+    everything = set().union(*slices.values())
+    return next((folder for folder in slices if slices[folder] == everything), Path(os.path.commonpath(slices)))
+
+
+def _told_apart(volumes: list[Volume]) -> list[Volume]:
+    """Volumes of one series with what tells them apart: plane, thickness, size, phase, and a number if need be."""
+    texts = [(*_form(volume.heads[0]), volume.part) for volume in volumes]
+    differ = [len(set(column)) > 1 for column in zip(*texts, strict=True)]
+    parts = [", ".join(each for each, tells in zip(text, differ, strict=True) if tells and each) for text in texts]
+    numbers = [f" {1 + parts[:at].count(part)}" if parts.count(part) > 1 else "" for at, part in enumerate(parts)]
+    return [
+        replace(volume, part=f"{part}{number}".strip())
+        for volume, part, number in zip(volumes, parts, numbers, strict=True)
+    ]
+
+
+def _form(head: Head) -> tuple[str, str, str]:
+    spacing = " x ".join(f"{mm:g}" for mm in _spacing(head))
+    return _place(head).plane, f"{head.thickness:g} mm", f"{head.shape[0]} x {head.shape[1]} of {spacing} mm"
