@@ -1,6 +1,7 @@
 """The MONAI Label app: `monailabel start_server --app apps/clickseg --studies DIR|URL [--conf NAME VALUE]`.
 
 --conf models: "all", or some of them (unet2d,tis). --conf cache_gb: memory for open images, 2 by default.
+--conf upload_gb: how much may be added to the studies at once over the page, 4 by default.
 """
 
 import os
@@ -18,7 +19,7 @@ from monailabel.interfaces.app import MONAILabelApp  # noqa: E402
 from clickseg import __version__  # noqa: E402
 from clickseg.machine import keep_freed_memory  # noqa: E402
 from clickseg.sessions import SessionCache, compute_in_one_thread  # noqa: E402
-from clickseg.settings import cache_bytes  # noqa: E402
+from clickseg.settings import cache_bytes, upload_bytes  # noqa: E402
 from lib.activelearning import STRATEGIES, ForegroundEntropy, Leased, Leases  # noqa: E402
 from lib.configs import select  # noqa: E402
 from lib.server import CarefulRequests, add_routes, give_way, in_background  # noqa: E402
@@ -36,7 +37,8 @@ class MyApp(CarefulRequests, MONAILabelApp):
             compute_in_one_thread()
         conf = conf or {}
         self.models = select(conf.get("models", "all"))
-        self.cache = SessionCache(cache_bytes(conf.get("cache_gb", "2")))  # one per process, shared by all models
+        self.cache = SessionCache(cache_bytes(conf))  # one per process, shared by all models
+        self.upload_limit = upload_bytes(conf)
         super().__init__(
             app_dir,
             studies,

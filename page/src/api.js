@@ -8,31 +8,36 @@ export class Outdated extends Error {}
 /** The server is well, and what was asked of it is wrong. */
 export class Refused extends Error {}
 
+/** The user does not want it any more. */
+export class Cancelled extends Error {}
+
 /** What was asked for is not there. */
 class Missing extends Refused {}
 
 const KINDS = { 400: Refused, 404: Missing, 412: Outdated };
+const SILENT = "The server does not answer. Is it still running?";
 
 async function ask(path, options) {
   let response;
   try {
     response = await fetch(`..${path}`, options);
   } catch {
-    throw new Error("The server does not answer. Is it still running?");
+    throw new Error(SILENT);
   }
-  if (!response.ok) throw new (KINDS[response.status] ?? Error)(await sentence(response));
+  if (!response.ok) throw problem(response.status, await response.text());
   return response;
 }
 
-async function sentence(response) {
-  const text = await response.text();
+const problem = (status, text) => new (KINDS[status] ?? Error)(sentence(status, text));
+
+function sentence(status, text) {
   try {
     const { detail } = JSON.parse(text);
     if (typeof detail === "string") return detail;
   } catch {
     // not JSON: what follows says as much as there is to say
   }
-  return `The server answered with status ${response.status}${text ? `: ${text.slice(0, 200)}` : ""}`;
+  return `The server answered with status ${status}${text ? `: ${text.slice(0, 200)}` : ""}`;
 }
 
 const query = (fields) => `?${new URLSearchParams(fields)}`;
@@ -40,6 +45,32 @@ const query = (fields) => `?${new URLSearchParams(fields)}`;
 export const info = async () => (await ask("/info/")).json();
 
 export const studies = async () => (await ask("/clickseg/api/studies")).json();
+
+/** {possible, limit}: whether the server takes studies, and how many bytes at once. */
+export const adding = async () => (await ask("/clickseg/api/adding")).json();
+
+/**
+ * Add studies: {studies: ids, refused: sentences}. files: [{file, path}]. progress(part): called with how much of them is
+ * sent, 1 at the end. Throws Cancelled if the signal says so meanwhile.
+ */
+export function addStudies(files, progress, signal) {
+  const form = new FormData();
+  for (const { file, path } of files) form.append("files", file, path);
+  const request = new XMLHttpRequest(); // `fetch` does not tell how much is sent
+  return new Promise((done, failed) => {
+    request.open("POST", "../clickseg/api/studies");
+    request.upload.addEventListener("progress", ({ loaded, total }) => progress(loaded / total));
+    request.addEventListener("load", () => {
+      const { status, responseText } = request;
+      if (status === 200) done(JSON.parse(responseText));
+      else failed(problem(status, responseText));
+    });
+    request.addEventListener("error", () => failed(new Error(`Not added: the connection broke off. ${SILENT}`)));
+    request.addEventListener("abort", () => failed(new Cancelled("cancelled")));
+    signal.addEventListener("abort", () => request.abort());
+    request.send(form);
+  });
+}
 
 /** {file: ArrayBuffer of the .nii file, axis: the source axis that numbers axial slices}. */
 export async function image(id) {

@@ -1,33 +1,29 @@
 /** One open study: its clicks, their answers, and the label map that both make. Knows the server, not the screen. */
 
+import { Answers } from "./answers.js";
 import * as api from "./api.js";
 import { Bases } from "./bases.js";
 import { answersFirst, decidedIn, knows, labelsOf, ONE, propagated, questionOf, questions } from "./clicks.js";
 import { History } from "./history.js";
-import { collect, compose, count, paint, voxelsOf } from "./masks.js";
+import { compose, count, paint, voxelsOf } from "./masks.js";
 import { Newest } from "./newest.js";
-import { compress, decompress, readLabels, writeLabels } from "./nifti.js";
+import { Saving } from "./saving.js";
 import { becoming, Strokes } from "./strokes.js";
 
-const KEPT = 60; // answers, so that undo and redo need not ask again
 const DONE = { clicks: [], propagate: [], automatic: false }; // what has done its work: the map holds what came of it
 
-const keyOf = (state, { params }) => JSON.stringify([state.model, params]);
-
 export class Editor {
-  #answers = new WeakMap();
-  #starts = new WeakMap();
+  #answers;
   #committing = new Newest((state) => this.#commit(state), (error) => this.#tell(error));
   #previewing = new Newest((click) => this.#preview(click), (error) => this.#tell(error));
   #strokes = new Strokes(() => (this.#current ? null : this.#committing.idle()), (stroke) => this.#keep(stroke));
   #bases = new Bases();
   #client = crypto.randomUUID?.() ?? String(Math.random());
-  #closed = false;
+  closed = false; // for good
   #previewed = null;
   #answered; // the state that the map and the figures are of
   #unlocked; // the map as it would be if nothing were locked
-  #failures = 0;
-  #saving = null;
+  failures = 0; // answers that did not come
   #segmenting = null;
 
   /**
@@ -38,7 +34,9 @@ export class Editor {
    *   latency(kind, ms; null while the answer is awaited, undefined if none comes)}.
    */
   constructor({ image, head, frame, axis, models, labels, base, version, model, on }) {
-    Object.assign(this, { image, head, frame, axis, models, labels, version, on });
+    Object.assign(this, { image, frame, axis, models, labels, on });
+    this.saving = new Saving(this, version);
+    this.#answers = new Answers({ image, head, frame, labels, bases: this.#bases });
     const state = { clicks: [], base: { map: base }, model, propagate: [], automatic: false, locked: [] };
     this.history = new History(state);
     this.saved = state.base;
@@ -73,12 +71,12 @@ export class Editor {
 
   /** Whether the map is that of the state, or will be that of none any more. */
   get #current() {
-    return this.state === this.#answered || this.#closed;
+    return this.state === this.#answered || this.closed;
   }
 
   /** Nothing more is asked, shown or saved, whatever is still waited for or done by mistake. */
   close() {
-    this.#closed = true;
+    this.closed = true;
     this.#previewing.cancel();
     this.#committing.cancel();
   }
@@ -234,7 +232,7 @@ export class Editor {
 
   async #segmentAll() {
     await this.idle();
-    if (this.#closed) return;
+    if (this.closed) return;
     const held = count(this.#bases.mapOf(this.state.base));
     if (!labelsOf(this.model).some((label) => this.labels.countOf(label, held))) {
       this.change({ automatic: true });
@@ -243,72 +241,25 @@ export class Editor {
     const { state, map } = this;
     const [question] = questions({ ...state, clicks: [], automatic: true }, this.model);
     const here = count(map);
-    const parts = await this.#timed("click", () => this.#ask(state.model, question, null));
-    if (this.#closed) return;
+    const parts = await this.#timed("click", () => this.#answers.ask(state.model, question, null));
+    if (this.closed) return;
     if (state !== this.state) throw new Error("What all were to be added to has changed meanwhile: segment all again.");
     this.change(this.#done(compose(map, parts.filter(({ value }) => !here[value]), false)));
   }
 
-  /**
-   * Save the label map as the study's final label. What is done meanwhile stays, and is not saved yet. Returns what is
-   * done then, "saved"; while a removal runs, that.
-   * Throws api.Outdated if somebody else has saved one since; replace: whether theirs is to go.
-   */
-  save(replace = false) {
-    return (this.#saving ??= this.#save(replace).finally(() => (this.#saving = null)));
-  }
-
-  /** Whether a label is saved of which nothing is left here, and that is not being seen to. */
-  async emptied() {
-    await this.idle();
-    return !this.#closed && !this.#saving && this.version !== null && !this.labels.info(this.counts).length;
-  }
-
-  /** Take the saved label away, as `save` saves one; returns "removed". */
-  remove(replace = false) {
-    return (this.#saving ??= this.#remove(replace).finally(() => (this.#saving = null)));
-  }
-
-  /** Until a save or a removal that runs has ended; throws what it throws. */
-  async settled() {
-    await this.#saving;
-  }
-
-  async #save(replace) {
-    const failures = this.#failures;
-    await this.idle();
-    this.#checkOpen();
-    if (failures !== this.#failures) throw new Error("Not saved, since the last click had no answer.");
-    const { state, map, counts } = this;
-    const info = this.labels.info(counts);
-    if (!info.length) throw new Error("There is nothing to save yet: click on a structure first.");
-    const file = await compress(writeLabels(this.head, this.frame.sourceOrder(map)));
-    this.#stored(state, map, await api.save(this.image, file, info, replace ? undefined : this.version));
-    return "saved";
-  }
-
-  async #remove(replace) {
-    this.#checkOpen();
-    const { state, map } = this;
-    await api.remove(this.image, replace ? undefined : this.version);
-    this.#stored(state, map, null);
-    return "removed";
-  }
-
-  /** Throws Error if the study was left: its map lacks what was answered since. */
-  #checkOpen() {
-    if (this.#closed) throw new Error(`The label of ${this.image} is not saved: the study was left meanwhile.`);
-  }
-
-  /** A map is that of the server now, in this version. state: that it is of. */
-  #stored(state, map, version) {
-    this.version = version;
+  /** A map is that of the server now. state: that it is of. */
+  stored(state, map) {
     this.saved = this.#bases.holding(map, state.base);
     if (state === this.state && this.unsaved) this.change({ ...DONE, base: this.saved });
   }
 
+  /** A label map in shown order as .nii.gz on the image's grid. comment: of `writeLabels`. */
+  file(map, comment) {
+    return this.#answers.file(map, comment);
+  }
+
   #refresh() {
-    if (this.#closed) return;
+    if (this.closed) return;
     this.#previewed = null;
     this.#previewing.cancel();
     this.#committing.ask(this.state); // first: the state needs an answer though its showing should fail
@@ -316,21 +267,15 @@ export class Editor {
   }
 
   #tell(error) {
-    if (!this.#closed) this.on.problem(error.message);
+    if (!this.closed) this.on.problem(error.message);
   }
 
   async #commit(state) {
     const model = this.models[state.model];
     try {
-      const asked = questions(state, model);
-      const known = asked.every((question) => this.#kept(state.base).has(keyOf(state, question)));
-      const answers = async () => {
-        const parts = [];
-        for (const question of asked) parts.push(...(await this.#answer(state, question)));
-        return parts;
-      };
-      const parts = await (known ? answers() : this.#timed("click", answers));
-      if (this.#closed || state !== this.state) return;
+      const answers = () => this.#answers.of(state, model);
+      const parts = await (this.#answers.known(state, model) ? answers() : this.#timed("click", answers));
+      if (this.closed || state !== this.state) return;
       const base = this.#bases.mapOf(state.base);
       const unlocked = parts.length ? compose(base, parts, model.type === ONE) : base;
       this.map = this.#withLocked(unlocked, state.locked);
@@ -339,8 +284,8 @@ export class Editor {
       this.counts = count(this.map);
       this.#showMap();
     } catch (error) {
-      if (this.#closed || state !== this.state) return; // a newer one tells
-      this.#failures++;
+      if (this.closed || state !== this.state) return; // a newer one tells
+      this.failures++;
       this.history.restore(this.#answered);
       this.#showMap();
       this.on.problem(error.message);
@@ -358,48 +303,8 @@ export class Editor {
       ms = performance.now() - begin;
       return result;
     } finally {
-      if (!this.#closed) this.on.latency(kind, ms);
+      if (!this.closed) this.on.latency(kind, ms);
     }
-  }
-
-  /** Answers to questions about one label map that is corrected. */
-  #kept(base) {
-    if (!this.#answers.has(base)) this.#answers.set(base, new Map());
-    return this.#answers.get(base);
-  }
-
-  /** The parts that the server gives for a question: of each of its labels, the voxels. */
-  async #answer(state, question) {
-    const kept = this.#kept(state.base);
-    const key = keyOf(state, question);
-    if (!kept.has(key)) {
-      kept.set(key, await this.#ask(state.model, question, await this.#start(state.base, question.values)));
-      if (kept.size > KEPT) kept.delete(kept.keys().next().value);
-    }
-    return kept.get(key);
-  }
-
-  async #ask(model, { params, values }, start) {
-    const answer = readLabels(await decompress(await api.infer(model, this.image, params, start)));
-    if (String(answer.dims) !== String(this.frame.dims)) throw new Error("The server's mask has another size.");
-    const found = collect(answer.values, this.frame);
-    const told = [...values].filter(([value, label]) => found.has(value) || this.labels.has(label));
-    return told.map(([value, label]) => ({ value: this.labels.value(label), voxels: found.get(value) ?? new Uint32Array() }));
-  }
-
-  /** The label map that is corrected, as a file with the values of the model; null if it holds none of its labels. */
-  async #start(base, values) {
-    const table = new Uint8Array(256);
-    for (const [value, label] of values) if (this.labels.has(label)) table[this.labels.value(label)] = value;
-    const key = table.join();
-    if (!this.#starts.has(base)) this.#starts.set(base, new Map());
-    const starts = this.#starts.get(base);
-    if (!starts.has(key)) {
-      const map = this.#bases.mapOf(base).map((value) => table[value]);
-      const empty = !map.some((value) => value);
-      starts.set(key, empty ? null : await compress(writeLabels(this.head, this.frame.sourceOrder(map))));
-    }
-    return starts.get(key);
   }
 
   async #preview(click) {
@@ -411,7 +316,7 @@ export class Editor {
     if (!question || !deciding.size) return;
     const begin = performance.now();
     const reply = await api.preview(state.model, this.image, question.params, slice, this.#client);
-    if (!reply || this.#closed || !this.#previewed || state !== this.state) return;
+    if (!reply || this.closed || !this.#previewed || state !== this.state) return;
     this.on.latency("preview", performance.now() - begin);
     this.#showMap();
     const decided = [...question.values].filter(([, label]) => deciding.has(label) && !this.isLocked(label));

@@ -25,6 +25,7 @@ export const SHORTCUTS = [
   { keys: ["h"], text: "hide the label, or show it", command: "hide" },
   { keys: ["l"], text: "lock the label, so that nothing changes it, or unlock it", command: "lock" },
   { keys: ["s"], text: "accept and save", command: "save" },
+  { keys: ["d"], text: "download the label map", command: "download" },
   { keys: ["n"], text: "next study", command: "next" },
   { keys: ["w"], text: "next window", command: "window" },
   { keys: ["v"], text: "next layout of the views", command: "layout" },

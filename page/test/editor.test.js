@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Outdated } from "../src/api.js";
 import { clickable, decidedIn, propagated } from "../src/clicks.js";
+import { decompress, readLabels } from "../src/nifti.js";
 import { click, hold, latencies, MODELS, opened, problems, server, SHAPE, shown, soon } from "../testing/study.js";
 
 test("what is clicked while a save runs stays, and is not saved yet", async () => {
@@ -11,10 +12,10 @@ test("what is clicked while a save runs stays, and is not saved yet", async () =
   editor.add(click("liver", 0));
   await editor.idle();
   const release = hold();
-  const saving = editor.save();
+  const saving = editor.saving.save();
   await soon(); // the label is on its way
   editor.add(click("liver", 1));
-  assert.equal(editor.save(), saving, "a save that runs is not begun again");
+  assert.equal(editor.saving.save(), saving, "a save that runs is not begun again");
   release();
   await saving;
   await editor.idle();
@@ -22,22 +23,22 @@ test("what is clicked while a save runs stays, and is not saved yet", async () =
   assert.equal(shown(editor), "11000000");
   assert.equal(editor.state.clicks.length, 2);
   assert.equal(editor.unsaved, true);
-  await editor.save();
+  await editor.saving.save();
   assert.deepEqual(server.saved, ["10000000", "11000000"]);
   assert.equal(editor.unsaved, false);
 });
 
 test("whoever leaves waits for a save that runs, and hears that it failed", async () => {
   const editor = opened();
-  await editor.settled();
+  await editor.saving.settled();
   editor.add(click("liver", 0));
   await editor.idle();
   server.down = true;
-  const saving = editor.save();
-  await assert.rejects(editor.settled(), /does not answer/);
+  const saving = editor.saving.save();
+  await assert.rejects(editor.saving.settled(), /does not answer/);
   await assert.rejects(saving, /does not answer/);
   assert.equal(editor.unsaved, true);
-  await editor.settled();
+  await editor.saving.settled();
 });
 
 test("with another model all that the last one made stays, and is still to be saved", async () => {
@@ -123,7 +124,7 @@ test("a locked label is not found elsewhere, cleared, or drawn over by a preview
   await editor.idle();
   assert.equal(editor.display.join(""), "00222211");
   editor.cancelPreview();
-  await editor.save();
+  await editor.saving.save();
   assert.deepEqual([server.saved, editor.isLocked("spleen")], [["00002211"], true]);
 });
 
@@ -174,7 +175,7 @@ test("a click whose answer fails is not passed over by a save", async () => {
   await editor.idle();
   server.down = true;
   editor.add(click("liver", 1));
-  await assert.rejects(editor.save(), /Not saved, since the last click had no answer/);
+  await assert.rejects(editor.saving.save(), /Not saved, since the last click had no answer/);
   assert.deepEqual(server.saved, []);
 });
 
@@ -235,65 +236,65 @@ test("whatever becomes of a click, nobody waits for its time for ever", async ()
 test("a label that somebody else has saved since is replaced only when that is wished", async () => {
   const [mine, theirs] = [opened(), opened()];
   theirs.add(click("liver", 5));
-  await theirs.save();
+  await theirs.saving.save();
   mine.add(click("liver", 0));
-  await assert.rejects(mine.save(), Outdated);
+  await assert.rejects(mine.saving.save(), Outdated);
   assert.deepEqual([server.saved.length, mine.unsaved], [1, true]);
-  await mine.save(true);
+  await mine.saving.save(true);
   assert.equal(server.saved.at(-1), "10000000");
   mine.add(click("liver", 1));
-  await mine.save();
+  await mine.saving.save();
   assert.equal(server.saved.length, 3, "one's own last label is no obstacle");
   theirs.add(click("liver", 6));
-  await assert.rejects(theirs.save(), Outdated);
+  await assert.rejects(theirs.saving.save(), Outdated);
 });
 
 test("a saved label of which nothing is left can be taken away", async () => {
   const editor = opened();
-  assert.equal(await editor.emptied(), false, "there is none yet");
+  assert.equal(await editor.saving.emptied(), false, "there is none yet");
   editor.add(click("liver", 0));
-  await editor.save();
-  assert.equal(await editor.emptied(), false);
+  await editor.saving.save();
+  assert.equal(await editor.saving.emptied(), false);
   await editor.erase("liver");
-  assert.equal(await editor.emptied(), true);
-  await editor.remove();
-  assert.deepEqual([server.version, editor.unsaved, await editor.emptied()], [null, false, false]);
+  assert.equal(await editor.saving.emptied(), true);
+  await editor.saving.remove();
+  assert.deepEqual([server.version, editor.unsaved, await editor.saving.emptied()], [null, false, false]);
 });
 
 test("a label that somebody else has saved since is taken away only when that is wished", async () => {
   const mine = opened();
   mine.add(click("liver", 0));
-  await mine.save();
+  await mine.saving.save();
   const theirs = opened({ base: [1], labels: { liver: 1 } });
   theirs.add(click("liver", 5));
-  await theirs.save();
+  await theirs.saving.save();
   await mine.erase("liver");
-  await assert.rejects(mine.remove(), Outdated);
+  await assert.rejects(mine.saving.remove(), Outdated);
   assert.deepEqual([server.version, mine.unsaved], ['"2"', true]);
-  await mine.remove(true);
+  await mine.saving.remove(true);
   assert.deepEqual([server.version, mine.unsaved], [null, false]);
 });
 
 test("a label that somebody else has taken away already is taken away", async () => {
   const editor = opened();
   editor.add(click("liver", 0));
-  await editor.save();
+  await editor.saving.save();
   server.version = null;
   await editor.erase("liver");
-  assert.equal(await editor.remove(), "removed");
-  assert.deepEqual([editor.version, editor.unsaved], [null, false]);
+  assert.equal(await editor.saving.remove(), "removed");
+  assert.deepEqual([editor.saving.version, editor.unsaved], [null, false]);
 });
 
 test("a removal that runs is not begun again, and what is clicked meanwhile stays", async () => {
   const editor = opened();
   editor.add(click("liver", 0));
-  await editor.save();
+  await editor.saving.save();
   await editor.erase("liver");
   await editor.idle();
   const release = hold();
-  const removing = editor.remove();
-  assert.equal(await editor.emptied(), false, "nobody need be asked again");
-  assert.equal(editor.save(), removing);
+  const removing = editor.saving.remove();
+  assert.equal(await editor.saving.emptied(), false, "nobody need be asked again");
+  assert.equal(editor.saving.save(), removing);
   editor.add(click("liver", 2));
   release();
   assert.equal(await removing, "removed");
@@ -341,7 +342,7 @@ test("labels with names that every object knows are clicked, previewed and saved
   await editor.idle();
   assert.deepEqual([problems, editor.display.join("")], [[], "22222222"]);
   editor.cancelPreview();
-  await editor.save();
+  await editor.saving.save();
   assert.deepEqual(server.saved, ["12000000"]);
 });
 
@@ -351,7 +352,7 @@ test("a preview that fails before anything is asked is told, and a save goes on"
   editor.preview({ label: "liver", inside: true }); // without a position
   await editor.idle();
   assert.equal(problems.length, 1);
-  await editor.save();
+  await editor.saving.save();
   assert.deepEqual(server.saved, ["10000000"]);
 });
 
@@ -364,7 +365,7 @@ test("where the screen fails, a click is answered, told and saved nevertheless",
   assert.throws(() => editor.add(click("liver", 0)), /no memory/);
   await editor.idle();
   assert.deepEqual([problems, shown(editor)], [["no memory for the views"], "10000000"]);
-  await editor.save();
+  await editor.saving.save();
   assert.deepEqual(server.saved, ["10000000"]);
 });
 
@@ -374,7 +375,7 @@ test("of a study that was left nothing more is asked, told or saved", async () =
   editor.add(click("liver", 0));
   await soon();
   editor.add(click("liver", 1)); // waits for the one before
-  const saving = editor.emptied().then(() => editor.save());
+  const saving = editor.saving.emptied().then(() => editor.saving.save());
   editor.close();
   release();
   await assert.rejects(saving, /not saved: the study was left/);
@@ -385,7 +386,7 @@ test("of a study that was left nothing more is asked, told or saved", async () =
 
 test("what waits for an answer when a study is left changes nothing later, and is not asked for", async () => {
   const editor = opened({ model: "all", labels: { spleen: 1, liver: 2 }, base: [0, 0, 0, 0, 0, 0, 2] });
-  server.version = editor.version = '"7"';
+  server.version = editor.saving.version = '"7"';
   const release = hold();
   editor.add(click("liver", 4));
   const later = [editor.segmentAll(), editor.erase("liver"), editor.toggleLock("spleen"), editor.chooseModel("one")];
@@ -393,8 +394,8 @@ test("what waits for an answer when a study is left changes nothing later, and i
   editor.close();
   release();
   await Promise.all(later);
-  assert.deepEqual([server.asked.length, await editor.emptied()], [1, false]);
-  await assert.rejects(editor.remove(), /the study was left/);
+  assert.deepEqual([server.asked.length, await editor.saving.emptied()], [1, false]);
+  await assert.rejects(editor.saving.remove(), /the study was left/);
   assert.equal(server.version, '"7"');
 });
 
@@ -404,4 +405,24 @@ test("a model that is not there is refused, and the one before goes on", async (
   editor.add(click("liver", 0));
   await editor.idle();
   assert.deepEqual([editor.state.model, shown(editor)], ["one", "10000000"]);
+});
+
+test("what is downloaded is the map as it is, with the names of its values, and nothing is saved", async () => {
+  const editor = opened({ labels: { spleen: 3 }, base: [3, 3] });
+  editor.add(click("liver", 4));
+  editor.stroke("cyst", true, [1]);
+  editor.endStroke();
+  const { file, names } = await editor.saving.download();
+  const content = await decompress(file);
+  const { dims, values } = readLabels(content);
+  assert.deepEqual([dims, values.join("")], [SHAPE, shown(editor)]);
+  assert.equal(shown(editor), "31002000");
+  assert.deepEqual(names.map(({ name, idx }) => [name, idx]), [["cyst", 1], ["liver", 2], ["spleen", 3]]);
+  const comment = new TextDecoder().decode(new Uint8Array(content, 360, new DataView(content).getInt32(352, true) - 8));
+  assert.deepEqual(JSON.parse(comment), { labels: { cyst: 1, liver: 2, spleen: 3 } });
+  assert.deepEqual([server.saved, editor.unsaved], [[], true]);
+});
+
+test("of a study without labels there is nothing to download", async () => {
+  await assert.rejects(opened().saving.download(), /nothing to download yet/);
 });

@@ -203,6 +203,24 @@ test("a label map is written and read, with the frame of its image", () => {
   assert.throws(() => readLabels(new ArrayBuffer(8)), /not NIfTI/);
 });
 
+test("a comment in a label map's head is read by others, and changes nothing of its voxels", () => {
+  const head = new ArrayBuffer(352);
+  const view = new DataView(head);
+  view.setInt32(0, 348, true);
+  [3, 2, 2, 1].forEach((count, axis) => view.setInt16(40 + 2 * axis, count, true));
+  const plain = writeLabels(head, Uint8Array.from([1, 0, 0, 3]));
+  assert.deepEqual([plain.length, plain[348]], [356, 0]);
+  for (const comment of ["x", "12345678", "Zyste ä".repeat(30)]) {
+    const { buffer } = writeLabels(head, Uint8Array.from([1, 0, 0, 3]), comment);
+    assert.deepEqual([...readLabels(buffer).values], [1, 0, 0, 3]);
+    const file = new DataView(buffer);
+    const size = file.getInt32(352, true);
+    assert.deepEqual([file.getUint8(348), size % 16, file.getInt32(356, true)], [1, 0, 6]);
+    assert.equal(file.getFloat32(108, true), 352 + size);
+    assert.equal(new TextDecoder().decode(new Uint8Array(buffer, 360, size - 8)).trimEnd(), comment);
+  }
+});
+
 test("keys are commands, unless somebody writes", () => {
   const press = (key, more = {}) => ({ key, ctrlKey: false, metaKey: false, altKey: false, ...more });
   assert.equal(shortcut(press("z"), false, true).command, "undo");

@@ -136,7 +136,7 @@ test("a save waits for strokes, and holds them", async () => {
   editor.add(click("liver", 0));
   await soon();
   stroke(editor, "liver", [4, 5]);
-  const saving = editor.save();
+  const saving = editor.saving.save();
   release();
   await saving;
   assert.deepEqual([server.saved, editor.unsaved], [["10001100"], false]);
@@ -147,7 +147,7 @@ test("a save waits for strokes, and holds them", async () => {
   await editor.idle();
   assert.deepEqual([shown(editor), editor.unsaved], ["10001100", false]);
   editor.redo();
-  await editor.save();
+  await editor.saving.save();
   editor.undo();
   await editor.idle();
   assert.deepEqual([shown(editor), editor.unsaved], ["10001100", true], "a save of strokes alone is no step");
@@ -204,7 +204,7 @@ test("a label that the model does not know is painted, and stays when others are
   editor.add(click("spleen", 2));
   await editor.idle();
   assert.equal(shown(editor), "11103230");
-  await editor.save();
+  await editor.saving.save();
   assert.deepEqual(server.saved, ["11103230"]);
 });
 
@@ -229,7 +229,7 @@ test("a step of undo holds what it changes, and no label map", async () => {
     await editor.idle();
     bases.push(editor.state.base);
   }
-  await editor.save();
+  await editor.saving.save();
   bases.push(editor.saved);
   editor.add(click("liver", 7));
   await editor.chooseModel("other");

@@ -590,7 +590,7 @@ def test_a_port_that_is_taken_is_said_at_once(command, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "value"),
     [("models", "foo"), ("models", " , "), ("models", "")]
-    + [("cache_gb", value) for value in ("x", "-1", "nan", "inf", "")],
+    + [(name, value) for name in ("cache_gb", "upload_gb") for value in ("x", "-1", "nan", "inf", "")],
 )
 def test_a_setting_that_the_app_would_refuse_is_refused_at_once(server, tmp_path, capsys, name, value):
     assert run("serve", "--studies", tmp_path, "--conf", name, value) == 2
@@ -605,7 +605,10 @@ def test_a_setting_with_a_comma_too_many_is_served(server, tmp_path):
 
 def test_a_setting_that_nobody_knows_is_refused_with_those_that_are_known(server, tmp_path, capsys):
     assert run("serve", "--studies", tmp_path, "--conf", "model", "all") == 2
-    assert "--conf model: there is no such setting; known: models, cache_gb, auth_token, " in capsys.readouterr().err
+    assert (
+        "--conf model: there is no such setting; known: models, cache_gb, upload_gb, auth_token, "
+        in capsys.readouterr().err
+    )
     with pytest.raises(Replaced):
         run("serve", "--studies", tmp_path, "--conf", "server_mode", "true")
 

@@ -507,7 +507,7 @@ def test_a_label_saved_elsewhere_meanwhile_is_not_replaced_unasked(page, study, 
 
 def test_a_label_that_was_saved_by_mistake_is_taken_away_again(page, study, folder, kidney):
     study("permuted")
-    if not page.evaluate("clickseg.editor().version"):
+    if not page.evaluate("clickseg.editor().saving.version"):
         choose(page, "liver")
         click(page, kidney[1])
         save(page, "permuted")

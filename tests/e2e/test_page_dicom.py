@@ -34,6 +34,7 @@ def test_a_series_is_opened_and_its_label_is_archived_and_read_again(
         row = page.locator("#studies button")
         assert row.locator(".name").inner_text().split("\n") == ["Nobody · 0", "2024-01-01 · CT"]
         assert row.get_attribute("title") == series
+        assert page.locator("#adding").is_hidden(), "studies come from the archive alone"
         assert page.evaluate("clickseg.viewer.frame.dims") == list(SHAPE)
 
         click = {"position": [24, 20, 6], "label": "liver", "inside": True}

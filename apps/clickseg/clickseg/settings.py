@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from .methods import METHODS
 
-CONF = ("models", "cache_gb")  # the app's own (main.py)
+CONF = ("models", "cache_gb", "upload_gb")  # the app's own (main.py)
 CONF_OF_MONAI_LABEL = ("auth_token", "preload", "server_mode", "zoo_repo", "zoo_source")
 
 
@@ -20,7 +20,8 @@ def check_conf(pairs: Sequence[tuple[str, str]]) -> None:
         raise ValueError(f"--conf {unknown[0]}: there is no such setting; known: {', '.join(known)}")
     conf = dict(pairs)
     method_names(conf.get("models", "all"))
-    cache_bytes(conf.get("cache_gb", "2"))
+    cache_bytes(conf)
+    upload_bytes(conf)
 
 
 def method_names(text: str) -> list[str]:
@@ -34,13 +35,21 @@ def method_names(text: str) -> list[str]:
     return names
 
 
-def cache_bytes(gigabytes: str) -> int:
-    """How much memory open images may take together: GB (2^30 bytes) as text, 0 for none that outlives its request.
+def cache_bytes(conf: Mapping[str, str]) -> int:
+    """How much memory open images may take together, 0 for none that outlives its request. ValueError as `_bytes`."""
+    return _bytes(conf, "cache_gb", "2")
 
-    ValueError for what is no such number.
-    """
+
+def upload_bytes(conf: Mapping[str, str]) -> int:
+    """How much may be added to the studies at once, over the page. ValueError as `_bytes`."""
+    return _bytes(conf, "upload_gb", "4")
+
+
+def _bytes(conf: Mapping[str, str], name: str, default: str) -> int:
+    """A setting in GB (2^30 bytes). ValueError for what is no such number."""
+    text = conf.get(name, default)
     with contextlib.suppress(ValueError):
-        number = float(gigabytes)
+        number = float(text)
         if number >= 0 and math.isfinite(number):
             return int(number * 2**30)
-    raise ValueError(f"--conf cache_gb {gigabytes}: a number of gigabytes is needed, such as 2 or 0.5")
+    raise ValueError(f"--conf {name} {text}: a number of gigabytes is needed, such as {default} or 0.5")

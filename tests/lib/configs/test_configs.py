@@ -28,13 +28,13 @@ def test_an_unknown_model_is_refused_and_the_known_ones_are_named(names):
 
 @pytest.mark.parametrize(("text", "number"), [("2", 2**31), ("0.5", 2**29), ("0", 0)])
 def test_the_memory_for_open_images_is_configured_in_gigabytes(text, number):
-    assert cache_bytes(text) == number
+    assert cache_bytes({"cache_gb": text}) == number
 
 
 @pytest.mark.parametrize("text", ["much", "-1", "nan", "inf", ""])
 def test_memory_that_is_no_number_is_refused(text):
     with pytest.raises(ValueError, match="a number of gigabytes is needed"):
-        cache_bytes(text)
+        cache_bytes({"cache_gb": text})
 
 
 def test_every_weights_file_is_trained_by_one_model():

@@ -13,7 +13,8 @@ from .options import PORT, at_least, server_command, server_environment
 
 CONF_HELP = (
     "a setting of the server, may be given several times: models all, unet2d or tis (default: all); cache_gb N: "
-    "gigabytes of memory for open images (default: 2)"
+    "gigabytes of memory for open images (default: 2); upload_gb N: gigabytes of studies that the page may add at once "
+    "(default: 4)"
 )
 
 

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, TypeVar
 from fastapi import HTTPException
 from filelock import FileLock
 from monailabel.datastore.dicom import DICOMWebDatastore
-from monailabel.datastore.local import DataModel, LocalDatastore
+from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastore
 from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 
 from clickseg.files import file_digest, whole_file
@@ -62,7 +62,19 @@ class Careful(Listed):
                 if same_image(there, Path(image_filename)):
                     return name  # with its labels
                 raise HTTPException(409, f"there is another image {name!r}: give this one a name of its own")
-            return super().add_image(name, image_filename, dict(image_info))
+            return self._keep(name, Path(image_filename), image_info)
+
+    def _keep(self, image_id: str, image: Path, said: Mapping[str, Any]) -> str:
+        """Keep an image in the folder, whole or not at all: the stock method leaves half of it on a full disk."""
+        ext = self._to_id(image.name)[1]
+        file = Path(self._datastore.image_path()).resolve() / self._filename(image_id, ext)
+        info = {**said, "ts": int(time.time()), "name": file.name}
+        with FileLock(self._lock_file):
+            with whole_file(file) as copy, image.open("rb") as source:
+                shutil.copyfileobj(source, copy)
+            self._datastore.objects[image_id] = ImageLabelModel(image=DataModel(info=info, ext=ext))
+            self._update_datastore_file(lock=False)
+        return image_id
 
     def save_label(
         self, image_id: str, label_filename: str, label_tag: str, label_info: Mapping[str, Any], *rest: Any

@@ -39,6 +39,7 @@ from .proxy import proxy_router
 from .refusals import json_object, refusing, tidied
 from .segmentations import write_segmentation
 from .trainings import queueing, stop_trainings
+from .uploads import uploads_router
 
 infer_router = APIRouter(
     prefix=f"{settings.MONAI_LABEL_API_STR}/infer",
@@ -345,7 +346,7 @@ def add_routes() -> None:
     routes = server.app.router.routes
     stock = len(routes)
     own = (infer_router, train_router, model_router, datastore_router, activelearning_router)
-    own += (pooled_router, proxy_router, preview_router, page_router)
+    own += (pooled_router, proxy_router, preview_router, page_router, uploads_router)
     for router in own:
         server.app.include_router(router)
     server.app.mount("/clickseg", PageFiles(), name="clickseg")
