@@ -33,6 +33,7 @@ def servers(repository, monkeypatch):
     return importlib.import_module("servers")
 
 
+@pytest.mark.slow
 def test_a_quick_run_times_a_click_through_the_real_servers(run_benchmark, tmp_path):
     """About a minute, of which two servers take most to start (minutes on a busy machine)."""
     results = run_benchmark("click_latency.py", "--quick", "--date", "1999-12-31", "--cache", tmp_path / "cache")
