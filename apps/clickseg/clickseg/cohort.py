@@ -5,10 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from .dicom import series_files
 from .dicom_seg import Segment, write_segmentation
 from .files import file_digest, write_text
 from .geometry import Grid
-from .images import read_slices, read_volume, write_mask
+from .images import read_slices, read_volume, reading, write_mask
 from .methods import Model
 from .sessions import VolumeSession
 from .sources import Image, Progress, find_images
@@ -28,7 +28,6 @@ STATE, TABLE = "predictions.json", "volumes.csv"
 DICOM_SUFFIX = ".dcm"
 INSTEAD = "name another output folder, or let them be replaced (--overwrite)"
 
-Content = TypeVar("Content")
 Volumes = dict[str, tuple[int, float]]  # label -> voxels, ml
 
 
@@ -43,7 +42,8 @@ class Found:
 
 def predict_image(image: Image, model: Model, device: torch.device | str) -> Found:
     """The label map of an image, without clicks; nothing of it is kept. ValueError says why there is none."""
-    volume, grid = _read(_volume, image)
+    with reading(_title(image)):
+        volume, grid = _volume(image)
     session = VolumeSession(volume, grid, model, device)
     try:
         labels = session.predict_labels({}, model.recipe.labels)
@@ -62,16 +62,6 @@ def _files(image: Image) -> list[str]:
 
 def _title(image: Image) -> str:
     return image.name if isinstance(image, Path) else image.title
-
-
-def _read(read: Callable[[Image], Content], image: Image) -> Content:
-    """What is read from an image. ValueError for all that its reader stumbles over: the others are to go on."""
-    try:
-        return read(image)
-    except ValueError:
-        raise
-    except Exception as error:  # an odd file raises anything
-        raise ValueError(f"{_title(image)} cannot be read: {error!r}") from error
 
 
 def label_volumes(labels: NDArray[np.uint8], values: Mapping[str, int], grid: Grid) -> Volumes:
@@ -137,7 +127,9 @@ class Predictions:
         """Write what was found in an image. ValueError if that form has no such label map: DICOM has no empty ones."""
         if self.suffix == DICOM_SUFFIX:
             segments = {value: Segment(label, automatic=True) for label, value in values.items()}
-            series = _read(_files, self.images[name])
+            image = self.images[name]
+            with reading(_title(image)):
+                series = _files(image)
             write_segmentation(self.path(name), series, found.labels, found.grid, segments)
         else:
             write_mask(self.path(name), found.labels, found.grid)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset, Sampler
 from tqdm import tqdm
 
-from .files import whole_file
+from .files import digest, whole_file
 from .images import file_identity, read_volume
 from .machine import present_values
 from .methods import Recipe, UNet2dRecipe
@@ -237,7 +236,7 @@ class CaseStore:
 
     def _open(self, case: Case, prepare: Callable[[Case], Arrays], depends_on: object) -> Arrays:
         files = [file_identity(path) for path in (case.image, case.label)]
-        key = hashlib.sha256(repr((files, depends_on)).encode()).hexdigest()[:16]
+        key = digest(repr((files, depends_on)), 16)
         self.stems.append(f"{case.id}-{key}")
         return kept_arrays(self.folder, self.stems[-1], ("image", "label"), lambda: prepare(case))
 

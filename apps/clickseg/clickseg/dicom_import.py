@@ -18,7 +18,7 @@ from .dicom_tree import Tree
 from .dicom_volume import LeftOut, Volume
 from .files import digest, plain_name, unique_names, write_text
 from .geometry import Grid
-from .images import read_slices, read_volume, write_volume
+from .images import read_slices, read_volume, reading, write_volume
 from .privacy import Patient, gives_away, without_patients
 
 TABLE, ENDING = "studies.csv", ".nii.gz"
@@ -88,7 +88,8 @@ class Studies:
         """Write a series. ValueError, which the table has, too, says why there is no image of it, or an older one."""
         row = self._of[volume]
         try:
-            array, grid = _voxels(volume)
+            with reading(volume.title):
+                array, grid = read_slices(volume.slices(), volume.title)
             kept = bool(row["id"]) and _holds(self.path(volume), array, grid)
             if not kept:
                 self._check_unlabelled(volume)
@@ -201,16 +202,6 @@ def _was_of(row: Row, volume: Volume) -> bool:
 
 def _lies_in(source: str, folders: Iterable[str]) -> bool:
     return any(Path(source).is_relative_to(folder) for folder in folders)
-
-
-def _voxels(volume: Volume) -> tuple[NDArray[np.generic], Grid]:
-    """ValueError for all that a reader stumbles over: the others are to go on."""
-    try:
-        return read_slices(volume.slices(), volume.title)
-    except ValueError:
-        raise
-    except Exception as error:  # an odd file raises anything
-        raise ValueError(f"{volume.title} cannot be read: {error!r}") from error
 
 
 def _holds(path: Path, array: NDArray[np.generic], grid: Grid) -> bool:

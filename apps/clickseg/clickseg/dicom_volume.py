@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from collections import defaultdict
@@ -14,6 +13,7 @@ import numpy as np
 
 from .dicom import Place, Slice, slices_in_order, unreadable_files
 from .dicom_head import PHASES, About, Head
+from .files import digest
 
 FEW = 4  # slices, of which fewer make no volume
 PLANE = 10  # slices in one direction of a series that has several: fewer are a localizer's
@@ -47,7 +47,7 @@ class Volume:
     def content(self) -> str:
         """What tells it from the same volume with other files, or others of the same names: 16 hexadecimal digits."""
         files = sorted((head.slice.identity, head.state) for head in self.heads)
-        return hashlib.sha256(repr(files).encode()).hexdigest()[:16]
+        return digest(repr(files), 16)
 
     def slices(self) -> list[Slice]:
         """Its slices in order, each once. Raises ValueError as `series_slices`."""

@@ -70,6 +70,17 @@ def read_slices(slices: Sequence[Slice], name: str) -> tuple[NDArray[np.generic]
     return _finite(array, name), grid
 
 
+@contextlib.contextmanager
+def reading(name: str) -> Iterator[None]:
+    """Whatever a reader stumbles over becomes a ValueError that names the image: the others of many are to go on."""
+    try:
+        yield
+    except ValueError:
+        raise
+    except Exception as error:  # an odd file raises anything
+        raise ValueError(f"{name} cannot be read: {error!r}") from error
+
+
 def _finite(array: NDArray[np.generic], name: str) -> NDArray[np.generic]:
     """An image with its smallest number where it has none. ValueError if it has none anywhere."""
     if array.dtype.kind != "f" or (np.isfinite(array.min()) and np.isfinite(array.max())):
@@ -233,7 +244,7 @@ def write_volume(path: Path | str, volume: NDArray[np.generic], grid: Grid) -> N
     """
     if not str(path).endswith(".nii.gz"):
         raise ValueError(f"images are written as .nii.gz, not as {Path(path).name}")
-    image = _nifti_image(_small(volume), grid)
+    image = nifti_image(_small(volume), grid)
     image.header.set_xyzt_units("mm")
     with whole_file(path) as file, gzip.GzipFile("", "wb", compresslevel=1, fileobj=file, mtime=0) as packed:
         image.to_stream(packed)
@@ -249,7 +260,8 @@ def _small(volume: NDArray[np.generic]) -> NDArray[np.generic]:
     return volume.astype(kept[0] if kept else np.float32, copy=False)
 
 
-def _nifti_image(array: NDArray[np.generic], grid: Grid) -> Any:
+def nifti_image(array: NDArray[np.generic], grid: Grid) -> Any:
+    """An array on its grid, for nibabel. It says so in both of NIfTI's forms: ITK prefers one, nibabel the other."""
     image = nib.Nifti1Image(array, grid.affine)
     image.set_sform(grid.affine, 1)
     image.set_qform(grid.affine, 1)
@@ -263,6 +275,6 @@ def write_mask(path: Path | str, mask: NDArray[np.uint8], grid: Grid) -> None:
     """
     if not is_nifti(path):
         raise ValueError(f"masks are written as .nii or .nii.gz, not as {Path(path).name}")
-    content = _nifti_image(mask, grid).to_bytes()
+    content = nifti_image(mask, grid).to_bytes()
     with whole_file(path) as file:
         file.write(gzip.compress(content, compresslevel=1, mtime=0) if str(path).endswith(".gz") else content)

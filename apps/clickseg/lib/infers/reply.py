@@ -12,12 +12,12 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
 from clickseg.clicks.wire import Reply
 from clickseg.geometry import Grid
+from clickseg.images import nifti_image
 
 from .pieces import ZEROS, gzipped, plain
 
@@ -107,11 +107,9 @@ def nrrd_header(grid: Grid, reply: Reply) -> bytes:
 
 
 def nifti_header(values: NDArray, grid: Grid) -> bytes:
-    """The head of a NIfTI file, with the same frame in both of its forms (ITK prefers one, nibabel the other)."""
-    image = nib.Nifti1Image(values, grid.affine)
+    """The head of a NIfTI file of values (X, Y, Z) on `grid`."""
+    image = nifti_image(values, grid)
     image.header.set_xyzt_units("mm")
-    image.set_sform(grid.affine, 1)
-    image.set_qform(grid.affine, 1)
     image.header.set_slope_inter(1, 0)
     head = io.BytesIO()
     image.header.write_to(head)

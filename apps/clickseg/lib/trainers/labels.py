@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import os
 import shutil
@@ -16,6 +15,7 @@ from monailabel.datastore.local import LocalDatastore
 from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 
 from clickseg.datasets import case_id
+from clickseg.files import digest
 from clickseg.images import read_volume
 from clickseg.labelled import LabelledImage, check_labelled, file_suffix, value_names
 from clickseg.machine import present_values
@@ -93,7 +93,7 @@ def _case(image_id: str) -> str:
     name = image_id.encode()
     if len(name) <= LONGEST:
         return image_id
-    key = f"-{hashlib.sha256(name).hexdigest()[:16]}"
+    key = f"-{digest(image_id, 16)}"
     return name[: LONGEST - len(key)].decode(errors="ignore") + key
 
 
