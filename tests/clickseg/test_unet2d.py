@@ -217,6 +217,61 @@ def test_padding_changes_nothing_that_is_replayed():
     torch.testing.assert_close(together[1:], network.decode(code[1:], clicks[:, :2]), atol=1e-5, rtol=1e-5)
 
 
+# A second look at what has no answer yet (docs/adr/0023)
+
+TWICE = dataclasses.replace(FEEDBACK, looks=2)
+
+
+def looking(recipe):
+    """A segmenter with the weights of `segmenter(FEEDBACK)`, whatever else its recipe says."""
+    network = UNet2d(recipe).eval()
+    network.load_state_dict(segmenter(FEEDBACK).state_dict())
+    return network
+
+
+@pytest.mark.parametrize("looks", [2, 3])
+def test_each_further_look_reads_the_answer_of_the_look_before(looks):
+    once, code = segmenter(FEEDBACK), slices(32, 32)[:1]
+    clicks = torch.tensor([[[5, 6, 1]]])
+    expected = once.decode(code, clicks)
+    for _ in range(looks - 1):
+        expected = once.decode(code, clicks, inside(expected))
+    several = looking(dataclasses.replace(FEEDBACK, looks=looks))
+    torch.testing.assert_close(several.decode(code, clicks), expected)
+    torch.testing.assert_close(several.decode(code, clicks, torch.zeros(1, 1, 32, 32)), expected)
+    assert not torch.allclose(once.decode(code, clicks), expected)
+
+
+def test_where_there_is_an_answer_before_one_look_is_enough():
+    once, twice, code = segmenter(FEEDBACK), looking(TWICE), slices(32, 32)
+    clicks = torch.tensor([[[5, 6, 1], [9, 20, 0]], [[5, 6, 1], [9, 20, 0]]])
+    before = torch.zeros(2, 1, 32, 32)
+    before[1, 0, 5:9, 5:9] = 0.7
+    after = twice.decode(code, clicks, before)
+    torch.testing.assert_close(after[1:], once.decode(code, clicks, before)[1:])
+    torch.testing.assert_close(after[:1], twice.decode(code[:1], clicks[:1], before[:1]))
+    assert not torch.allclose(after[:1], once.decode(code, clicks, before)[:1])
+
+
+def test_clicks_are_replayed_with_a_second_look_at_the_first():
+    twice, code = looking(TWICE), slices(32, 32)[:1]
+    clicks = torch.tensor([[[5, 6, 1], [9, 20, 0]]])
+    first = twice.decode(code, clicks[:, :1])
+    torch.testing.assert_close(twice.decode(code, clicks), twice.decode(code, clicks, inside(first)))
+
+
+def test_a_loss_is_of_one_look():
+    once, twice, code = segmenter(FEEDBACK).train(), looking(TWICE).train(), slices(32, 32)
+    clicks, nothing = torch.tensor([[[5, 6, 1]], [[7, 7, 1]]]), torch.zeros(2, 1, 32, 32)
+    torch.testing.assert_close(twice.decode(code, clicks, nothing), once.decode(code, clicks, nothing))
+
+
+@pytest.mark.parametrize(("looks", "feedback"), [(0, True), (2, False)])
+def test_a_second_look_without_feedback_or_none_at_all_is_refused(looks, feedback):
+    with pytest.raises(ValueError, match="looks must be 1, or more if feedback is on"):
+        dataclasses.replace(TINY, looks=looks, feedback=feedback)
+
+
 # Names (docs/adr/0021)
 
 NAMED = dataclasses.replace(TINY, labels={"spleen": 1, "right kidney": 2, "liver": 6}, named=0.5, feedback=True)

@@ -597,9 +597,10 @@ def test_file_identity_tells_files_apart_by_path_time_and_size(tmp_path):
 # Weights that read their answer before the last click
 
 
-def test_a_session_that_has_kept_its_answers_agrees_with_one_that_replays_them(tmp_path, image, tiny_weights):
+@pytest.mark.parametrize("more", [{}, {"looks": 2, "speck": 0.1}], ids=["one look", "two looks"])
+def test_a_session_that_has_kept_its_answers_agrees_with_one_that_replays_them(tmp_path, image, tiny_weights, more):
     weights = tmp_path / "feedback.pt"
-    tiny_weights(weights, LABELS, feedback=True)
+    tiny_weights(weights, LABELS, feedback=True, **more)
     clicks = [Click((20, 24, 12), 1), Click((30, 10, 12), 0), Click((24, 24, 12), 1)]
     warm = SessionCache().open(image, weights)
     masks = {count: warm.predict(clicks[:count]) for count in (1, 2, 3, 2, 1)}

@@ -16,6 +16,7 @@ from ..clicks.simulate import Metric, check_metric
 from ..networks import UNet, widened
 from .insist import insist
 from .protocol import Method, Recipe, Segmenter, check_window
+from .specks import without_specks
 
 ENTRY = "network.down.0.0.weight"  # of the state: the weights that read the channels
 NAMES = "network.names."  # of the state: what the weights know of names
@@ -46,7 +47,9 @@ class UNet2dRecipe(Recipe):
     overlap: Overlap = "sum"  # of the Gaussians of clicks near each other
     radius: float = 5.0  # of the discs, voxels of the model grid
     click_margin: float = 0.0  # by which a clicked pixel's label leads, if need be lifted round it (docs/adr/0015)
+    speck: float = 0.0  # share of the largest piece that is clicked on, below which others are dropped (docs/adr/0022)
     feedback: bool = False  # the network also reads its answer before the last click (Sofiiuk 2021, III-B)
+    looks: int = 1  # at a slice without an answer; each but the first reads that of the one before (docs/adr/0023)
 
     max_clicks: int = 5  # K
     reading: Literal["skip", "stop"] = "stop"
@@ -76,12 +79,14 @@ class UNet2dRecipe(Recipe):
         for name in (*positive, "learning_rate"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"recipe field {name} must be positive, got {getattr(self, name)!r}")
+        if not self.looks == 1 and not (self.looks > 1 and self.feedback):
+            raise ValueError(f"recipe field looks must be 1, or more if feedback is on, got {self.looks!r}")
         if self.max_clicks < self.least_clicks:
             raise ValueError(f"recipe field max_clicks must be {self.least_clicks} at least, got {self.max_clicks!r}")
         for name in ("warmup", "decay", "label_balance", "click_weight", "click_margin"):
             if getattr(self, name) < 0:
                 raise ValueError(f"recipe field {name} must not be negative, got {getattr(self, name)!r}")
-        for name in ("superpixels", "strained", "named"):
+        for name in ("superpixels", "strained", "named", "speck"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"recipe field {name} must be a share from 0 to 1, got {getattr(self, name)!r}")
         choices = {
@@ -170,16 +175,29 @@ class UNet2d(Segmenter):
         return torch.cat([code, numbers.to(code).view(-1, 1, 1, 1).expand_as(code)], dim=1)
 
     def decode(self, code: Tensor, clicks: Tensor, previous: Tensor | None = None) -> Tensor:
-        image, name = code[:, :1], code[:, 1:, 0, 0].long().squeeze(1) if code.shape[1] > 1 else None
-        channels = [image, self.guidance(image, clicks)]
-        if self.feedback:
-            channels.append((self.replay(code, clicks) if previous is None else previous).to(image))
-        elif previous is not None:
+        if previous is None and self.feedback:
+            previous = self.replay(code, clicks)
+        elif previous is not None and not self.feedback:
             raise ValueError("these weights have no input for an initial mask (recipe field feedback)")
-        logits = self.run_network(torch.cat(channels, dim=1), name)
-        if self.training or not self.recipe.click_margin:  # a loss is of what the network says by itself
+        logits = self.look(code, clicks, previous)
+        if self.training or previous is None or self.recipe.looks == 1:
             return logits
-        return insist(logits.float(), clicks, self.recipe.click_margin, self.recipe.sigma)
+        unseen = (~previous.flatten(1).any(1)).nonzero()[:, 0]
+        for _ in range(self.recipe.looks - 1 if len(unseen) else 0):
+            last = logits[unseen].float().softmax(1)[:, INSIDE:]
+            logits = logits.index_copy(0, unseen, self.look(code[unseen], clicks[unseen], last).to(logits))
+        return logits
+
+    def look(self, code: Tensor, clicks: Tensor, previous: Tensor | None) -> Tensor:
+        """Logits (B, 2, H, W) by one pass of the network. previous: as in decode; None for weights without feedback."""
+        image, name = code[:, :1], code[:, 1:, 0, 0].long().squeeze(1) if code.shape[1] > 1 else None
+        read = [] if previous is None else [previous.to(image)]
+        logits = self.run_network(torch.cat([image, self.guidance(image, clicks), *read], dim=1), name)
+        if self.training:  # a loss is of what the network says by itself
+            return logits
+        if self.recipe.click_margin:
+            logits = insist(logits.float(), clicks, self.recipe.click_margin, self.recipe.sigma)
+        return without_specks(logits, clicks, self.recipe.speck) if self.recipe.speck else logits
 
     def forward(
         self, image: Tensor, clicks: Tensor, previous: Tensor | None = None, names: Sequence[str] = ()
