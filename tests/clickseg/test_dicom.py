@@ -15,12 +15,13 @@ from clickseg.phantom.dicom import dicom_series
 from clickseg.sessions import Session, SessionCache
 
 SPACING = (2.0, 2.0, 5.0)
-REPORT, PRESENTATION, DIRECTORY, PRIVATE, SEGMENTATION = (
+REPORT, PRESENTATION, DIRECTORY, PRIVATE, SEGMENTATION, PICTURE = (
     "1.2.840.10008.5.1.4.1.1.88.11",
     "1.2.840.10008.5.1.4.1.1.11.1",
     "1.2.840.10008.1.3.10",
     "1.3.12.2.1107.5.9.1",
     "1.2.840.10008.5.1.4.1.1.66.4",
+    "1.2.840.10008.5.1.4.1.1.7",
 )
 
 
@@ -201,6 +202,36 @@ def test_two_images_of_one_place_are_refused_by_name(series, slices, uid):
         read_volume(series)
     with pytest.raises(ValueError, match=r"are in the same place"):
         check_slices(sorted(series.iterdir()))
+
+
+def test_slices_that_do_not_say_where_they_lie_are_read_in_the_order_of_their_numbers(tmp_path, slices):
+    folder = written(tmp_path / "ct", [made(each, ImagePositionPatient=None) for each in slices[::-1]])
+    np.testing.assert_array_equal(read_volume(folder)[0], volume())
+
+
+def test_echoes_in_one_folder_are_listed_and_read_by_their_names(tmp_path, slices):
+    uid = generate_uid()
+    echoes = [
+        made(
+            content, SeriesInstanceUID=uid, SOPInstanceUID=generate_uid(), EchoTime=time, PixelData=bytes([value]) * 240
+        )
+        for time, value in (("2.3", 1), ("4.6", 2))
+        for content in slices
+    ]
+    folder = written(tmp_path / "mr", echoes)
+    with pytest.raises(ValueError, match=rf"holds 2 parts of DICOM series {uid}, which differ; one is") as refused:
+        read_volume(folder)
+    first, second = (line.split(":")[0].strip() for line in str(refused.value).splitlines()[1:])
+    assert (first, second) == (f"{uid}_EchoTime_2_3", f"{uid}_EchoTime_4_6")
+    assert np.unique(read_volume(folder, second)[0]).tolist() == [0x0202]
+
+
+def test_a_localizer_a_picture_and_a_series_without_a_uid_are_read_if_they_lie_alone(tmp_path, slices):
+    for number, fields in enumerate(
+        ({"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}, {"SOPClassUID": PICTURE}, {"SeriesInstanceUID": ""})
+    ):
+        folder = written(tmp_path / str(number), [made(content, **fields) for content in slices])
+        np.testing.assert_array_equal(read_volume(folder)[0], volume())
 
 
 @pytest.fixture

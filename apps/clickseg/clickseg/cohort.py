@@ -57,7 +57,7 @@ def _volume(image: Image) -> tuple[NDArray[np.generic], Grid]:
 
 
 def _files(image: Image) -> list[str]:
-    return series_files(image) if isinstance(image, Path) else [each.file for each in image.slices()]
+    return series_files(image) if isinstance(image, Path) else list(dict.fromkeys(each.file for each in image.slices()))
 
 
 def _title(image: Image) -> str:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import re
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
 import pydicom
-from pydicom.multival import MultiValue
+from pydicom.tag import Tag
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, MediaStorageDirectoryStorage
 
-from .dicom import SERIES, SLICE, Slice, ending, slice_of
+from .dicom_frames import ENHANCED, FUNCTIONAL, PHASES, frames
+from .dicom_slice import SLICE, Said, Slice, millimetres, slice_of, text
 from .privacy import Patient
 
 MARK = 128, b"DICM"
@@ -22,16 +23,14 @@ PIXELS = b"\xe0\x7f"  # how their element begins
 LONG = (b"OB", b"OW", b"UN")  # kinds of pixels whose length stands in four bytes, after two that are empty
 UNKNOWN, END, TAIL = 0xFFFFFFFF, b"\xfe\xff\xdd\xe0", 4096  # of compressed pixels; what may follow is short
 
-# What tells the phases, echoes, ... of one series apart.
-PHASES = (
-    "EchoTime", "TemporalPositionIdentifier", "DiffusionBValue", "InversionTime", "TriggerTime", "AcquisitionNumber",
-    "SequenceName", "ImageType", "AcquisitionTime",
-)  # fmt: skip
 NONE = UID("")
+SERIES = "SeriesInstanceUID"
 PATIENT = ("PatientID", "PatientName", "PatientBirthDate")
 ABOUT = ("StudyInstanceUID", SERIES, "SeriesNumber", "Modality", "SeriesDescription", "StudyDate", "SeriesDate")
 FORM = ("SOPClassUID", "Rows", "Columns", "SamplesPerPixel", "NumberOfFrames", "SliceThickness")
-TAGS = [*SLICE, *PATIENT, *ABOUT, *FORM, *PHASES]
+TAGS = [Tag(name) for name in (*SLICE, *PATIENT, *ABOUT, *FORM, *PHASES)]  # names are looked up for every file
+TAGS_OF_FRAMES = [*TAGS, *map(Tag, FUNCTIONAL)]
+TAGS_OF_SERIES = [Tag(name) for name in ("SpecificCharacterSet", *PATIENT, *ABOUT)]
 
 
 @dataclass(frozen=True)
@@ -55,10 +54,10 @@ class About:
 
 @dataclass(frozen=True)
 class Head:
-    """What a file says of itself.
+    """What a file says of itself, or of one of its frames.
 
-    kind: its SOPClassUID. shape: columns and rows. thickness: mm, 0 if it does not say. phase: values of PHASES.
-    state: size and time of the file.
+    kind: its SOPClassUID. shape: columns and rows. frames: of the file. thickness: mm, 0 if it does not say.
+    phase: values of PHASES. stack: of an enhanced file, to which the frame belongs. state: size and time of the file.
     """
 
     file: Path
@@ -70,11 +69,15 @@ class Head:
     frames: int
     thickness: float
     phase: tuple[str, ...]
+    stack: str
     state: tuple[int, int]
 
     @property
     def localizer(self) -> bool:
         return "LOCALIZER" in self.phase[PHASES.index("ImageType")]
+
+
+Known = dict[str, About]  # by what stands in the file
 
 
 @dataclass(frozen=True)
@@ -93,10 +96,11 @@ class Damaged:
     blank: bool = False
 
 
-def read_head(file: Path) -> Head | Damaged | None:
-    """The head of a file; None if it is no DICOM file, nor what is left of one, and for a DICOMDIR.
+def read_heads(file: Path, known: Known | None = None) -> list[Head] | Damaged | None:
+    """The head of a file, or one of each frame of an enhanced one.
 
-    A DICOMDIR lists files, which are looked at in any case.
+    None if it is no DICOM file, nor what is left of one, and for a DICOMDIR: that lists files, which are looked at in
+    any case. known: what files before it have said of their series, to which it adds.
     """
     try:
         with file.open("rb") as content:
@@ -104,7 +108,7 @@ def read_head(file: Path) -> Head | Damaged | None:
             content.seek(0)
             if start[MARK[0] :] != MARK[1] and not start.startswith(GROUPS):
                 return _unmarked(file, start)
-            return _read(file, content, start.endswith(MARK[1]))
+            return _read(file, content, start.endswith(MARK[1]), {} if known is None else known)
     except OSError as error:
         return Damaged(file, f"cannot be read: {error.strerror or error}")
 
@@ -116,14 +120,15 @@ def _unmarked(file: Path, start: bytes) -> Damaged | None:
     return Damaged(file, reason, sure=False, blank=blank) if blank or dicom else None
 
 
-def _read(file: Path, content: BinaryIO, marked: bool) -> Head | Damaged | None:
+def _read(file: Path, content: BinaryIO, marked: bool, known: Known) -> list[Head] | Damaged | None:
     try:
         data = pydicom.dcmread(content, stop_before_pixels=True, specific_tags=TAGS, force=True)
         if MediaStorageDirectoryStorage in (data.file_meta.get("MediaStorageSOPClassUID"), data.get("SOPClassUID")):
             return None
         if data.get("SOPClassUID"):
-            whole = "Image" not in UID(data.SOPClassUID).name or _is_whole(content, data)
-            return _head(file, data) if whole else _cut(file, data)
+            if "Image" in UID(data.SOPClassUID).name and not _is_whole(content, data):
+                return _cut(file, data)
+            return _heads(file, content, data, known)
         content.seek(0)  # cut short: pydicom then forgets what it has read, if it was to choose
         data = pydicom.dcmread(content, stop_before_pixels=True, force=True)
         return _cut(file, data) if marked or data.get("SOPClassUID") else None
@@ -135,7 +140,7 @@ def _read(file: Path, content: BinaryIO, marked: bool) -> Head | Damaged | None:
 
 def _cut(file: Path, data: pydicom.Dataset) -> Damaged:
     kind = data.get("SOPClassUID") or data.file_meta.get("MediaStorageSOPClassUID", "")
-    return Damaged(file, "is cut short", UID(kind), _text(data, SERIES))
+    return Damaged(file, "is cut short", UID(kind), text(data, SERIES))
 
 
 def _is_whole(content: BinaryIO, data: pydicom.Dataset) -> bool:
@@ -155,48 +160,64 @@ def _is_whole(content: BinaryIO, data: pydicom.Dataset) -> bool:
     return END in content.read()
 
 
-def _head(file: Path, data: pydicom.Dataset) -> Head:
+def _heads(file: Path, content: BinaryIO, data: pydicom.Dataset, known: Known) -> list[Head]:
+    whole = _head(file, data, known)
+    if whole.kind not in ENHANCED:
+        return [whole]
+    content.seek(0)
+    data = pydicom.dcmread(content, stop_before_pixels=True, specific_tags=TAGS_OF_FRAMES, force=True)
+    return [_head_of_frame(whole, said, number) for number, said in enumerate(frames(data))] or [whole]
+
+
+def _head(file: Path, data: pydicom.Dataset, known: Known) -> Head:
     state = file.stat()
+    written = repr([getattr(data.get_item(tag), "value", None) for tag in TAGS_OF_SERIES])
+    if written not in known:
+        known[written] = _about(data)  # to make values of what is written takes longer
     return Head(
         file=file,
-        about=_about(data),
+        about=known[written],
         kind=UID(data.SOPClassUID),
         slice=slice_of(file, data),
         shape=(int(data.get("Columns") or 0), int(data.get("Rows") or 0)),
         colours=int(data.get("SamplesPerPixel") or 1),
-        frames=int(_text(data, "NumberOfFrames") or 1),
-        thickness=_millimetres(data),
-        phase=tuple(_text(data, name) for name in PHASES),
+        frames=int(text(data, "NumberOfFrames") or 1),
+        thickness=_thickness(data),
+        phase=_phase(data),
+        stack="",
         state=(state.st_size, state.st_mtime_ns),
     )
 
 
+def _head_of_frame(whole: Head, said: Said, number: int) -> Head:
+    """whole: what the file says. number: of the frame, from 0."""
+    of_frame = slice_of(whole.file, said, number)
+    stack = text(said, "StackID")
+    return replace(whole, slice=of_frame, thickness=_thickness(said), phase=_phase(said), stack=stack)
+
+
+def _thickness(said: Said) -> float:
+    return round(millimetres(said, "SliceThickness"), 2)
+
+
+def _phase(said: Said) -> tuple[str, ...]:
+    return tuple(text(said, name) for name in PHASES)
+
+
 def _about(data: pydicom.Dataset) -> About:
-    born = _text(data, "PatientBirthDate")
-    dates = (_text(data, name) for name in ("StudyDate", "SeriesDate"))
+    born = text(data, "PatientBirthDate")
+    dates = (text(data, name) for name in ("StudyDate", "SeriesDate"))
     return About(
-        patient=Patient(_text(data, "PatientID"), _text(data, "PatientName"), born),
-        study=_text(data, "StudyInstanceUID"),
-        uid=_text(data, SERIES),
-        number=_text(data, "SeriesNumber"),
-        modality=_text(data, "Modality"),
-        description=_text(data, "SeriesDescription"),
+        patient=Patient(text(data, "PatientID"), text(data, "PatientName"), born),
+        study=text(data, "StudyInstanceUID"),
+        uid=text(data, SERIES),
+        number=text(data, "SeriesNumber"),
+        modality=text(data, "Modality"),
+        description=text(data, "SeriesDescription"),
         date=next((date for date in dates if re.fullmatch(r"\d{8}", date) and date != born), ""),
     )
 
 
-def _text(data: pydicom.Dataset, name: str) -> str:
-    """A value as it is written; empty if there is none, or one that it cannot have."""
-    try:
-        value = data.get(name)
-    except Exception:  # numbers that are words, letters of no alphabet, ...
-        return ""
-    parts = value if isinstance(value, MultiValue) else [value]
-    return "\\".join("" if part is None else str(part).strip() for part in parts)
-
-
-def _millimetres(data: pydicom.Dataset) -> float:
-    try:
-        return round(float(_text(data, "SliceThickness") or 0), 2)
-    except ValueError:
-        return 0.0
+def ending(path: Path) -> str:
+    """The ending of a file's name; "" for what is but the last number of a UID."""
+    return "" if re.fullmatch(r"\.\d+", path.suffix) else path.suffix.lower()

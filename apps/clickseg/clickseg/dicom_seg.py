@@ -20,6 +20,7 @@ import pydicom
 from numpy.typing import NDArray
 from pydicom.sr.codedict import codes
 
+from .dicom import is_enhanced
 from .files import whole_file
 from .geometry import Grid
 from .images import write_mask
@@ -67,11 +68,15 @@ def write_segmentation(
     series: the DICOM files that the label map lies on. grid: theirs. segments: by value; of those that are present each
     is needed. description: of the new series.
     Raises ValueError if the label map is empty, for a colour that is none, without dcmqi, and for what that makes no
-    SEG of.
+    SEG of, such as enhanced files.
     """
+    series = list(series)
     present = present_values(labels)
     if not present:
         raise ValueError("the label map is empty, and a DICOM segmentation needs a voxel at least")
+    if is_enhanced(series[0]):
+        name = Path(series[0]).name
+        raise ValueError(f"no DICOM segmentation is made of {name}: dcmqi takes slices in files of their own alone")
     attributes = [dict(segments[value].attributes or _attributes(value, segments[value])) for value in present]
     names = [
         str(each.get("SegmentLabel") or "").strip() or f"label {value}"

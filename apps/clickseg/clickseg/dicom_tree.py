@@ -11,9 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from .dicom import ending, unreadable_files
-from .dicom_head import Damaged, Head, read_head
-from .dicom_volume import FEW, LeftOut, Volume, groups, sort_out
+from .dicom_head import Damaged, Head, Known, ending, read_heads
+from .dicom_volume import FEW, LeftOut, Volume, groups, sort_out, unreadable_files, whatever_it_is
 
 
 @dataclass(frozen=True)
@@ -64,29 +63,45 @@ def _identity(folder: Path) -> tuple[int, int]:
 
 def read_tree(files: Iterable[Path], closed: Iterable[Path] = (), least: int = FEW) -> Tree:
     """What the files of a tree are. Each is opened once. closed: as in Files. least: slices that a volume has."""
-    heads: list[Head] = []
-    damaged: list[Damaged] = []
-    others = []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # pydicom's, of values that break rules
-        for file in files:
-            found = read_head(file)
-            if isinstance(found, Head):
-                heads.append(found)
-            elif found:
-                damaged.append(found)
-            else:
-                others.append(file)
+    heads, damaged, others = _read(files)
     volumes: list[Volume] = []
     left_out = [LeftOut(each, None, (), "the folder may not be read", unreadable=True) for each in closed]
     for series in groups(heads, lambda head: (head.about.patient.id, head.about.study, head.about.uid)):
         of_series, none = sort_out(series, least)
         volumes += of_series
         left_out += none
-    volumes, left = _with_damaged(volumes, damaged)
+    volumes, left = _with_damaged(sorted(volumes, key=_place), damaged)
     others += [each.file for each in left if not _is_dicom(each)]
     left_out += [_unreadable(files) for files in _of_folders([each.file for each in left if _is_dicom(each)])]
-    return Tree(sorted(volumes, key=lambda each: (each.folder, _order(each.about.number), each.part)), left_out, others)
+    return Tree(volumes, left_out, others)
+
+
+def read_series(files: Iterable[Path]) -> tuple[list[Volume], list[Path]]:
+    """Whatever files of one folder show, and those that are damaged and of none of it. Each is opened once."""
+    heads, damaged, _ = _read(files)
+    series = groups(heads, lambda head: head.about.uid)
+    volumes = [volume for each in series for volume in whatever_it_is(each)]
+    volumes, left = _with_damaged(sorted(volumes, key=_place), damaged)
+    return volumes, [each.file for each in left if _is_dicom(each)]
+
+
+def _read(files: Iterable[Path]) -> tuple[list[Head], list[Damaged], list[Path]]:
+    """Heads of files, those that cannot be read, and those that are no DICOM."""
+    heads: list[Head] = []
+    damaged: list[Damaged] = []
+    others: list[Path] = []
+    known: Known = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydicom's, of values that break rules
+        for file in files:
+            found = read_heads(file, known)
+            if isinstance(found, list):
+                heads += found
+            elif found:
+                damaged.append(found)
+            else:
+                others.append(file)
+    return heads, damaged, others
 
 
 def _is_dicom(damaged: Damaged) -> bool:
@@ -105,8 +120,10 @@ def _unreadable(files: list[Path]) -> LeftOut:
     return LeftOut(files[0].parent, None, tuple(files), unreadable_files(files), unreadable=True)
 
 
-def _order(number: str) -> tuple[int, str]:
-    return (int(number) if number.isdecimal() else -1, number)
+def _place(volume: Volume) -> tuple[Path, int, str, str]:
+    """Where it comes among others."""
+    number = volume.about.number
+    return volume.folder, int(number) if number.isdecimal() else -1, number, volume.part
 
 
 def _with_damaged(volumes: list[Volume], damaged: list[Damaged]) -> tuple[list[Volume], list[Damaged]]:
@@ -123,7 +140,7 @@ def _with_damaged(volumes: list[Volume], damaged: list[Damaged]) -> tuple[list[V
 
 
 def _may_be_of(damaged: Damaged, volume: Volume) -> bool:
-    """As `series_files` sees it, for a file beside slices; one that says its series may lie elsewhere."""
+    """Whether it may be a slice: a file beside others, or one that says its series, wherever it lies."""
     if damaged.kind and damaged.kind != volume.heads[0].kind and "Image" not in damaged.kind.name:
         return False
     if damaged.uid:

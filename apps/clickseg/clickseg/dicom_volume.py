@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import os
-import re
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from .dicom import Place, Slice, slices_in_order, unreadable_files
-from .dicom_head import PHASES, About, Head
+from .dicom_frames import ENHANCED, PHASES
+from .dicom_head import About, Head
+from .dicom_slice import Place, Slice, slices_in_order
 from .files import digest
 
 FEW = 4  # slices, of which fewer make no volume
 PLANE = 10  # slices in one direction of a series that has several: fewer are a localizer's
 
-ENHANCED = re.compile(r"Enhanced (CT|MR|PET)")  # volumes of a single file
 NOWHERE = "the files do not say where in the patient they lie"
 
 Key = Callable[[Head], Hashable]
@@ -50,7 +49,7 @@ class Volume:
         return digest(repr(files), 16)
 
     def slices(self) -> list[Slice]:
-        """Its slices in order, each once. Raises ValueError as `series_slices`."""
+        """Its slices in order, each once. ValueError names damaged files, and is raised as by `check_places`."""
         if self.damaged:
             raise ValueError(f"{self.damaged[0].parent} holds {unreadable_files(self.damaged)}")
         return slices_in_order(head.slice for head in self.heads)
@@ -77,6 +76,16 @@ class LeftOut:
         return f"{place} ({self.about.title})" if self.about else place
 
 
+def unreadable_files(damaged: Sequence[Path]) -> str:
+    """Files that are, or may be, slices and cannot be read, and what to do about them."""
+    more = f" and {len(damaged) - 5} more" if len(damaged) > 5 else ""
+    names = ", ".join(path.name for path in damaged[:5])
+    return (
+        f"files that are no readable DICOM images (damaged, or cut short?): {names}{more}. What they show would be "
+        "missing: copy them again, or move them elsewhere"
+    )
+
+
 def groups(heads: Iterable[Head], key: Key) -> list[list[Head]]:
     """Those that are alike together, in the order of the first of them."""
     found: dict[Hashable, list[Head]] = defaultdict(list)
@@ -93,22 +102,45 @@ def sort_out(series: list[Head], least: int) -> tuple[list[Volume], list[LeftOut
     directions = len(_directions(slices))
     volumes: list[Volume] = []
     planes: list[Head] = []
-    for alike in groups(slices, lambda head: (head.shape, head.thickness, _spacing(head))):
-        for part in _directions(alike):
-            if directions > 1 and len(part) < PLANE:
-                planes += part
-            elif reason := _no_volume(part, least):
-                left_out.append(replace(_left(part, reason), alone=len(part) == len(series)))
-            else:
-                volumes += _volumes(part)
+    for part in _parts(slices):
+        if directions > 1 and len(part) < PLANE:
+            planes += part
+        elif reason := _no_volume(part, least):
+            left_out.append(replace(_left(part, reason), alone=len(part) == len(series)))
+        else:
+            volumes += _volumes(part)
     if planes:
         left_out.append(_left(planes, f"{_count(planes)} of a series in {directions} directions: a localizer"))
     return _told_apart(volumes), left_out
 
 
+def whatever_it_is(series: list[Head]) -> list[Volume]:
+    """All of a series that has pixels, for somebody who asks for it: scouts, screenshots, a lone slice, ... as well."""
+    pictures = [head for head in series if all(head.shape)]
+    placed = [volume for part in _parts([head for head in pictures if head.slice.place]) for volume in _volumes(part)]
+    elsewhere = groups([head for head in pictures if not head.slice.place], lambda head: (head.shape, head.thickness))
+    return _told_apart(placed + [_volume(alike) for alike in elsewhere])
+
+
+def _parts(slices: list[Head]) -> list[list[Head]]:
+    """Slices that may lie one upon the other: of one form, in one direction, and of one stack where each has some."""
+    forms = groups(slices, lambda head: (head.shape, head.thickness, _spacing(head), head.slice.frame is None))
+    return [stack for alike in forms for part in _directions(alike) for stack in _stacks(part)]
+
+
+def _stacks(part: list[Head]) -> list[list[Head]]:
+    stacks = groups(part, lambda head: head.stack)
+    return stacks if all(len(stack) >= FEW for stack in stacks) else [part]
+
+
 def _left(heads: list[Head], reason: str) -> LeftOut:
-    unreadable, alone = bool(ENHANCED.search(reason)), reason.endswith(NOWHERE)
-    return LeftOut(_folder(heads), heads[0].about, tuple(head.file for head in heads), reason, unreadable, alone)
+    unreadable = heads[0].kind in ENHANCED and heads[0].slice.frame is None
+    alone = reason.endswith(NOWHERE)
+    return LeftOut(_folder(heads), heads[0].about, _files(heads), reason, unreadable, alone)
+
+
+def _files(heads: Iterable[Head]) -> tuple[Path, ...]:
+    return tuple(dict.fromkeys(head.file for head in heads))
 
 
 def _no_slice(head: Head) -> str:
@@ -116,7 +148,7 @@ def _no_slice(head: Head) -> str:
     kind = head.kind.name.removesuffix(" Storage")
     if "Image" not in kind or "Secondary Capture" in kind:
         return f"no series of slices: {kind}"
-    if head.frames > 1 or "Enhanced" in kind:
+    if head.slice.frame is None and (head.frames > 1 or "Enhanced" in kind):
         return f"many slices in one file ({kind}), which is not read: convert it with dcm2niix"
     if head.colours > 1:
         return f"pictures in colour ({kind})"
@@ -169,13 +201,20 @@ def _spacing(head: Head) -> tuple[float, ...]:
 
 
 def _volumes(part: list[Head]) -> list[Volume]:
-    """Parallel slices as one volume, or one of each folder or of each phase where several are in one place."""
+    """Parallel slices as one volume, or one of each folder, phase or file where several are in one place."""
     if _apart(part):
         return [_volume(part)]
     folders = groups(part, lambda head: head.file.parent)
-    if len(folders) > 1 and all(len(each) >= FEW and _apart(each) for each in folders):
+    if _are_volumes(folders):
         return [_volume(each) for each in folders]
-    return [_volume(each, name) for name, each in _phases(part)]
+    if phases := _phases(part):
+        return [_volume(each, name) for name, each in phases]
+    files = groups(part, lambda head: head.file)
+    return [_volume(each) for each in (files if _are_volumes(files) else [part])]
+
+
+def _are_volumes(parts: list[list[Head]]) -> bool:
+    return len(parts) > 1 and all(len(each) >= FEW and _apart(each) for each in parts)
 
 
 def _volume(heads: list[Head], part: str = "") -> Volume:
@@ -190,12 +229,12 @@ def _apart(part: list[Head]) -> bool:
 
 
 def _phases(part: list[Head]) -> list[tuple[str, list[Head]]]:
-    """The phases, echoes, ... of a series by what they are called, if something tells them apart; else all of it."""
+    """The phases, echoes, ... of a series by what they are called; [] if nothing tells them apart."""
     for number, name in enumerate(PHASES):
         phases = groups(part, lambda head, number=number: head.phase[number])  # type: ignore[misc]
-        if len(phases) > 1 and all(len(phase) >= FEW and _apart(phase) for phase in phases):
+        if _are_volumes(phases):
             return [(f"{name} {phase[0].phase[number]}".strip(), phase) for phase in phases]
-    return [("", part)]
+    return []
 
 
 def _folder(part: list[Head]) -> Path:
@@ -208,7 +247,7 @@ def _folder(part: list[Head]) -> Path:
 
 
 def _told_apart(volumes: list[Volume]) -> list[Volume]:
-    """Volumes of one series with what tells them apart: plane, thickness, size, phase, and a number if need be."""
+    """Volumes of one series with what tells them apart: plane, size, stack, phase, ..., and a number if need be."""
     texts = [(*_form(volume.heads[0]), volume.part) for volume in volumes]
     differ = [len(set(column)) > 1 for column in zip(*texts, strict=True)]
     parts = [", ".join(each for each, tells in zip(text, differ, strict=True) if tells and each) for text in texts]
@@ -219,6 +258,9 @@ def _told_apart(volumes: list[Volume]) -> list[Volume]:
     ]
 
 
-def _form(head: Head) -> tuple[str, str, str]:
+def _form(head: Head) -> tuple[str, ...]:
+    if not head.slice.place:
+        return "", f"{head.thickness:g} mm", f"{head.shape[0]} x {head.shape[1]}", ""
     spacing = " x ".join(f"{mm:g}" for mm in _spacing(head))
-    return _place(head).plane, f"{head.thickness:g} mm", f"{head.shape[0]} x {head.shape[1]} of {spacing} mm"
+    size, stack = f"{head.shape[0]} x {head.shape[1]} of {spacing} mm", f"stack {head.stack}" if head.stack else ""
+    return _place(head).plane, f"{head.thickness:g} mm", size, stack

@@ -14,7 +14,9 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from .dicom import Slice, series_slices, slice_thickness
+from .dicom import file_slices, series_slices
+from .dicom_pixels import read_frames
+from .dicom_slice import Slice
 from .files import whole_file
 from .geometry import LPS_TO_RAS, Grid
 
@@ -50,9 +52,9 @@ def file_identity(path: Path | str) -> tuple[str, int, int]:
 def read_volume(path: Path | str, series: str | None = None) -> tuple[NDArray[np.generic], Grid]:
     """A 3D image as an array in the file's own axis order and number type where it can be kept, with its Grid.
 
-    NIfTI through nibabel; DICOM folders, NRRD and the rest through ITK. Trailing axes of length one are dropped.
+    NIfTI through nibabel; DICOM, NRRD and the rest through ITK. Trailing axes of length one are dropped.
     What is no number, such as the NaN that some programs write outside the field of view, becomes the smallest number.
-    series: which one to read of a folder with several, by its SeriesInstanceUID.
+    series: which one to read of a folder, or of an enhanced DICOM file, with several: as `dicom.series_slices` has it.
     Raises ValueError if the file is missing, damaged, or not a 3D scalar image; of a folder as `dicom.series_slices`.
     """
     array, grid = _read(path, series)
@@ -95,9 +97,8 @@ def _read(path: Path | str, series: str | None = None) -> tuple[NDArray[np.gener
     path = Path(path)
     if not path.exists():
         raise ValueError(f"no image at {path}")
-    if series is not None and not path.is_dir():
-        raise ValueError(f"{path.name} is a file: a series is chosen from a folder of DICOM files")
-    return _scalar(*(_read_nifti(path) if is_nifti(path) else _read_itk(path, series)), path)
+    nifti = is_nifti(path) and series is None
+    return _scalar(*(_read_nifti(path) if nifti else _read_itk(path, series)), path)
 
 
 def _scalar(array: NDArray[np.generic], affine: NDArray[np.float64], path: Path) -> tuple[NDArray[np.generic], Grid]:
@@ -203,8 +204,9 @@ def _nifti(path: Path) -> Iterator[Any]:
 
 
 def _read_itk(path: Path, series: str | None) -> tuple[NDArray[np.generic], NDArray[np.float64]]:
+    slices = series_slices(path, series) if path.is_dir() else file_slices(path, series)
     with _itk(path.name):
-        return _imread(series_slices(path, series) if path.is_dir() else str(path), path.name)
+        return _imread(slices, path.name)
 
 
 @contextlib.contextmanager
@@ -218,19 +220,21 @@ def _itk(name: str) -> Iterator[None]:
         raise ValueError(f"{name} holds a type of voxels that cannot be read: save it with 16 bits") from error
 
 
-def _imread(source: str | Sequence[Slice], name: str) -> tuple[NDArray[np.generic], NDArray[np.float64]]:
-    """source: a file, or the slices of a series in order."""
-    slices = [Slice(source)] if isinstance(source, str) else source
-    files = [each.file for each in slices]
+def _imread(slices: Sequence[Slice], name: str) -> tuple[NDArray[np.generic], NDArray[np.float64]]:
+    """slices: of a series in order; or one that is any file that ITK reads."""
+    if slices[0].frame is not None:
+        array, lps = read_frames(slices)
+        return _small(array), LPS_TO_RAS @ lps
     # ITK takes the type of the first slice for all. In PET each has a slope of its own, and others may have fractions.
     kind = itk.F if len({each.rescale for each in slices}) > 1 else None
-    image = itk.imread(source if isinstance(source, str) else files, kind)
+    files = [each.file for each in slices]
+    image = itk.imread(files if len(files) > 1 else files[0], kind)
     dimension = image.GetImageDimension()
     if dimension != 3:
         raise ValueError(f"{name} has {dimension} dimensions; a 3D image is needed")
     array, spacing = itk.array_from_image(image).T, np.array(image.GetSpacing())
     if array.shape[2] == 1:  # ITK gives a lone slice 1 mm
-        spacing[2] = slice_thickness(files[0]) or spacing[2]
+        spacing[2] = slices[0].thickness or spacing[2]
     lps = np.eye(4)
     lps[:3, :3] = itk.array_from_matrix(image.GetDirection()) * spacing
     lps[:3, 3] = np.array(image.GetOrigin())

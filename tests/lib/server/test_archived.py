@@ -19,6 +19,7 @@ from monailabel.datastore.local import LocalDatastore
 
 from clickseg.images import read_volume, write_mask
 from clickseg.phantom.dicom import dicom_series
+from clickseg.phantom.enhanced import enhanced_file, frames_of
 from clickseg.sessions import SessionCache
 from lib.server import archive_client, archived
 from lib.server.archived import ArchivedLabels
@@ -99,6 +100,29 @@ def test_a_series_is_fetched_once_and_stays_where_it_is(archive, client, tmp_pat
     assert len(list(archive.series_folder(SERIES).iterdir())) == 12
     assert list((tmp_path / "temporary").iterdir()) == [], "no copy of the patient is left behind"
     assert {file.name for file in (tmp_path / "studies").iterdir() if file.is_dir()} == {SERIES, "labels"}
+
+
+def of_frames(frames):
+    """The files of an enhanced series."""
+    return [pydicom.dcmread(io.BytesIO(enhanced_file(frames, uids=(STUDY, SERIES))))]
+
+
+def test_the_frames_of_an_enhanced_series_are_put_in_order_and_scaled(archive, client):
+    values = np.arange(6 * 5 * 12, dtype=np.int16).reshape(6, 5, 12)
+    frames = frames_of(values, (2.0, 2.0, 5.0))
+    for number, frame in enumerate(frames):
+        frame.groups["PixelValueTransformationSequence"] = {"RescaleSlope": 1, "RescaleIntercept": number}
+    client.slices, client.said = of_frames(frames[::-1]), 1
+    found, grid = read_volume(archive.get_image_uri(SERIES))
+    np.testing.assert_array_equal(found, values + np.arange(12))
+    assert grid.spacing == pytest.approx((2, 2, 5))
+
+
+def test_an_enhanced_series_of_several_volumes_is_refused_in_words(archive, client):
+    client.slices, client.said = of_frames(2 * frames_of(np.zeros((6, 5, 12), np.int16), (2.0, 2.0, 5.0))), 1
+    with pytest.raises(HTTPException, match=r"are in the same place \(two phases or echoes\?\)") as caught:
+        archive.get_image_uri(SERIES)
+    assert caught.value.status_code == 400
 
 
 def test_a_series_that_is_still_arriving_is_not_there_yet_and_fetched_again(archive, client):

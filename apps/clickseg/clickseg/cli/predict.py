@@ -33,9 +33,13 @@ def add_predict(commands: Any) -> None:
     )
     predict.set_defaults(run=_predict)
     predict.add_argument(
-        "image", help="NIfTI file, DICOM folder, or what ITK reads; or a folder of images, or a tree of DICOM files"
+        "image",
+        help="NIfTI file, DICOM folder or enhanced file, or what ITK reads; or a folder of images, or a tree of DICOM "
+        "files",
     )
-    predict.add_argument("--series", metavar="UID", help="which DICOM series of a folder with several")
+    predict.add_argument(
+        "--series", metavar="UID", help="which DICOM series of a folder, or enhanced file, with several"
+    )
     add_click(predict, required=False, more=" (needed, but for weights that answer by themselves, as those of tis do)")
     predict.add_argument("--ras", action="store_true", help="clicks are RAS mm, not voxel indices")
     predict.add_argument(

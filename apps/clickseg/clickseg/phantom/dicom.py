@@ -9,7 +9,7 @@ import numpy as np
 import pydicom
 from numpy.typing import NDArray
 from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from pydicom.valuerep import DSfloat
 
 from .make import Phantom
@@ -50,31 +50,46 @@ def _slice(volume: NDArray[np.integer], number: int, affine: NDArray[np.float64]
     """One slice. affine: 4x4, voxel (column, row, slice) -> LPS mm."""
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     columns, rows = (affine[:3, axis] / spacing[axis] for axis in (0, 1))
+    data = image_file(CTImageStorage, (volume.shape[0], volume.shape[1]), (study, series), number)
+    data.PixelSpacing, data.SliceThickness = decimals([spacing[1], spacing[0]]), decimals([spacing[2]])[0]
+    data.ImageOrientationPatient = decimals([*columns, *rows])
+    data.ImagePositionPatient = decimals(affine[:3] @ [0, 0, number, 1])
+    data.RescaleIntercept, data.RescaleSlope = 0, 1
+    data.WindowCenter, data.WindowWidth = 60, 400
+    data.PixelData = np.ascontiguousarray(volume[:, :, number].T).astype(np.int16).tobytes()
+    return written(data)
+
+
+def image_file(kind: UID, size: tuple[int, int], uids: tuple[str, str], number: int) -> FileDataset:
+    """An image of nobody, without its pixels, 16 bits each, and without a place.
+
+    size: columns and rows. uids: of study and series. number: of the file in its series, from 0.
+    """
+    study, series = uids
     meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = CTImageStorage
+    meta.MediaStorageSOPClassUID = kind
     meta.MediaStorageSOPInstanceUID = generate_uid(entropy_srcs=[series, str(number)])
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     data = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
     data.is_little_endian, data.is_implicit_VR = True, False
-    data.SOPClassUID, data.SOPInstanceUID = CTImageStorage, meta.MediaStorageSOPInstanceUID
+    data.SOPClassUID, data.SOPInstanceUID = kind, meta.MediaStorageSOPInstanceUID
     data.StudyInstanceUID, data.SeriesInstanceUID, data.FrameOfReferenceUID = study, series, study
     data.Modality, data.PatientName, data.PatientID, data.StudyID = "CT", "Nobody", "0", "1"
     data.PatientBirthDate = data.PatientSex = data.AccessionNumber = data.ReferringPhysicianName = ""
     data.StudyDate, data.StudyTime, data.SeriesNumber, data.InstanceNumber = "20240101", "120000", 1, number + 1
-    data.Rows, data.Columns = volume.shape[1], volume.shape[0]
-    data.PixelSpacing, data.SliceThickness = _decimals([spacing[1], spacing[0]]), _decimals([spacing[2]])[0]
-    data.ImageOrientationPatient = _decimals([*columns, *rows])
-    data.ImagePositionPatient = _decimals(affine[:3] @ [0, 0, number, 1])
+    data.Columns, data.Rows = size
     data.SamplesPerPixel, data.PhotometricInterpretation, data.PixelRepresentation = 1, "MONOCHROME2", 1
     data.BitsAllocated, data.BitsStored, data.HighBit = 16, 16, 15
-    data.RescaleIntercept, data.RescaleSlope = 0, 1
-    data.WindowCenter, data.WindowWidth = 60, 400
-    data.PixelData = np.ascontiguousarray(volume[:, :, number].T).astype(np.int16).tobytes()
+    return data
+
+
+def written(data: FileDataset) -> bytes:
+    """A DICOM file as it lies on a disk."""
     buffer = io.BytesIO()
     pydicom.dcmwrite(buffer, data, write_like_original=False)
     return buffer.getvalue()
 
 
-def _decimals(values: Iterable[float]) -> list[DSfloat]:
+def decimals(values: Iterable[float]) -> list[DSfloat]:
     """Decimal strings, which DICOM allows sixteen characters."""
     return [DSfloat(float(value), auto_format=True) for value in values]

@@ -23,9 +23,9 @@ from monailabel.datastore.utils.dicom import dicom_web_download_series, dicom_we
 from monailabel.interfaces.datastore import Datastore
 from pydicom.dataset import Dataset
 
-from clickseg.dicom import check_slices
+from clickseg.dicom import check_slices, is_enhanced
 from clickseg.files import whole_file
-from clickseg.images import read_label, read_volume, write_mask
+from clickseg.images import read_label, read_volume, write_mask, write_volume
 
 from .archive_client import SILENT, search_series, silent, with_timeouts
 from .datastore import FINAL
@@ -143,7 +143,7 @@ class ArchivedLabels(DICOMWebDatastore):
                     file.write(json.dumps({"files": expected, "reason": self._uneven[image_id]}).encode())
                 return
             refusal.unlink(missing_ok=True)
-            converted = dicom_to_nifti(str(series))
+            converted = _nifti(series)
             folder.with_name(f"{image_id}.nii.gz").unlink(missing_ok=True)  # of fewer slices, or cut off by a kill
             try:
                 self.add_image(image_id, converted, self._dicom_info(image_id))
@@ -291,6 +291,15 @@ def _unevenness(series: Path) -> str:
     except ValueError as error:
         return str(error)
     return ""
+
+
+def _nifti(series: Path) -> str:
+    """A new NIfTI file of a series, a folder of files. MONAI Label takes the frames of enhanced ones as they come."""
+    if not is_enhanced(next(series.iterdir())):
+        return dicom_to_nifti(str(series))
+    made = series.with_name("volume.nii.gz")
+    write_volume(made, *read_volume(series))
+    return str(made)
 
 
 def _files_of(series: Dataset) -> int:
