@@ -36,9 +36,10 @@ serve: $(VENV)/.installed
 demo-ohif: $(VENV)/.installed
 	$(IN_VENV) "$(BIN)/clickseg" demo-ohif $(ARGS)
 
-# The tests of a file stay in one process: they share a server. WORKERS=0 runs all in this one, as a debugger needs it.
+# The tests of a file stay in one process: they share a server. Files that take long come first (tests/conftest.py), not
+# those with many tests. WORKERS=0 runs all in this process, as a debugger needs it.
 test: $(VENV)/.installed-dev
-	$(IN_VENV) "$(BIN)/python" -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadfile $(ARGS)
+	$(IN_VENV) "$(BIN)/python" -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(VENV)/.installed-dev
 	"$(BIN)/ruff" check .

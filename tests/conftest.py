@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
+from warm import Starter
 
 # The first example of a property test may build a phantom or warm up torch: no deadline per example.
 # With CI set, the same commit draws the same examples.
@@ -25,15 +26,58 @@ MISSING = {
 }
 
 
+# The files that take ten seconds and more, the longest first.
+LONGEST = [
+    "e2e/test_page.py",
+    "e2e/test_ohif.py",
+    "clickseg/test_training.py",
+    "clickseg/devices/test_devices.py",
+    "e2e/test_server.py",
+    "e2e/test_slicer.py",
+    "e2e/test_archived_labels.py",
+    "test_docs.py",
+    "clickseg/test_volumes.py",
+    "e2e/test_page_brush.py",
+    "e2e/test_page_adding.py",
+    "e2e/test_shipped.py",
+    "e2e/test_page_dicom.py",
+    "e2e/test_demo.py",
+    "lib/trainers/test_click.py",
+    "bundles/test_pack.py",
+    "bundles/test_unet2d_bundle.py",
+    "clickseg/test_cohort.py",
+    "clickseg/test_rivals.py",
+    "clickseg/test_machine.py",
+    "clickseg/sessions/test_volume.py",
+    "contract/test_methods.py",
+]
+
+
 def _program(*names: str) -> str | None:
     path = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin"])
     return next((found for name in names if (found := shutil.which(name, path=path))), None)
+
+
+def pytest_collection_modifyitems(items):
+    """The files that take longest come first: begun last, one of them would keep all processes but its own waiting."""
+    folder = Path(__file__).parent
+    rank = {folder / name: number for number, name in enumerate(LONGEST)}
+    assert all(path.exists() for path in rank), "a file of LONGEST has another name now"
+    items.sort(key=lambda item: rank.get(item.path, len(rank)))
 
 
 def pytest_runtest_setup(item):
     for marker, missing in MISSING.items():
         if item.get_closest_marker(marker) and (reason := missing()):
             pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def starter():
+    """starter.start(arguments, environment, folder, output): a Python process that need not import torch and MONAI."""
+    starter = Starter()
+    yield starter
+    starter.close()
 
 
 @pytest.fixture(scope="session")

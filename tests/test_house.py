@@ -4,6 +4,7 @@ import ast
 import importlib.metadata
 import itertools
 import json
+import os
 import re
 import subprocess
 import sys
@@ -144,7 +145,7 @@ def test_there_is_one_version(repository):
     )
 
 
-def test_the_library_imports_without_monai_label_and_the_adaptor(repository):
+def test_the_library_imports_without_monai_label_and_the_adaptor(repository, starter, tmp_path):
     folder = repository / "apps/clickseg"
     modules = [
         ".".join(path.relative_to(folder).with_suffix("").parts)
@@ -152,8 +153,10 @@ def test_the_library_imports_without_monai_label_and_the_adaptor(repository):
         if path.name not in {"__init__.py", "__main__.py"}
     ]
     script = f"import sys; sys.modules['monailabel'] = sys.modules['lib'] = None; import {', '.join(modules)}"
-    done = subprocess.run([sys.executable, "-c", script], cwd=folder, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    (tmp_path / "script.py").write_text(script)
+    environment = os.environ | {"PYTHONPATH": str(folder)}
+    process = starter.start([tmp_path / "script.py"], environment, tmp_path, tmp_path / "output")
+    assert process.wait() == 0, (tmp_path / "output").read_text()
 
 
 def test_imports_that_are_forbidden_are_absent(repository):

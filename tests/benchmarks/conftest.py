@@ -1,24 +1,21 @@
 """What the benchmarks' smoke tests share."""
 
 import os
-import subprocess
-import sys
+from pathlib import Path
 
 import pytest
 
 
 @pytest.fixture
-def run_benchmark(repository, tmp_path):
+def run_benchmark(repository, starter, tmp_path):
     """run_benchmark(script, *options): the folder with its results, once it has ended well."""
 
     def run(script, *options):
-        command = [sys.executable, str(repository / "benchmarks" / script), *map(str, options)]
         environment = {**os.environ, "PYTHONPATH": str(repository / "apps/clickseg")}
-        results = tmp_path / "results"
-        done = subprocess.run(
-            [*command, "--output", str(results)], env=environment, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
+        results, log = tmp_path / "results", tmp_path / "log"
+        command = [repository / "benchmarks" / script, *options, "--output", results]
+        process = starter.start(command, environment, Path.cwd(), log)
+        assert process.wait() == 0, log.read_text()
         return results
 
     return run

@@ -66,13 +66,18 @@ def test_a_packed_bundle_answers_as_the_session_does_where_there_is_nothing_else
     shutil.unpack_archive(packed, folder)
     (bundle,) = folder.iterdir()
     assert bundle.name == NAME
-    place = "import clickseg, clickseg.methods as m; print(clickseg.__file__, m.shipped_weights('unet2d', '.'))"
-    assert alone(bundle, "-c", place).split() == [str(bundle / "clickseg/__init__.py"), "models/model.pt"]
     image = phantom_study / "imagesTr/phantom_000.nii.gz"
     request = {"image": str(image), "foreground": [[24, 24, 12], [20, 30, 8]], "background": [[4, 4, 12]]}
     (bundle / "clicks.json").write_text(json.dumps({"data": [request]}))
-    command = ["-m", "monai.bundle", "run", "inference", "--config_file", "configs/inference.json"]
-    alone(bundle, *command, "--dataset#data", "%clicks.json::data", "--output_dir", "masks", "--device", "cpu")
+    place = (
+        "import clickseg, clickseg.methods as m; print('here:', clickseg.__file__, m.shipped_weights('unet2d', '.'))"
+    )
+    run = "import runpy; runpy.run_module('monai.bundle', run_name='__main__', alter_sys=True)"  # as -m does
+    command = ["-c", f"{place}; {run}", "run", "inference", "--config_file", "configs/inference.json"]
+    said = alone(bundle, *command, "--dataset#data", "%clicks.json::data", "--output_dir", "masks", "--device", "cpu")
+    assert re.findall(r"^here: (\S+) (\S+)$", said, re.MULTILINE) == [
+        (str(bundle / "clickseg/__init__.py"), "models/model.pt")
+    ]
     answer = nib.load(bundle / "masks/phantom_000_foreground.nii.gz")
     clicks = [Click((24, 24, 12), 1), Click((20, 30, 8), 1), Click((4, 4, 12), 0)]
     session = SessionCache().open(image, weights)
@@ -105,12 +110,16 @@ def imported_packages(path):
             yield node.module.split(".")[0]
 
 
-def test_the_metadata_names_every_package_that_the_configs_need(repository):
+def test_the_metadata_names_every_package_that_the_configs_need(repository, starter, tmp_path):
     """Whoever gets a packed bundle has nothing else to go by."""
     library = repository / "apps/clickseg/clickseg"
     script = "import sys, clickseg.bundle, clickseg.clicks, clickseg.datasets, clickseg.evaluation, clickseg.training;"
     script += "print(*(getattr(m, '__file__', '') for n, m in sys.modules.items() if n.split('.')[0] == 'clickseg'))"
-    loaded = [Path(file) for file in alone(library.parent, "-c", script).split()]
+    (tmp_path / "script.py").write_text(script)
+    environment = os.environ | {"PYTHONPATH": str(library.parent)}
+    process = starter.start([tmp_path / "script.py"], environment, tmp_path, tmp_path / "out", tmp_path / "errors")
+    assert process.wait() == 0, (tmp_path / "errors").read_text()
+    loaded = [Path(file) for file in (tmp_path / "out").read_text().split()]
     assert library / "images.py" in loaded
     needed = {package for path in loaded for package in imported_packages(path)} - {*sys.stdlib_module_names}
     metadata = json.loads((repository / "bundles" / NAME / "configs/metadata.json").read_text())

@@ -4,7 +4,6 @@ import os
 import re
 import shutil
 import socket
-import subprocess
 import sys
 from pathlib import Path
 
@@ -91,19 +90,15 @@ def test_what_is_no_command_ends_with_its_usage(arguments, capsys):
     assert "usage: clickseg" in capsys.readouterr().err
 
 
-def test_python_minus_m_clickseg_is_the_same_command(repository, image, weights, tmp_path):
+def test_python_minus_m_clickseg_is_the_same_command(repository, starter, image, weights, tmp_path):
     """Bad input, so that the exit status and the sentence are seen to come through."""
     options = ["--click", "1,2", "--weights", weights, "--output", tmp_path / "mask.nii.gz"]
-    done = subprocess.run(
-        [sys.executable, "-m", "clickseg", "predict", image, *options],
-        env=os.environ | {"PYTHONPATH": str(repository / "apps/clickseg")},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.strip() == "clickseg predict: click '1,2' needs three finite numbers x,y,z"
+    environment = os.environ | {"PYTHONPATH": str(repository / "apps/clickseg")}
+    command = ["-m", "clickseg", "predict", image, *options]
+    process = starter.start(command, environment, tmp_path, tmp_path / "output", tmp_path / "errors")
+    assert (process.wait(300), (tmp_path / "output").read_text()) == (2, "")
+    said = (tmp_path / "errors").read_text().strip()
+    assert said == "clickseg predict: click '1,2' needs three finite numbers x,y,z"
 
 
 # predict

@@ -11,7 +11,7 @@ from clickseg.cli import main
 from clickseg.datasets import hold_out
 from clickseg.methods import UNet2dRecipe
 from clickseg.methods.tis import TisRecipe
-from clickseg.phantom import LABELS
+from clickseg.phantom import LABELS, write_phantoms
 from clickseg.planning import check_modality, plan_patch, plan_recipe, plan_spacing
 
 
@@ -87,7 +87,7 @@ def test_the_command_writes_a_recipe_that_trains(study, tmp_path, capsys):
 
 
 def test_cases_that_are_held_out_are_drawn_by_the_seed_and_never_looked_at(tmp_path, capsys):
-    assert main(["phantom", str(tmp_path / "data"), "--cases", "3"]) == 0
+    write_phantoms(tmp_path / "data", cases=3, shape=(24, 24, 12))
     plan = ["plan", "--data", str(tmp_path / "data"), "--patch-voxels", "4096", "--hold-out", "1", "--output"]
     assert main([*plan, str(tmp_path / "one/recipe.json")]) == 0
     train, test = ((tmp_path / f"one/{name}.txt").read_text().split() for name in ("train", "test"))

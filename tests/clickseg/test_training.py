@@ -72,20 +72,19 @@ def uninterrupted(cases, tmp_path_factory):
     return output, train(cases, output)
 
 
-def python(*arguments, ranks=1):
-    """Python as a process of its own; for several ranks, torchrun."""
-    start = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)] if ranks > 1 else []
-    return [sys.executable, *start, *map(str, arguments)]
-
-
-def command(*arguments, ranks=1):
-    """`python -m clickseg train ...`."""
-    return python("-m", "clickseg", "train", *arguments, ranks=ranks)
-
-
 @pytest.fixture(scope="module")
 def environment(repository):
     return os.environ | {"PYTHONPATH": str(repository / "apps/clickseg"), "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture
+def begin(starter, environment, tmp_path):
+    """begin(*arguments): Python as a process of its own, and the file with all that it says."""
+
+    def begin(*arguments):
+        return starter.start(arguments, environment, tmp_path, tmp_path / "log"), tmp_path / "log"
+
+    return begin
 
 
 def run_to_its_end(environment, *commands, timeout=200):
@@ -559,11 +558,6 @@ def test_a_user_of_ones_own_may_click(cases, tmp_path):
 # Killed, and several processes
 
 
-def interruptible():
-    """Shells ignore Ctrl-C in what they start in the background, and so would all that the tests start."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 @pytest.mark.parametrize(
     ("how", "status", "said"),
     [
@@ -572,30 +566,62 @@ def interruptible():
     ],
 )
 def test_a_training_that_is_stopped_resumes_to_the_weights_of_an_uninterrupted_one(
-    uninterrupted, study, recipe_file, environment, tmp_path, how, status, said
+    uninterrupted, study, recipe_file, begin, tmp_path, how, status, said
 ):
     arguments = ["--data", study, "--recipe", recipe_file, "--output", tmp_path, "--epochs", EPOCHS, "--device", "cpu"]
-    with (tmp_path / "stderr").open("w") as stderr:
-        process = subprocess.Popen(
-            command(*arguments), env=environment, stdout=stderr, stderr=stderr, preexec_fn=interruptible
-        )
-        try:
-            deadline = time.monotonic() + 300
-            while not (tmp_path / "checkpoint.pt").exists():
-                assert process.poll() is None, (tmp_path / "stderr").read_text()
-                assert time.monotonic() < deadline
-                time.sleep(0.002)
-        finally:
-            process.send_signal(how)
-            process.wait()
+    process, log = begin("-m", "clickseg", "train", *arguments)
+    try:
+        deadline = time.monotonic() + 300
+        while not (tmp_path / "checkpoint.pt").exists():
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.002)
+    finally:
+        process.send_signal(how)
+        process.wait()
     assert process.returncode == status
-    assert said in (tmp_path / "stderr").read_text()
-    assert "Traceback" not in (tmp_path / "stderr").read_text()
+    assert said in log.read_text()
+    assert "Traceback" not in log.read_text()
     done = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"]
     assert 0 < done < EPOCHS * TINY.steps_per_epoch, "it was killed too late to show anything"
     assert cli.main(["train", *map(str, arguments), "--resume"]) == 0
     assert_same_tensors(tmp_path / "weights.pt", uninterrupted[0] / "weights.pt")
     assert_same_tensors(tmp_path / "checkpoint.pt", uninterrupted[0] / "checkpoint.pt")
+
+
+TRAIN = """
+import sys
+from clickseg import cli
+
+def work():
+    assert cli.main(["train", *sys.argv[1:]]) == 0
+"""
+AS_TORCHRUN = """
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+alone = {"rdzv_backend": "c10d", "rdzv_endpoint": "127.0.0.1:0", "run_id": "forks", "max_restarts": 0}
+elastic_launch(LaunchConfig(1, 1, 2, start_method="fork", **alone), work)()
+"""
+
+
+@pytest.fixture
+def in_two_processes(begin, tmp_path):
+    """in_two_processes(script, *arguments): the exit status once its `work` is done, and all that was said.
+
+    As `torchrun --standalone --nproc-per-node 2` does it, but by forks, which need not import.
+    """
+
+    def run(script, *arguments, timeout=200):
+        (tmp_path / "script.py").write_text(script + AS_TORCHRUN)
+        process, log = begin(tmp_path / "script.py", *arguments)
+        try:
+            process.wait(timeout)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(60)
+        return process.returncode, log.read_text()[-3000:]
+
+    return run
 
 
 def turns_needed(dataset, recipe, step, rank, processes):
@@ -607,7 +633,9 @@ def turns_needed(dataset, recipe, step, rank, processes):
     return int(schedule.any(1).sum()) - 1
 
 
-def test_two_processes_have_the_loss_curve_of_one_with_the_same_batch(study, cases, dataset, environment, tmp_path):
+def test_two_processes_have_the_loss_curve_of_one_with_the_same_batch(
+    study, cases, dataset, in_two_processes, tmp_path
+):
     """20 steps, with batch statistics frozen. The processes interact a different number of times in some steps, and
     would wait for each other for ever if the game were played through DistributedDataParallel."""
     recipe = dataclasses.replace(TINY, steps_per_epoch=20, freeze_batchnorm=True, learning_rate=1e-3)
@@ -615,8 +643,8 @@ def test_two_processes_have_the_loss_curve_of_one_with_the_same_batch(study, cas
     assert any(first != second for first, second in turns), "the processes play equally long: nothing is shown"
     (tmp_path / "recipe.json").write_text(json.dumps(recipe.to_dict()))
     arguments = ["--data", study, "--recipe", tmp_path / "recipe.json", "--epochs", 1, "--device", "cpu"]
-    statuses, messages = run_to_its_end(environment, command(*arguments, "--output", tmp_path / "two", ranks=2))
-    assert statuses == [0], messages
+    status, messages = in_two_processes(TRAIN, *arguments, "--output", tmp_path / "two")
+    assert status == 0, messages
     alone = train(cases, tmp_path / "one", recipe, epochs=1)
     together = curve(tmp_path / "two")
     assert len(together) == 20
@@ -637,8 +665,8 @@ def test_two_nodes_have_the_loss_curve_of_one_with_the_same_batch(study, cases, 
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     arguments = ["--data", study, "--recipe", tmp_path / "recipe.json", "--epochs", 1, "--device", "cpu"]
-    training = command(*arguments, "--output", tmp_path / "two")[1:]
     meet = ["--nnodes", "2", "--nproc-per-node", "1", "--master-addr", "127.0.0.1", "--master-port", str(port)]
+    training = ["-m", "clickseg", "train", *map(str, arguments), "--output", str(tmp_path / "two")]
     nodes = [
         [sys.executable, "-m", "torch.distributed.run", *meet, "--node-rank", str(node), *training] for node in range(2)
     ]
@@ -652,26 +680,25 @@ import torch
 from torch import distributed
 from clickseg.training.processes import join_processes, leave_processes
 
-join_processes(torch.device("cpu"))
-store, rank = distributed.distributed_c10d._get_default_store(), distributed.get_rank()
-leave_processes()
-for turn in range(100):
-    fresh = distributed.PrefixStore(str(turn), store)
-    distributed.init_process_group("gloo", store=fresh, rank=rank, world_size=2)
-    network = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(3, 3))
-    network(torch.ones(2, 3)).sum().backward()
+def work():
+    join_processes(torch.device("cpu"))
+    store, rank = distributed.distributed_c10d._get_default_store(), distributed.get_rank()
     leave_processes()
-    del network
+    for turn in range(100):
+        fresh = distributed.PrefixStore(str(turn), store)
+        distributed.init_process_group("gloo", store=fresh, rank=rank, world_size=2)
+        network = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(3, 3))
+        network(torch.ones(2, 3)).sum().backward()
+        leave_processes()
+        del network
 """
 
 
-def test_processes_that_leave_their_group_end(environment, tmp_path):
+def test_processes_that_leave_their_group_end(in_two_processes):
     """The network is freed after its group, as at the end of a training. Without a group that outlives it, processes
     stopped for ever within the first 30 turns."""
-    script = tmp_path / "join_and_leave.py"
-    script.write_text(JOIN_AND_LEAVE)
-    statuses, messages = run_to_its_end(environment, python(script, ranks=2), timeout=100)
-    assert statuses == [0], messages
+    status, messages = in_two_processes(JOIN_AND_LEAVE, timeout=100)
+    assert status == 0, messages
 
 
 # Bad input

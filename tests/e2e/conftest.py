@@ -4,9 +4,8 @@ import contextlib
 import io
 import json
 import os
+import signal
 import socket
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -41,26 +40,14 @@ def any_free_port():
 
 
 def wait_for(url, process, log, seconds=300):
-    """Until it answers (the server imports for 15 s, for minutes on a busy machine)."""
+    """Until it answers (within seconds, on a busy machine within minutes)."""
     deadline = time.monotonic() + seconds
     while process.poll() is None and time.monotonic() < deadline:
         try:
             return requests.get(url, timeout=30).raise_for_status()
         except requests.RequestException:
-            time.sleep(0.5)
+            time.sleep(0.1)
     return pytest.fail(f"nothing answers at {url}:\n{log.read_text()[-3000:]}")
-
-
-@contextlib.contextmanager
-def run(command, url, log, **options):
-    with log.open("w") as file:
-        process = subprocess.Popen(command, stdout=file, stderr=file, **options)
-    try:
-        wait_for(url, process, log)
-        yield
-    finally:
-        process.terminate()
-        process.wait(60)
 
 
 @pytest.fixture(scope="session")
@@ -97,7 +84,7 @@ def archive():
 
 
 @pytest.fixture(scope="session")
-def serve(repository):
+def serve(repository, starter):
     """serve(folder, studies, *conf): the app's url while it runs; everything it writes is in `folder`.
 
     It uses the weights in folder/model, and the shipped ones where there are none.
@@ -115,11 +102,16 @@ def serve(repository):
         }
         (folder / "temporary").mkdir(exist_ok=True)
         port = any_free_port()
-        command = [sys.executable, "-m", "monailabel.main", "start_server", "--app", str(repository / "apps/clickseg")]
-        command += ["--studies", studies, "--host", "127.0.0.1", "--port", str(port), *conf]
-        url = f"http://127.0.0.1:{port}"
-        with run(command, f"{url}/info/", folder / "server.log", env=environment, cwd=folder):
+        command = ["-m", "monailabel.main", "start_server", "--app", repository / "apps/clickseg"]
+        command += ["--studies", studies, "--host", "127.0.0.1", "--port", port, *conf]
+        url, log = f"http://127.0.0.1:{port}", folder / "server.log"
+        server = starter.start(command, environment, folder, log)
+        try:
+            wait_for(f"{url}/info/", server, log)
             yield url
+        finally:
+            server.send_signal(signal.SIGTERM)
+            server.wait(60)
 
     return serve
 

@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import time
 
 import nibabel as nib
 import numpy as np
@@ -22,6 +23,7 @@ from clickseg.sessions import SessionCache
 pytestmark = [pytest.mark.orthanc, pytest.mark.chromium]
 
 ORGAN = "left kidney"
+CLICKED = "cornerstoneTools.annotation.state.getAllAnnotations()"
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +60,8 @@ def page(url, archive_url, browser):
     page.goto(f"{url}/ohif/monai-label?StudyInstanceUIDs={study}", wait_until="domcontentloaded")
     server = page.locator("#monailabelServerURL")
     server.wait_for()
-    page.wait_for_timeout(9000)  # the viewports announce themselves in no other way
+    page.wait_for_function("window.cornerstone?.getEnabledElements().some(({ viewport }) => viewport.getImageData?.())")
+    page.wait_for_timeout(2000)  # that the image is drawn and the tools are ready is announced in no way
     if page.get_by_text("Confirm and Hide").count():
         page.get_by_text("Confirm and Hide").click()
     server.fill(f"{url}/")
@@ -70,20 +73,22 @@ def page(url, archive_url, browser):
 
 def choose_model(page, model):
     page.locator("select.selectBox").filter(has=page.locator(f'option[value="{model}"]')).first.select_option(model)
-    page.wait_for_timeout(1000)
+    page.wait_for_timeout(300)
 
 
 def click(page, label, i=0, j=0):
     """With the row of a label chosen, so many voxels to the right of the middle and below it."""
     page.locator("tr.clickable-row", has_text=re.compile(f"^{label}$")).first.click()
-    page.wait_for_timeout(1000)
+    page.wait_for_timeout(300)
+    before = page.evaluate(f"{CLICKED}.length")
     box = page.locator(".cornerstone-viewport-element").first.bounding_box()
     pixels = min(box["width"], box["height"]) / 96 / 1.1  # the image is fitted into the viewport, with a margin
     page.mouse.move(box["x"] + box["width"] / 2 + i * pixels, box["y"] + box["height"] / 2 + j * pixels)
     page.mouse.down()
     page.wait_for_timeout(100)
     page.mouse.up()
-    page.wait_for_timeout(1000)
+    page.wait_for_function(f"(before) => {CLICKED}.length > before", arg=before)
+    page.wait_for_timeout(200)
 
 
 def run(page):
@@ -96,7 +101,7 @@ def run(page):
     body = response.body()
     shape = tuple(map(int, re.search(rb"sizes: (\d+) (\d+) (\d+)", body).groups()))
     assert b"encoding: raw" in body
-    page.wait_for_timeout(2500)  # until the mask is drawn
+    page.wait_for_timeout(500)  # for the viewer to take the mask over
     return sent, np.frombuffer(body[-int(np.prod(shape)) :], np.uint8).reshape(shape, order="F"), body
 
 
@@ -140,7 +145,9 @@ def test_three_clicks_in_ohif_segment_the_organ_and_the_viewer_shows_it(page, ki
     truth = label == LABELS[ORGAN]
     assert truth[i, j, number]
     assert dice(mask[..., number] > 0, truth[..., number]) > 0.8
-    assert coloured(viewport.screenshot()) > before + 500
+    deadline = time.monotonic() + 60
+    while coloured(viewport.screenshot()) <= before + 500:  # until the mask is drawn
+        assert time.monotonic() < deadline
 
     outside = rim(label, number)
     click(page, "background", outside[0] - i, outside[1] - j)

@@ -9,6 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import requests
+from browsing import bytes_of, map_in_file_order
 from scipy import ndimage
 
 from clickseg import cli
@@ -159,19 +160,7 @@ def save(page, name):
 
 def shown_mask(page, label=ORGAN):
     """The page's mask of a label, in the order of the image's file."""
-    dims, found = page.evaluate(
-        """(label) => {
-            const editor = clickseg.editor();
-            const value = editor.labels.value(label);
-            const voxels = [];
-            editor.frame.sourceOrder(editor.map).forEach((one, at) => one === value && voxels.push(at));
-            return [editor.frame.dims, voxels];
-        }""",
-        label,
-    )
-    mask = np.zeros(np.prod(dims), bool)
-    mask[found] = True
-    return mask.reshape(dims, order="F")
+    return map_in_file_order(page) == page.evaluate("(label) => clickseg.editor().labels.value(label)", label)
 
 
 def dice(mask, truth):
@@ -256,19 +245,20 @@ def test_the_views_look_the_same_however_a_study_is_stored(page, study, kidney):
     for name in TURNS:
         study(name)
         go_to(page, kidney[1])
-        pictures[name] = page.evaluate(
-            """() => {
+        pictures[name] = bytes_of(
+            page,
+            """(() => {
                 const { nv, canvas } = clickseg.viewer;
                 nv.drawScene();
                 const pixels = new Uint8Array(canvas.width * canvas.height * 4);
                 nv.gl.readPixels(0, 0, canvas.width, canvas.height, nv.gl.RGBA, nv.gl.UNSIGNED_BYTE, pixels);
-                return Array.from(pixels.filter((_, at) => at % 4 === 0));
-            }"""
-        )
-    plain = np.array(pictures.pop("plain"))
+                return pixels.filter((_, at) => at % 4 === 0);
+            })()""",
+        ).astype(int)
+    plain = pictures.pop("plain")
     assert len(np.unique(plain)) > 100
     for name, picture in pictures.items():
-        assert np.abs(plain - np.array(picture)).mean() < 1, name
+        assert np.abs(plain - picture).mean() < 1, name
 
 
 def test_a_drag_is_previewed_without_a_queue_and_the_last_place_comes_soon(page, study, kidney, keep):
@@ -312,11 +302,11 @@ def test_a_drag_is_previewed_without_a_queue_and_the_last_place_comes_soon(page,
     figures = {"previews": len(previews), "median_ms": np.median(times), "last_after_ms": shown[-1] - moved}
     keep(json.dumps(figures).encode(), "page_drag.json")
 
-    preview = np.array(page.evaluate("Array.from(clickseg.editor().display)"), np.uint8)
+    preview = bytes_of(page, "clickseg.editor().display")
     page.mouse.up()
     settle(page)
     assert page.evaluate("String(clickseg.editor().state.clicks.map(({ position }) => position))") == last
-    assert np.array_equal(preview, page.evaluate("Array.from(clickseg.editor().map)"))
+    assert np.array_equal(preview, bytes_of(page, "clickseg.editor().map"))
 
 
 def test_a_drag_that_is_given_up_leaves_nothing_behind(page, study, kidney):

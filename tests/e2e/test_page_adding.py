@@ -10,6 +10,7 @@ import numpy as np
 import pydicom
 import pytest
 import requests
+from browsing import map_in_file_order
 
 from clickseg.images import read_volume
 from clickseg.phantom.dicom import dicom_series
@@ -89,14 +90,6 @@ def click(page, position, label="liver"):
     settle(page)
 
 
-def shown_map(page):
-    """The page's label map, in the order of the image's file."""
-    dims, values = page.evaluate(
-        "[clickseg.editor().frame.dims, Array.from(clickseg.editor().frame.sourceOrder(clickseg.editor().map))]"
-    )
-    return np.reshape(np.array(values, np.uint8), dims, order="F")
-
-
 def downloaded(page, tmp_path):
     with page.expect_download() as download:
         page.locator("#download").click()
@@ -132,7 +125,7 @@ def test_the_first_study_is_added_as_a_file_clicked_on_and_its_mask_downloaded(p
     settle(page)
     file = downloaded(page, tmp_path)
     assert file.name == "first_labels.nii.gz"
-    image, shown = nib.load(file), shown_map(page)
+    image, shown = nib.load(file), map_in_file_order(page)
     assert len(np.unique(shown)) >= 3
     assert np.array_equal(np.asanyarray(image.dataobj), shown)
     assert image.get_data_dtype() == np.uint8
@@ -169,10 +162,10 @@ def test_a_folder_of_dicom_series_is_added_and_the_largest_opened(page, folder, 
     position = [20, 16, 6]
     click(page, position)
     answer, _ = mask_in(ask(url, "unet2d", name, foreground=[position], result_extension=".nrrd"))
-    assert np.array_equal(shown_map(page) > 0, answer > 0)
+    assert np.array_equal(map_in_file_order(page) > 0, answer > 0)
     assert answer.any()
     image = nib.load(downloaded(page, tmp_path))
-    assert np.array_equal(np.asanyarray(image.dataobj), shown_map(page))
+    assert np.array_equal(np.asanyarray(image.dataobj), map_in_file_order(page))
     assert np.allclose(image.affine, grid.affine, atol=1e-4)
 
 
@@ -188,14 +181,14 @@ def test_a_folder_of_dicom_series_is_added_and_the_largest_opened(page, folder, 
 def test_what_is_refused_is_told_and_the_open_study_stays(page, tmp_path, keep, name, damage, sentence):
     add(page, "opened", files=nifti(tmp_path / "opened.nii.gz", volume(5)))
     click(page, [20, 16, 6])
-    before = shown_map(page)
+    before = map_in_file_order(page)
     path = nifti(tmp_path / "other.nii.gz", volume(6))
     (tmp_path / name).write_bytes(damage(path.read_bytes()))
     page.locator("#chosen-files").set_input_files(tmp_path / name)
     assert sentence in said(page)
     keep(page.screenshot(), f"adding_refused_{name}.png")
     assert page.locator("#study-name").inner_text() == "opened"
-    assert np.array_equal(shown_map(page), before)
+    assert np.array_equal(map_in_file_order(page), before)
     assert before.any()
     page.locator("#sending-end", has_text="Close").click()
     assert page.locator("#sending").is_hidden()
@@ -221,7 +214,7 @@ def test_of_a_study_that_is_here_already_no_second_one_is_made(page, tmp_path):
     page.locator("#chosen-files").set_input_files(path)
     page.locator("#status", has_text="opened is here already, and open.").wait_for()
     assert page.locator("#studies button").count() == count
-    assert shown_map(page).any(), "what is not saved stays"
+    assert map_in_file_order(page).any(), "what is not saved stays"
 
 
 def test_files_that_are_dropped_on_the_page_are_added(page, tmp_path, keep):

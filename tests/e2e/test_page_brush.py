@@ -6,6 +6,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import requests
+from browsing import map_in_file_order
 
 pytestmark = pytest.mark.chromium
 
@@ -119,14 +120,6 @@ def passed(begin, end, depth, radius=RADIUS):
     return (distance <= radius + 1e-3) & (index[..., depth] == begin[depth])
 
 
-def file_map(page):
-    """The page's label map, in the order of the image's file."""
-    dims, values = page.evaluate(
-        "(({ frame, map }) => [frame.dims, Array.from(frame.sourceOrder(map))])(clickseg.editor())"
-    )
-    return np.reshape(np.array(values, np.uint8), dims, order="F")
-
-
 def stored_map(array):
     """A label map in RAS order as the file has it."""
     return as_stored(nib.Nifti1Image(array.astype(np.int32), np.eye(4))).get_fdata().astype(np.uint8)
@@ -152,7 +145,7 @@ def test_what_is_painted_and_erased_in_each_view_is_what_is_saved(page, folder):
         erased = np.where(covered & (expected == value), 0, expected)
         expected = np.where(covered, value, expected) if button == "left" else erased
         history.append(expected)
-        assert np.array_equal(file_map(page), stored_map(expected)), (label, begin, end)
+        assert np.array_equal(map_in_file_order(page), stored_map(expected)), (label, begin, end)
     assert clicks(page) == 0
     assert all((before != after).any() for before, after in itertools.pairwise(history))
     for label, value in values.items():
@@ -162,7 +155,7 @@ def test_what_is_painted_and_erased_in_each_view_is_what_is_saved(page, folder):
     for before in reversed(history[:-1]):
         page.keyboard.press("z")
         settle(page)
-        assert np.array_equal(file_map(page), stored_map(before)), "a stroke is one step"
+        assert np.array_equal(map_in_file_order(page), stored_map(before)), "a stroke is one step"
     assert page.locator("#saved").inner_text() == ""
     for _ in history[1:]:
         page.keyboard.press("y")
@@ -175,14 +168,14 @@ def test_what_is_painted_and_erased_in_each_view_is_what_is_saved(page, folder):
     assert np.allclose(saved.affine, nib.load(folder / "studies/thick.nii.gz").affine, atol=1e-4)
     page.reload()
     page.evaluate("clickseg.ready")
-    assert np.array_equal(file_map(page), stored_map(expected))
+    assert np.array_equal(map_in_file_order(page), stored_map(expected))
 
 
 def test_the_brush_is_taken_and_left_and_the_mouse_keeps_its_other_meanings(page):
     button, middle = page.locator("#brush"), (30, 24, 7)
     page.evaluate("(voxel) => clickseg.viewer.moveTo(voxel)", middle)
     choose(page, "spleen")
-    before = file_map(page)
+    before = map_in_file_order(page)
     assert button.get_attribute("aria-pressed") == "true"
     press(page, middle, AXIAL)
     page.mouse.move(*place(page, (40, 24, 7), AXIAL))
@@ -190,7 +183,7 @@ def test_the_brush_is_taken_and_left_and_the_mouse_keeps_its_other_meanings(page
     page.keyboard.press("Escape")
     page.mouse.up()
     settle(page)
-    assert np.array_equal(file_map(page), before), "the stroke is given up"
+    assert np.array_equal(map_in_file_order(page), before), "the stroke is given up"
     assert page.evaluate("clickseg.editor().display.every((value, at) => value === clickseg.editor().map[at])")
     assert button.get_attribute("aria-pressed") == "true", "and the brush is still in hand"
 
@@ -203,7 +196,7 @@ def test_the_brush_is_taken_and_left_and_the_mouse_keeps_its_other_meanings(page
     page.mouse.wheel(0, 100)
     page.wait_for_function("clickseg.viewer.cursor[2] === 6")
     settle(page)
-    assert np.array_equal(file_map(page), before)
+    assert np.array_equal(map_in_file_order(page), before)
 
     page.keyboard.press("Escape")
     assert button.get_attribute("aria-pressed") == "false"
@@ -229,7 +222,7 @@ def test_a_stroke_goes_on_in_the_slice_that_the_wheel_turns_to_and_ends_where_it
     settle(page)
     expected = passed((10, 10, 7), (20, 10, 7), AXIAL) | passed((20, 10, 8), (24, 14, 8), AXIAL)
     expected |= passed((50, 40, 8), (50, 40, 8), AXIAL)
-    assert np.array_equal(file_map(page) == 1, stored_map(expected) == 1)
+    assert np.array_equal(map_in_file_order(page) == 1, stored_map(expected) == 1)
 
 
 @pytest.mark.parametrize("zoomed", [False, True])
@@ -265,7 +258,7 @@ def test_the_circle_is_as_large_as_what_it_paints(page, zoomed):
     )
     page.mouse.click(*at)
     settle(page)
-    painted = np.argwhere(file_map(page) == 1)
+    painted = np.argwhere(map_in_file_order(page) == 1)
     beside = page.evaluate("clickseg.viewer.placeOf([29, 23, 7])")
     pixels = np.abs(np.subtract(beside, at)) / SPACING[:2]  # of a mm
     assert np.allclose([right, down], 10 * pixels, atol=1.5)
@@ -288,16 +281,16 @@ def test_a_label_that_the_model_does_not_know_is_painted_and_locks_hold(page):
     page.get_by_label("Hide tumour", exact=True).click()
     drag(page, (10, 10, 7), (30, 10, 7), AXIAL)
     assert page.get_by_label("Hide tumour", exact=True).get_attribute("aria-pressed") == "false", "it is shown"
-    tumour = file_map(page)
+    tumour = map_in_file_order(page)
     assert tumour.any()
     page.keyboard.press("l")
     settle(page)
     drag(page, (10, 20, 7), (30, 20, 7), AXIAL)
     assert "tumour is locked: unlock it first" in page.locator("#status").inner_text()
-    assert np.array_equal(file_map(page), tumour)
+    assert np.array_equal(map_in_file_order(page), tumour)
     choose(page, "liver")
     drag(page, (20, 5, 7), (20, 30, 7), AXIAL)
-    after = file_map(page)
+    after = map_in_file_order(page)
     assert np.array_equal(after[tumour > 0], tumour[tumour > 0])
     assert (after[tumour == 0] > 0).any()
     choose(page, "tumour")
@@ -329,7 +322,7 @@ def test_what_is_painted_while_an_answer_is_awaited_comes_upon_it_and_a_study_th
     assert page.evaluate("(value) => clickseg.editor().display.includes(value)", liver), "what goes on stays to be seen"
     page.mouse.up()
     settle(page)
-    both = file_map(page)
+    both = map_in_file_order(page)
     spleen, dab = (((30, 10, 7), (50, 10, 7)), ((30, 40, 7), (30, 40, 7)))
     assert (both[stored_map(passed(*spleen, AXIAL)) > 0] == 1).all()
     assert (both[stored_map(passed(*dab, AXIAL)) > 0] == liver).all()

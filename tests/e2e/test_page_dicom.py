@@ -6,6 +6,7 @@ import numpy as np
 import pydicom
 import pytest
 import requests
+from browsing import map_in_file_order
 
 from clickseg.phantom.dicom import dicom_series
 
@@ -41,8 +42,7 @@ def test_a_series_is_opened_and_its_label_is_archived_and_read_again(
         page.evaluate("(click) => clickseg.editor().add(click)", click)
         page.evaluate("clickseg.editor().idle()")
         answer, _ = mask_in(ask(url, "unet2d", series, foreground=[click["position"]], result_extension=".nrrd"))
-        map_in_file_order = "Array.from(clickseg.editor().frame.sourceOrder(clickseg.editor().map))"
-        shown = np.reshape(page.evaluate(map_in_file_order), SHAPE, order="F")
+        shown = map_in_file_order(page)
         assert np.array_equal(shown > 0, answer > 0)
         assert answer.any()
 
@@ -52,6 +52,5 @@ def test_a_series_is_opened_and_its_label_is_archived_and_read_again(
         assert len(archived) == 1
         page.reload()
         page.evaluate("clickseg.ready")
-        again = np.reshape(page.evaluate(map_in_file_order), SHAPE, order="F")
-        assert np.array_equal(again, shown)
+        assert np.array_equal(map_in_file_order(page), shown)
         page.close()

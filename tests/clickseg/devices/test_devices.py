@@ -1,6 +1,7 @@
 """What an accelerator answers, on a machine that has none."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,20 +11,19 @@ from clickseg.phantom import write_phantoms
 HERE = Path(__file__).parent
 
 
-def answers(device, data, folder):
+def answers(starter, device, data, folder):
     folder.mkdir()
-    done = subprocess.run(
-        [sys.executable, HERE / "work.py", device, data, folder], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    log = folder / "log"
+    process = starter.start([HERE / "work.py", device, data, folder], os.environ, HERE, log)
+    assert process.wait() == 0, log.read_text()[-3000:]
     return json.loads((folder / "answers.json").read_text())
 
 
-def test_trainings_games_and_masks_are_the_same_wherever_tensors_are_and_none_is_left_behind(tmp_path):
+def test_trainings_games_and_masks_are_the_same_wherever_tensors_are_and_none_is_left_behind(starter, tmp_path):
     write_phantoms(tmp_path / "data", cases=1, seed=0, shape=(40, 40, 16))
-    expected = answers("cpu", tmp_path / "data", tmp_path / "cpu")
+    expected = answers(starter, "cpu", tmp_path / "data", tmp_path / "cpu")
     assert expected["a mask"] > 0
-    assert answers("pretended", tmp_path / "data", tmp_path / "pretended") == expected
+    assert answers(starter, "pretended", tmp_path / "data", tmp_path / "pretended") == expected
 
 
 def test_what_is_left_on_the_cpu_is_found():

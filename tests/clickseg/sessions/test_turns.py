@@ -1,6 +1,5 @@
 import functools
-import subprocess
-import sys
+import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -50,7 +49,7 @@ def test_one_thread_computes_for_all_that_ask(turns):
     assert len(found) == 1
 
 
-def test_in_a_process_that_only_answers_the_thread_that_computes_alone_has_helpers():
+def test_in_a_process_that_only_answers_the_thread_that_computes_alone_has_helpers(starter, repository, tmp_path):
     program = """if True:
         import torch
         from concurrent.futures import ThreadPoolExecutor
@@ -61,11 +60,11 @@ def test_in_a_process_that_only_answers_the_thread_that_computes_alone_has_helpe
         others = ThreadPoolExecutor(1).submit(torch.get_num_threads).result()
         print(turns_on("cpu").take(torch.get_num_threads), torch.get_num_threads(), others)
     """
-    assert subprocess.run([sys.executable, "-c", program], capture_output=True, check=True).stdout.split() == [
-        b"3",
-        b"1",
-        b"1",
-    ]
+    (tmp_path / "program.py").write_text(program)
+    environment = os.environ | {"PYTHONPATH": str(repository / "apps/clickseg")}
+    process = starter.start([tmp_path / "program.py"], environment, tmp_path, tmp_path / "output")
+    assert process.wait() == 0, (tmp_path / "output").read_text()
+    assert (tmp_path / "output").read_text().split() == ["3", "1", "1"]
 
 
 def test_somebody_with_much_to_ask_does_not_keep_others_waiting(turns):
