@@ -12,10 +12,9 @@ def run_benchmark(repository, starter, tmp_path):
 
     def run(script, *options):
         environment = {**os.environ, "PYTHONPATH": str(repository / "apps/clickseg")}
-        results, log = tmp_path / "results", tmp_path / "log"
+        results = tmp_path / "results"
         command = [repository / "benchmarks" / script, *options, "--output", results]
-        process = starter.start(command, environment, Path.cwd(), log)
-        assert process.wait() == 0, log.read_text()
+        starter.run(command, environment, Path.cwd(), tmp_path / "log")
         return results
 
     return run

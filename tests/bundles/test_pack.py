@@ -117,9 +117,8 @@ def test_the_metadata_names_every_package_that_the_configs_need(repository, star
     script += "print(*(getattr(m, '__file__', '') for n, m in sys.modules.items() if n.split('.')[0] == 'clickseg'))"
     (tmp_path / "script.py").write_text(script)
     environment = os.environ | {"PYTHONPATH": str(library.parent)}
-    process = starter.start([tmp_path / "script.py"], environment, tmp_path, tmp_path / "out", tmp_path / "errors")
-    assert process.wait() == 0, (tmp_path / "errors").read_text()
-    loaded = [Path(file) for file in (tmp_path / "out").read_text().split()]
+    said = starter.run([tmp_path / "script.py"], environment, tmp_path, tmp_path / "out", tmp_path / "errors")
+    loaded = [Path(file) for file in said.split()]
     assert library / "images.py" in loaded
     needed = {package for path in loaded for package in imported_packages(path)} - {*sys.stdlib_module_names}
     metadata = json.loads((repository / "bundles" / NAME / "configs/metadata.json").read_text())

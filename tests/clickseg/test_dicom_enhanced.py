@@ -7,6 +7,7 @@ import tempfile
 import numpy as np
 import pydicom
 import pytest
+from enhanced import enhanced_file, frames_of
 from highdicom.frame import encode_frame
 from highdicom.legacy import LegacyConvertedEnhancedCTImage
 from hypothesis import given, settings
@@ -31,7 +32,6 @@ from clickseg.dicom_seg import Segment, write_segmentation
 from clickseg.dicom_tree import find_files, read_tree
 from clickseg.images import read_grid, read_slices, read_volume
 from clickseg.phantom.dicom import dicom_series
-from clickseg.phantom.enhanced import enhanced_file, frames_of
 
 SPACING, ORIGIN = (2.0, 1.5, 5.0), (3.0, -4.0, 5.5)
 TURNED = Rotation.from_euler("xyz", (10, -12, 15), degrees=True).as_matrix()

@@ -41,6 +41,12 @@ class Starter:
         asked = {"arguments": arguments, "environment": dict(environment), "folder": str(folder), "files": files}
         return Process(self, self.ask(**asked))
 
+    def run(self, arguments, environment, folder, output, errors=None):
+        """As `start`, until it has ended well: what it has written to `output`."""
+        process = self.start(arguments, environment, folder, output, errors)
+        assert process.wait() == 0, Path(errors or output).read_text()
+        return Path(output).read_text()
+
     def close(self):
         self._process.stdin.close()
         self._process.wait()

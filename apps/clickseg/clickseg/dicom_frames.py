@@ -11,23 +11,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import pydicom
+from pydicom import uid
 from pydicom.datadict import tag_for_keyword
-from pydicom.uid import (
-    EnhancedCTImageStorage,
-    EnhancedMRImageStorage,
-    EnhancedPETImageStorage,
-    LegacyConvertedEnhancedCTImageStorage,
-    LegacyConvertedEnhancedMRImageStorage,
-    LegacyConvertedEnhancedPETImageStorage,
-)
 
 ENHANCED = {
-    EnhancedCTImageStorage,
-    EnhancedMRImageStorage,
-    EnhancedPETImageStorage,
-    LegacyConvertedEnhancedCTImageStorage,
-    LegacyConvertedEnhancedMRImageStorage,
-    LegacyConvertedEnhancedPETImageStorage,
+    uid.EnhancedCTImageStorage,
+    uid.EnhancedMRImageStorage,
+    uid.EnhancedPETImageStorage,
+    uid.LegacyConvertedEnhancedCTImageStorage,
+    uid.LegacyConvertedEnhancedMRImageStorage,
+    uid.LegacyConvertedEnhancedPETImageStorage,
 }
 
 # What tells the phases, echoes, ... of one series apart. The last is of frames alone.

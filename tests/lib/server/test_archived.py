@@ -13,13 +13,13 @@ import pydicom
 import pytest
 import requests
 from dicomweb_client import DICOMwebClient
+from enhanced import enhanced_file, frames_of
 from fastapi import FastAPI, HTTPException
 from fastapi.testclient import TestClient
 from monailabel.datastore.local import LocalDatastore
 
 from clickseg.images import read_volume, write_mask
 from clickseg.phantom.dicom import dicom_series
-from clickseg.phantom.enhanced import enhanced_file, frames_of
 from clickseg.sessions import SessionCache
 from lib.server import archive_client, archived
 from lib.server.archived import ArchivedLabels

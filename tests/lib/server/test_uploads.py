@@ -14,6 +14,7 @@ import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
+from enhanced import enhanced_file, frames_of
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from monailabel.config import settings
@@ -23,7 +24,6 @@ from pydicom.uid import generate_uid
 
 from clickseg.images import read_volume
 from clickseg.phantom.dicom import dicom_series
-from clickseg.phantom.enhanced import enhanced_file, frames_of
 from lib.server import receiving, uploads
 from lib.server.datastore import careful
 

@@ -24,17 +24,16 @@ def without_specks(logits: Tensor, clicks: Tensor, share: float) -> Tensor:
     """
     kept = logits
     for item, found in enumerate((most_probable(logits) == INSIDE).cpu().numpy()):
-        pieces, count = ndimage.label(found, TOUCHING)
+        pieces, _ = ndimage.label(found, TOUCHING)
         rows, columns, labels = clicks[item].cpu().numpy().T
         clicked = pieces[rows[labels == INSIDE], columns[labels == INSIDE]]
         sizes = np.bincount(pieces.ravel())
         sizes[0] = 0
-        least = share * sizes[clicked].max(initial=0)
-        specks = np.flatnonzero(sizes < least)
-        specks = specks[~np.isin(specks, [0, *clicked])]
-        if count < 2 or not len(specks):
+        is_speck = sizes < share * sizes[clicked].max(initial=0)
+        is_speck[[0, *clicked]] = False
+        if not is_speck.any():
             continue
-        gone = torch.from_numpy(np.isin(pieces, specks)).to(logits.device)
+        gone = torch.from_numpy(is_speck[pieces]).to(logits.device)
         kept = logits.clone() if kept is logits else kept
         kept[item][:, gone] = logits[item][[INSIDE, OUTSIDE]][:, gone]
     return kept

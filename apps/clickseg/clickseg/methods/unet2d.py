@@ -79,7 +79,7 @@ class UNet2dRecipe(Recipe):
         for name in (*positive, "learning_rate"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"recipe field {name} must be positive, got {getattr(self, name)!r}")
-        if not self.looks == 1 and not (self.looks > 1 and self.feedback):
+        if self.looks < 1 or (self.looks > 1 and not self.feedback):
             raise ValueError(f"recipe field looks must be 1, or more if feedback is on, got {self.looks!r}")
         if self.max_clicks < self.least_clicks:
             raise ValueError(f"recipe field max_clicks must be {self.least_clicks} at least, got {self.max_clicks!r}")

@@ -12,7 +12,7 @@ from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
 from pydicom.uid import UID, EnhancedMRImageStorage, generate_uid
 
-from .dicom import Vector, decimals, image_file, written
+from clickseg.phantom.dicom import Vector, decimals, image_file, written
 
 Groups = Mapping[str, Mapping[str, Any]]  # by the keyword of the macro what it says, by keywords
 
