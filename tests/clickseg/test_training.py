@@ -851,6 +851,24 @@ def test_such_a_network_learns_from_the_answer_that_its_last_click_was_made_for(
     assert previous[counts == 1].max() < 1e-6
 
 
+@pytest.mark.usefixtures("single_precision")
+def test_with_second_looks_half_of_those_who_click_once_learn_from_the_networks_own_first_answer():
+    recipe = dataclasses.replace(FEEDBACK, looks=2)
+    torch.manual_seed(0)
+    network = UNet2d(recipe)
+    image, label = torch.randn(48, 1, 32, 32) * 100, torch.zeros(48, 1, 32, 32)
+    label[:, :, 8:20, 8:20] = 1
+    clicks, previous = Interact.of(recipe).play(network, image, label, torch.arange(48))
+    once = (clicks[..., -1] != PADDING).sum(1) == 1
+    read = once & (previous.flatten(1).amax(1) > 1e-6)
+    assert 0.25 < read.sum() / once.sum() < 0.75
+    nothing = torch.zeros_like(previous)
+    first = network.view(network.encode(image), clicks, nothing).softmax(1)[:, 1:]
+    torch.testing.assert_close(previous[read], first[read], atol=1e-5, rtol=1e-5)
+    replayed = network.replay(network.encode(image), clicks)
+    torch.testing.assert_close(previous[~once], replayed[~once], atol=1e-5, rtol=1e-5)
+
+
 def test_such_a_network_can_start_from_weights_that_never_read_an_answer(cases, uninterrupted, tmp_path):
     output, _ = uninterrupted
     trained, losses = tmp_path / "feedback", []

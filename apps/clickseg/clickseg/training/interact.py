@@ -16,6 +16,7 @@ from ..clicks import INSIDE, OUTSIDE, PADDING, SimulateClickd, disc_guidance, st
 from ..interaction import interact, probabilities
 from ..machine import half_precision
 from ..methods import Segmenter, UNet2dRecipe
+from ..methods.unet2d import UNet2d
 
 CLICK_REACH = 4.0  # voxels: somewhat more than the three pixels in which obedience is measured
 
@@ -39,7 +40,8 @@ class Interact:
 
     `click` is the simulated user; the network is used in evaluation mode while it interacts ("prediction mode"), and
     with `freeze_batchnorm` its batch normalisations stay in that mode for the step, too. click_weight: of `click_loss`
-    beside the loss of the whole image.
+    beside the loss of the whole image. second_looks: of every other image with one click the loss is of the network
+    reading its own first answer (docs/adr/0023).
     """
 
     def __init__(
@@ -49,18 +51,23 @@ class Interact:
         reading: str,
         freeze_batchnorm: bool = False,
         click_weight: float = 0.0,
+        second_looks: bool = False,
     ) -> None:
         self.click = click
         self.max_clicks = max_clicks
         self.reading = reading
         self.freeze_batchnorm = freeze_batchnorm
         self.click_weight = click_weight
+        self.second_looks = second_looks
 
     @classmethod
     def of(cls, recipe: UNet2dRecipe, click: SimulateClickd | None = None) -> Interact:
         """The step that a recipe asks for; with the recipe's own user if no other is given."""
         click = click or SimulateClickd(recipe.user(recipe.spacing))
-        return cls(click, recipe.interactions, recipe.reading, recipe.freeze_batchnorm, recipe.click_weight)
+        second_looks = recipe.looks > 1
+        return cls(
+            click, recipe.interactions, recipe.reading, recipe.freeze_batchnorm, recipe.click_weight, second_looks
+        )
 
     def __call__(self, engine: Any, batch: Mapping[str, Any]) -> dict[str, Any]:
         device = engine.state.device
@@ -109,7 +116,15 @@ class Interact:
             code = segmenter.called(segmenter.encode(image), names)
             for turn in interact(segmenter, code, label, self.click, seeds, self.max_clicks, schedule):
                 clicks, previous = turn.clicks, turn.previous
-        return clicks, probabilities(previous) if segmenter.feedback and previous is not None else None
+            if not segmenter.feedback or previous is None:
+                return clicks, None
+            answer = probabilities(previous)
+            again = ((clicks[..., -1] != PADDING).sum(1) == 1) & (draws[-1] < 0.5).to(clicks.device)
+            if self.second_looks and bool(again.any()):
+                nothing = torch.zeros_like(answer[again])
+                seen = cast(UNet2d, segmenter).view(code[again], clicks[again], nothing)
+                answer[again] = probabilities(seen).to(answer)
+        return clicks, answer
 
 
 def click_loss(logits: Tensor, label: Tensor, clicks: Tensor) -> Tensor:
