@@ -863,7 +863,7 @@ def test_with_second_looks_half_of_those_who_click_once_learn_from_the_networks_
     read = once & (previous.flatten(1).amax(1) > 1e-6)
     assert 0.25 < read.sum() / once.sum() < 0.75
     nothing = torch.zeros_like(previous)
-    first = network.view(network.encode(image), clicks, nothing).softmax(1)[:, 1:]
+    first = network.look(network.encode(image), clicks, nothing).softmax(1)[:, 1:]
     torch.testing.assert_close(previous[read], first[read], atol=1e-5, rtol=1e-5)
     replayed = network.replay(network.encode(image), clicks)
     torch.testing.assert_close(previous[~once], replayed[~once], atol=1e-5, rtol=1e-5)

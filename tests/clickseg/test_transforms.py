@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from clickseg.transforms import CropAroundLabeld, RandOverviewd, RandTurnd, SlicesOnModelGridd, cut
+from clickseg.transforms import CropAroundLabeld, RandTurnd, SlicesOnModelGridd, cut
 
 
 @pytest.mark.parametrize(("dimension", "frayed_at_most"), [(2, 5e-4), (3, 1e-3)])
@@ -113,46 +113,6 @@ def test_a_slice_smaller_than_the_crop_is_padded_by_repetition_in_image_and_labe
             if count < 32:
                 added = cut["image"].narrow(axis, count, 32 - count)
                 assert torch.equal(added, cut["image"].narrow(axis, count - 1, 1).expand_as(added))
-
-
-def shown(box, prob, seed=0, shape=(300, 300)):
-    """What is drawn of a structure that fills the box (top, left, height, width): the sample, and its crop of 160."""
-    top, left, height, width = box
-    label = torch.zeros(1, *shape)
-    label[:, top : top + height, left : left + width] = 1
-    sample = {"image": label * 100, "label": label, "class": 1}
-    seen = RandOverviewd(0.8, 1.6, 160, prob).set_random_state(seed=seed)(sample)
-    return seen, CropAroundLabeld(160).set_random_state(seed=seed)(seen)
-
-
-def test_a_structure_too_large_for_a_close_up_is_always_seen_on_the_grid_of_the_overview():
-    for seed in range(5):
-        seen, _ = shown((20, 20, 130, 60), prob=0.0, seed=seed)
-        assert seen["image"].shape == seen["label"].shape == (1, 150, 150)
-        assert not seen["near"]
-        assert int(seen["label"].sum()) == 65 * 30
-
-
-def test_a_small_structure_is_seen_as_a_whole_as_often_as_asked():
-    seen = [shown((20, 20, 40, 60), prob=0.3, seed=seed)[0] for seed in range(100)]
-    assert 20 < sum(not one["near"] for one in seen) < 40
-    assert all(one["image"].shape == ((1, 300, 300) if one["near"] else (1, 150, 150)) for one in seen)
-
-
-def test_close_up_a_small_structure_is_whole_and_not_far_from_the_middle():
-    middles = []
-    for seed in range(50):
-        _, crop = shown((120, 150, 40, 60), prob=0.0, seed=seed)
-        pixels = crop["label"][0].nonzero().float()
-        assert len(pixels) == 40 * 60
-        middles.append((pixels.mean(0) + 0.5 - 80).abs())
-    assert 15 < torch.stack(middles).max() <= 20
-
-
-def test_a_close_up_at_the_end_of_a_slice_does_not_go_beyond_it():
-    for box in ((0, 0, 10, 10), (290, 290, 10, 10)):
-        _, crop = shown(box, prob=0.0)
-        assert int(crop["label"].sum()) == 100, "nothing is filled by repetition"
 
 
 @pytest.mark.parametrize(("brightest", "kept"), [(32767, np.int16), (60000, np.float32)])

@@ -29,17 +29,14 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from .clicks import SimulateClickd
-from .clicks.simulate import bounding_box
 from .geometry import AxialSlices, resize, resize_labels, resized_shape
 from .images import class_numbers, read_labelled
 from .methods import UNet2dRecipe, find_method
-from .methods.closeup import SURROUNDINGS, fits
 from .synthetic import RandSuperpixeld
 
 __all__ = [
     "CropAroundLabeld",
     "PickSliced",
-    "RandOverviewd",
     "RandTurnd",
     "SimulateClickd",
     "SlicesOnModelGridd",
@@ -47,8 +44,6 @@ __all__ = [
     "preprocess",
     "shades",
 ]
-
-OVERVIEWS = 0.3  # share of the samples of structures that fit into a close-up that are seen as a whole
 
 AnyArray = TypeVar("AnyArray", np.ndarray, torch.Tensor)
 
@@ -104,57 +99,27 @@ class PickSliced(Transform):
         return {"image": image, "label": label, "class": values.index(value) + 1, **kept}
 
 
-class RandOverviewd(RandomizableTransform):
-    """A slice as the network sees it as a whole, on the overview's grid, or close up, as it is (docs/adr/0003).
-
-    A structure that does not fit into a close-up is always seen as a whole, any other with the probability `prob`.
-    `image` (1, H, W) float32 and `label` (1, H, W) float32 of class numbers on a grid of `spacing` mm; with `class`.
-    Adds `near`: whether it is close up.
-    """
-
-    def __init__(self, spacing: float, overview: float, closeup: int, prob: float) -> None:
-        super().__init__(prob)
-        self.spacing, self.overview, self.closeup = spacing, overview, closeup
-
-    def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        self.randomize(None)
-        image, label = data["image"], data["label"]
-        box = bounding_box((label[0] == data["class"]).numpy()) or ()
-        if all(fits(part.stop - part.start, self.closeup) for part in box) and not self._do_transform:
-            return {**data, "near": True}
-        shape = resized_shape(image.shape[1:], (self.spacing,) * 2, self.overview)
-        seen = {"image": resize(image[None], shape)[0], "label": resize_labels(label.byte(), shape).float()}
-        return {**data, **seen, "near": False}
-
-
 class CropAroundLabeld(Randomizable, Transform):
     """A square of `size` pixels that holds a random pixel of the structure at a random place.
 
     The square stays inside the slice where the slice is large enough. With it comes what is within `margin` pixels of
-    it. What lies outside of the slice is filled by repetition. Where the data is `near` (`RandOverviewd`) the structure
-    is about in the middle of the square, as it is in a close-up of an answer that is not quite right.
+    it. What lies outside of the slice is filled by repetition.
     """
 
     def __init__(self, size: int, margin: int = 0) -> None:
         self.size, self.margin = size, margin
         self.corner: list[int] = []
 
-    def randomize(self, structure: torch.Tensor, near: bool = False) -> None:
+    def randomize(self, structure: torch.Tensor) -> None:
         pixels = structure[0].nonzero()
-        if near:
-            aside = self.size // SURROUNDINGS
-            middles = (pixels.amin(0) + pixels.amax(0) + 1).tolist()
-            starts = [(middle - self.size) // 2 + self.R.randint(-aside, aside + 1) for middle in middles]
-        else:
-            chosen = pixels[self.R.randint(len(pixels))].tolist()
-            starts = [index - self.R.randint(self.size) for index in chosen]
-        counts = structure.shape[1:]
-        self.corner = [
-            min(max(start, 0), max(count - self.size, 0)) for start, count in zip(starts, counts, strict=True)
-        ]
+        chosen = pixels[self.R.randint(len(pixels))].tolist()
+        self.corner = []
+        for index, count in zip(chosen, structure.shape[1:], strict=True):
+            start = index - self.R.randint(self.size)
+            self.corner.append(min(max(start, 0), max(count - self.size, 0)))
 
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        self.randomize(data["label"] == data["class"], data.get("near", False))
+        self.randomize(data["label"] == data["class"])
         box = (self.corner, (self.size,) * 2, (self.margin,) * 2)
         return {**data, **{key: cut(data[key], *box) for key in ("image", "label")}}
 
@@ -240,21 +205,18 @@ def augment(recipe: UNet2dRecipe, strained: bool = False) -> list[Transform]:
         return [pick, *samples(recipe)]
     drawn = recipe.superpixels
     superpixels = [RandSuperpixeld(drawn, recipe.mean, recipe.deviation)] if drawn else []
-    first: list[Transform] = [pick]
-    if recipe.overview:
-        first.append(RandOverviewd(recipe.spacing, recipe.overview, recipe.closeup, OVERVIEWS))
     if not recipe.augment:
-        return [*first, CropAroundLabeld(recipe.size), *superpixels]
+        return [pick, CropAroundLabeld(recipe.size), *superpixels]
     prob, rotation, scale = (0.8, 0.5, 0.3) if strained else (0.5, 0.26, 0.2)
     turn = RandTurnd((recipe.size, recipe.size), prob, (rotation,), (scale,))
     crop = CropAroundLabeld(recipe.size, max(turn.margin))
     if not strained:
-        return [*first, crop, turn, *superpixels, *shades(recipe.deviation)]
+        return [pick, crop, turn, *superpixels, *shades(recipe.deviation)]
     # As the network will see it: of what the window hides, gamma and field would be of another size.
     see, show = (
         Lambdad("image", way) for way in (recipe.standardise, lambda image: image * recipe.deviation + recipe.mean)
     )
-    return [*first, crop, turn, *superpixels, see, *shades(1.0, strained=True), show]
+    return [pick, crop, turn, *superpixels, see, *shades(1.0, strained=True), show]
 
 
 def shades(unit: float, strained: bool = False) -> list[Transform]:

@@ -13,15 +13,12 @@ from torch.nn import functional
 from ..clicks import INSIDE, OUTSIDE, PADDING, SakinisUser, disc_guidance, gaussian_guidance
 from ..clicks.encode import Overlap
 from ..clicks.simulate import Metric, check_metric
-from ..geometry import rescale_clicks, resize, resized_shape
 from ..networks import UNet, widened
-from .closeup import clicks_in, close_ups, cut_out, put_back
 from .insist import insist
 from .protocol import Method, Recipe, Segmenter, check_window
 from .specks import without_specks
 
 ENTRY = "network.down.0.0.weight"  # of the state: the weights that read the channels
-ELSEWHERE = 10.0  # the logit of outside where a close-up does not reach
 NAMES = "network.names."  # of the state: what the weights know of names
 
 
@@ -53,8 +50,6 @@ class UNet2dRecipe(Recipe):
     speck: float = 0.0  # share of the largest piece that is clicked on, below which others are dropped (docs/adr/0022)
     feedback: bool = False  # the network also reads its answer before the last click (Sofiiuk 2021, III-B)
     looks: int = 1  # at a slice without an answer; each but the first reads that of the one before (docs/adr/0023)
-    overview: float = 0.0  # mm, the spacing at which slices larger than `closeup` are seen as a whole (docs/adr/0003)
-    closeup: int = 192  # pixels of the square in which small structures are looked at, if there is an overview
 
     max_clicks: int = 5  # K
     reading: Literal["skip", "stop"] = "stop"
@@ -80,10 +75,12 @@ class UNet2dRecipe(Recipe):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_metric(self.click_metric)
-        positive = ("spacing", "deviation", "width", "sigma", "radius", "size", "batch", "steps_per_epoch", "closeup")
+        positive = ("spacing", "deviation", "width", "sigma", "radius", "size", "batch", "steps_per_epoch")
         for name in (*positive, "learning_rate"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"recipe field {name} must be positive, got {getattr(self, name)!r}")
+        if self.looks < 1 or (self.looks > 1 and not self.feedback):
+            raise ValueError(f"recipe field looks must be 1, or more if feedback is on, got {self.looks!r}")
         if self.max_clicks < self.least_clicks:
             raise ValueError(f"recipe field max_clicks must be {self.least_clicks} at least, got {self.max_clicks!r}")
         for name in ("warmup", "decay", "label_balance", "click_weight", "click_margin"):
@@ -104,19 +101,7 @@ class UNet2dRecipe(Recipe):
                 raise ValueError(f"recipe field {name} must be one of {allowed}, got {getattr(self, name)!r}")
         if self.size % UNet.divisor:
             raise ValueError(f"recipe field size must be a multiple of {UNet.divisor}, got {self.size}")
-        self._check_looks()
         check_window(self.window)
-
-    def _check_looks(self) -> None:
-        if self.looks < 1 or (self.looks > 1 and not self.feedback):
-            raise ValueError(f"recipe field looks must be 1, or more if feedback is on, got {self.looks!r}")
-        if self.overview and not (self.overview > self.spacing and self.feedback):
-            raise ValueError(
-                f"recipe field overview must be 0, or above spacing ({self.spacing!r}) if feedback is on, got "
-                f"{self.overview!r}"
-            )
-        if self.overview and self.size > self.closeup:
-            raise ValueError(f"recipe field size must be {self.closeup} (closeup) at most, got {self.size!r}")
 
     @property
     def whole_numbers(self) -> bool:
@@ -194,58 +179,25 @@ class UNet2d(Segmenter):
             previous = self.replay(code, clicks)
         elif previous is not None and not self.feedback:
             raise ValueError("these weights have no input for an initial mask (recipe field feedback)")
-        if self.training:  # a loss is of what the network says by itself
-            return self.look(code, clicks, previous)
-        logits = self.view(code, clicks, previous)
-        if previous is None or self.recipe.looks == 1:
+        logits = self.look(code, clicks, previous)
+        if self.training or previous is None or self.recipe.looks == 1:
             return logits
         unseen = (~previous.flatten(1).any(1)).nonzero()[:, 0]
         for _ in range(self.recipe.looks - 1 if len(unseen) else 0):
             last = logits[unseen].float().softmax(1)[:, INSIDE:]
-            logits = logits.index_copy(0, unseen, self.view(code[unseen], clicks[unseen], last).to(logits))
+            logits = logits.index_copy(0, unseen, self.look(code[unseen], clicks[unseen], last).to(logits))
         return logits
-
-    def view(self, code: Tensor, clicks: Tensor, previous: Tensor | None) -> Tensor:
-        """Logits (B, 2, H, W) by one look at each slice, as a whole or close up, in which clicks are obeyed."""
-        recipe = self.recipe
-        if previous is None or not recipe.overview or max(code.shape[-2:]) <= recipe.closeup:
-            logits = self.lifted(code, clicks, previous)
-        else:
-            logits = self.magnified(code, clicks, previous)
-        return without_specks(logits, clicks, recipe.speck) if recipe.speck else logits
-
-    def magnified(self, code: Tensor, clicks: Tensor, previous: Tensor) -> Tensor:
-        """Logits (B, 2, H, W): those of a close-up where the structure fits into one, else of the overview."""
-        shape, side = code.shape[-2:], self.recipe.closeup
-        corners = close_ups(previous, clicks, side)
-        near = [(item, corner) for item, corner in enumerate(corners) if corner is not None]
-        far = [item for item, corner in enumerate(corners) if corner is None]
-        logits = torch.full((len(code), 2, *shape), -ELSEWHERE, device=code.device)
-        logits[:, OUTSIDE] = ELSEWHERE
-        if far:
-            small = resized_shape(shape, (self.recipe.spacing,) * 2, self.recipe.overview)
-            names = code[far, 1:, : small[0], : small[1]]
-            image = torch.cat([resize(code[far, :1], small), names], dim=1)
-            seen = self.lifted(image, rescale_clicks(clicks[far], shape, small), resize(previous[far], small))
-            logits[far] = resize(seen.float(), shape)
-        if near:
-            items, places = [item for item, _ in near], [corner for _, corner in near]
-            image = cut_out(code[items], places, side)
-            own = clicks_in(clicks[items], places, (image.shape[-2], image.shape[-1]))
-            seen = self.lifted(image, own, cut_out(previous[items], places, side))
-            logits[items] = put_back(seen.float(), places, logits[items])
-        return logits
-
-    def lifted(self, code: Tensor, clicks: Tensor, previous: Tensor | None) -> Tensor:
-        """As `look`, with the answer lifted round clicks that the network ignores."""
-        logits, margin = self.look(code, clicks, previous), self.recipe.click_margin
-        return insist(logits.float(), clicks, margin, self.recipe.sigma) if margin else logits
 
     def look(self, code: Tensor, clicks: Tensor, previous: Tensor | None) -> Tensor:
         """Logits (B, 2, H, W) by one pass of the network. previous: as in decode; None for weights without feedback."""
         image, name = code[:, :1], code[:, 1:, 0, 0].long().squeeze(1) if code.shape[1] > 1 else None
         read = [] if previous is None else [previous.to(image)]
-        return self.run_network(torch.cat([image, self.guidance(image, clicks), *read], dim=1), name)
+        logits = self.run_network(torch.cat([image, self.guidance(image, clicks), *read], dim=1), name)
+        if self.training:  # a loss is of what the network says by itself
+            return logits
+        if self.recipe.click_margin:
+            logits = insist(logits.float(), clicks, self.recipe.click_margin, self.recipe.sigma)
+        return without_specks(logits, clicks, self.recipe.speck) if self.recipe.speck else logits
 
     def forward(
         self, image: Tensor, clicks: Tensor, previous: Tensor | None = None, names: Sequence[str] = ()

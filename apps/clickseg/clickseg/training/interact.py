@@ -64,10 +64,8 @@ class Interact:
     def of(cls, recipe: UNet2dRecipe, click: SimulateClickd | None = None) -> Interact:
         """The step that a recipe asks for; with the recipe's own user if no other is given."""
         click = click or SimulateClickd(recipe.user(recipe.spacing))
-        second_looks = recipe.looks > 1
-        return cls(
-            click, recipe.interactions, recipe.reading, recipe.freeze_batchnorm, recipe.click_weight, second_looks
-        )
+        numbers = recipe.interactions, recipe.reading, recipe.freeze_batchnorm, recipe.click_weight
+        return cls(click, *numbers, second_looks=recipe.looks > 1)
 
     def __call__(self, engine: Any, batch: Mapping[str, Any]) -> dict[str, Any]:
         device = engine.state.device
@@ -116,14 +114,12 @@ class Interact:
             code = segmenter.called(segmenter.encode(image), names)
             for turn in interact(segmenter, code, label, self.click, seeds, self.max_clicks, schedule):
                 clicks, previous = turn.clicks, turn.previous
-            if not segmenter.feedback or previous is None:
-                return clicks, None
-            answer = probabilities(previous)
-            again = ((clicks[..., -1] != PADDING).sum(1) == 1) & (draws[-1] < 0.5).to(clicks.device)
-            if self.second_looks and bool(again.any()):
-                nothing = torch.zeros_like(answer[again])
-                seen = cast(UNet2d, segmenter).view(code[again], clicks[again], nothing)
-                answer[again] = probabilities(seen).to(answer)
+            answer = probabilities(previous) if segmenter.feedback and previous is not None else None
+            if answer is not None and self.second_looks:
+                again = ((clicks[..., -1] != PADDING).sum(1) == 1) & (draws[-1] < 0.5).to(clicks.device)
+                if bool(again.any()):
+                    seen = cast(UNet2d, segmenter).look(code[again], clicks[again], torch.zeros_like(answer[again]))
+                    answer[again] = probabilities(seen)
         return clicks, answer
 
 
