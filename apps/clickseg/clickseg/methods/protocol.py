@@ -39,6 +39,7 @@ class Recipe:
     fixed: ClassVar[tuple[str, ...]] = ("spacing",)  # fields that a training cannot change in weights it starts from
     growing: ClassVar[tuple[str, ...]] = ()  # those of them that it can make larger
     click_weight: ClassVar[float] = 0.0  # of the loss near the clicks, in methods that have one
+    looks: ClassVar[int] = 1  # at an image without an answer, in methods that may look again
 
     labels: Mapping[str, int] = field(default_factory=dict)
     modality: str = "CT"

@@ -49,7 +49,7 @@ class UNet2dRecipe(Recipe):
     click_margin: float = 0.0  # by which a clicked pixel's label leads, if need be lifted round it (docs/adr/0015)
     speck: float = 0.0  # share of the largest piece that is clicked on, below which others are dropped (docs/adr/0022)
     feedback: bool = False  # the network also reads its answer before the last click (Sofiiuk 2021, III-B)
-    looks: int = 1  # at a slice without an answer; each but the first reads that of the one before (docs/adr/0023)
+    looks: int = 1  # type: ignore[misc]  # at a slice without an answer; each but the first reads the last's (docs/adr/0023)
 
     max_clicks: int = 5  # K
     reading: Literal["skip", "stop"] = "stop"
