@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from . import __version__
 from .dicom import series_files
 from .dicom_seg import Segment, write_segmentation
+from .dicom_slice import files_of
 from .files import file_digest, write_text
 from .geometry import Grid
 from .images import read_slices, read_volume, reading, write_mask
@@ -57,7 +58,7 @@ def _volume(image: Image) -> tuple[NDArray[np.generic], Grid]:
 
 
 def _files(image: Image) -> list[str]:
-    return series_files(image) if isinstance(image, Path) else list(dict.fromkeys(each.file for each in image.slices()))
+    return series_files(image) if isinstance(image, Path) else files_of(image.slices())
 
 
 def _title(image: Image) -> str:

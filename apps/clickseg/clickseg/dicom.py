@@ -7,7 +7,7 @@ from pathlib import Path
 
 from .dicom_frames import ENHANCED
 from .dicom_head import read_heads
-from .dicom_slice import Slice, check_places
+from .dicom_slice import Slice, check_places, files_of
 from .dicom_tree import read_series
 from .dicom_volume import Volume, unreadable_files
 from .files import plain_name
@@ -15,7 +15,7 @@ from .files import plain_name
 
 def series_files(folder: Path, wanted: str | None = None) -> list[str]:
     """The files of `series_slices`."""
-    return list(dict.fromkeys(each.file for each in series_slices(folder, wanted)))
+    return files_of(series_slices(folder, wanted))
 
 
 def series_slices(folder: Path, wanted: str | None = None) -> list[Slice]:

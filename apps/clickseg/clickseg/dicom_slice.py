@@ -113,6 +113,11 @@ def slices_in_order(slices: Iterable[Slice]) -> list[Slice]:
     return ordered
 
 
+def files_of(slices: Iterable[Slice]) -> list[str]:
+    """The files that slices lie in, in their order, each once: an enhanced one holds many."""
+    return list(dict.fromkeys(each.file for each in slices))
+
+
 def _without_copies(slices: Iterable[Slice]) -> list[Slice]:
     """The slices without those that hold the same as another: exports have some twice, under two names.
 
