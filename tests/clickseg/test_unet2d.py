@@ -10,9 +10,11 @@ import torch
 from torch import nn
 
 from clickseg.clicks import INSIDE, SakinisUser, disc_guidance, gaussian_guidance
-from clickseg.methods import UNet2dRecipe, load_model, save_weights, weights
+from clickseg.geometry import resize
+from clickseg.methods import UNet2dRecipe, load_model, nearby, save_weights, weights
 from clickseg.methods.automatic import AutomaticRecipe
 from clickseg.methods.deepgrow import DeepgrowRecipe
+from clickseg.methods.nearby import surroundings
 from clickseg.methods.unet2d import NAMES, UNet2d, dice_loss
 from clickseg.methods.weights import write_atomically
 from clickseg.networks import UNet
@@ -266,10 +268,110 @@ def test_a_loss_is_of_one_look():
     torch.testing.assert_close(twice.decode(code, clicks, nothing), once.decode(code, clicks, nothing))
 
 
-@pytest.mark.parametrize(("looks", "feedback"), [(0, True), (2, False)])
-def test_a_second_look_without_feedback_or_none_at_all_is_refused(looks, feedback):
-    with pytest.raises(ValueError, match="looks must be 1, or more if feedback is on"):
-        dataclasses.replace(TINY, looks=looks, feedback=feedback)
+def test_a_second_look_without_feedback_is_refused():
+    with pytest.raises(ValueError, match=r"looks \(above 1: 2\) and overview \(0.0\) need feedback"):
+        dataclasses.replace(TINY, looks=2)
+
+
+# The surroundings of what has been found (docs/adr/0024)
+
+NEAR = dataclasses.replace(FEEDBACK, size=32)  # so that slices may be larger than what a training has shown
+
+
+def marking(shape, *corner, side=4):
+    """An answer (1, 1, H, W) that marks a square."""
+    answer = torch.zeros(1, 1, *shape)
+    answer[..., corner[0] : corner[0] + side, corner[1] : corner[1] + side] = 0.9
+    return answer
+
+
+@pytest.fixture
+def short_sighted(monkeypatch):
+    """Structures with 16 pixels round them, so that small slices are large."""
+    monkeypatch.setattr(nearby, "REACH", 16)
+
+
+def test_a_later_look_is_at_the_surroundings_and_says_outside_elsewhere(short_sighted):
+    network, code = looking(NEAR), slices(96, 112)[:1]
+    clicks, before = torch.tensor([[[50, 70, 1]]]), marking((96, 112), 50, 70)
+    box = (..., slice(32, 80), slice(48, 96))  # 50 - 16 and 70 - 16 down to a multiple of 16, 54 + 16 and 74 + 16 up
+    part = network.decode(code[box], clicks - torch.tensor([32, 48, 0]), before[box])
+    answer = network.decode(code, clicks, before)
+    torch.testing.assert_close(answer[box], part)
+    elsewhere = torch.ones(96, 112, dtype=torch.bool)
+    elsewhere[box] = False
+    assert bool((inside(answer)[0, 0][elsewhere] < 0.001).all())
+
+
+def test_the_surroundings_hold_clicks_inside_and_a_click_outside_far_away_changes_nothing(short_sighted):
+    network, code, before = looking(NEAR), slices(128, 128)[:1], marking((128, 128), 8, 8)
+    one, far = torch.tensor([[[9, 9, 1], [100, 9, 1]]]), torch.tensor([[[9, 9, 1], [100, 9, 0]]])
+    assert surroundings(before[0, 0], one[0]) == (slice(0, 128), slice(0, 32))
+    assert surroundings(before[0, 0], far[0]) == (slice(0, 32), slice(0, 32))
+    torch.testing.assert_close(network.decode(code, far, before), network.decode(code, far[:, :1], before))
+
+
+def test_surroundings_end_where_the_slice_does():
+    assert surroundings(marking((150, 90), 0, 86)[0, 0], torch.tensor([[1, 87, 1]])) == (slice(0, 80), slice(16, 90))
+
+
+@pytest.mark.parametrize("answer", [torch.zeros(70, 90), torch.full((70, 90), 0.4)])
+def test_where_nothing_is_marked_the_whole_slice_is_looked_at(short_sighted, answer):
+    assert surroundings(answer, torch.tensor([[30, 30, 1]])) == (slice(0, 70), slice(0, 90))
+
+
+def test_slices_as_large_as_a_trainings_are_looked_at_as_a_whole(short_sighted):
+    code, clicks, before = slices(96, 96)[:1], torch.tensor([[[8, 8, 1]]]), marking((96, 96), 8, 8)
+    whole = looking(dataclasses.replace(FEEDBACK, size=96)).decode(code, clicks, before)
+    near = looking(NEAR).decode(code, clicks, before)
+    torch.testing.assert_close(near[..., :8, :8], whole[..., :8, :8], atol=0.05, rtol=0)  # all but out of sight
+    assert not torch.allclose(near[..., 48:, 48:], whole[..., 48:, 48:])
+
+
+def test_the_network_says_round_a_structure_what_it_says_of_the_whole_slice(monkeypatch):
+    monkeypatch.setattr(nearby, "REACH", 96)  # all that a pixel of the answer depends on
+    code, clicks, before = slices(400, 400)[:1], torch.tensor([[[203, 190, 1]]]), marking((400, 400), 200, 188)
+    whole = looking(dataclasses.replace(FEEDBACK, size=400)).decode(code, clicks, before)
+    near = looking(NEAR).decode(code, clicks, before)
+    torch.testing.assert_close(near[..., 200:204, 188:192], whole[..., 200:204, 188:192])
+
+
+def test_each_slice_of_a_batch_has_surroundings_and_a_name_of_its_own(short_sighted):
+    network = taught(dataclasses.replace(NAMED, size=32))
+    code = network.called(slices(96, 96)[:2], ["liver", "spleen"])
+    clicks = torch.tensor([[[8, 8, 1]], [[80, 80, 1]]])
+    before = torch.cat([marking((96, 96), 8, 8), marking((96, 96), 79, 79)])
+    both = network.decode(code, clicks, before)
+    alone = [network.decode(code[i, None], clicks[i, None], before[i, None]) for i in range(2)]
+    torch.testing.assert_close(both, torch.cat(alone))
+
+
+# A coarser grid for slices without an answer (docs/adr/0024)
+
+
+def test_a_slice_is_first_seen_on_the_overviews_grid_and_then_on_its_own():
+    once, code = segmenter(FEEDBACK), slices(32, 32)
+    coarse = looking(dataclasses.replace(TWICE, overview=2 * TWICE.spacing))
+    clicks = torch.tensor([[[5, 6, 1], [9, 20, 0]], [[5, 6, 1], [9, 20, 0]]])
+    before = torch.zeros(2, 1, 32, 32)
+    before[1, 0, 5:9, 5:9] = 0.7
+    answer = coarse.decode(code, clicks, before)
+    first = once.decode(resize(code[:1], (16, 16)), torch.tensor([[[2, 3, 1], [4, 10, 0]]]))
+    second = once.decode(code[:1], clicks[:1], inside(resize(first, (32, 32))))
+    torch.testing.assert_close(answer[:1], second, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(answer[1:], once.decode(code[1:], clicks[1:], before[1:]))
+
+
+@pytest.mark.parametrize("grid", [0.5, 2.0])
+def test_names_are_heard_in_an_overview(grid):
+    network, code = taught(dataclasses.replace(NAMED, overview=grid * NAMED.spacing)), slices(32, 32)[:1]
+    answers = [network.decode(network.called(code, [name]), CLICKS[:1, :1]) for name in ("", "liver")]
+    assert not torch.allclose(*answers)
+
+
+def test_an_overview_without_feedback_is_refused():
+    with pytest.raises(ValueError, match=r"overview \(2.0\) need feedback"):
+        dataclasses.replace(TINY, overview=2.0)
 
 
 # Names (docs/adr/0021)
@@ -465,6 +567,8 @@ def test_the_loss_leads_towards_the_truth():
     [
         ("spacing", 0),
         ("deviation", -1.0),
+        ("looks", 0),
+        ("overview", -1.0),
         ("width", 0),
         ("width", 2.5),
         ("width", "16"),

@@ -13,8 +13,10 @@ from torch.nn import functional
 from ..clicks import INSIDE, OUTSIDE, PADDING, SakinisUser, disc_guidance, gaussian_guidance
 from ..clicks.encode import Overlap
 from ..clicks.simulate import Metric, check_metric
+from ..geometry import rescale_clicks, resize, resized_shape
 from ..networks import UNet, widened
 from .insist import insist
+from .nearby import put_back, surroundings
 from .protocol import Method, Recipe, Segmenter, check_window
 from .specks import without_specks
 
@@ -49,7 +51,8 @@ class UNet2dRecipe(Recipe):
     click_margin: float = 0.0  # by which a clicked pixel's label leads, if need be lifted round it (docs/adr/0015)
     speck: float = 0.0  # share of the largest piece that is clicked on, below which others are dropped (docs/adr/0022)
     feedback: bool = False  # the network also reads its answer before the last click (Sofiiuk 2021, III-B)
-    looks: int = 1  # type: ignore[misc]  # at a slice without an answer; each but the first reads the last's (docs/adr/0023)
+    looks: int = 1  # type: ignore[misc]  # at a slice without an answer; each reads the last (docs/adr/0023)
+    overview: float = 0.0  # mm, of the grid for a slice without an answer; 0: spacing (docs/adr/0024)
 
     max_clicks: int = 5  # K
     reading: Literal["skip", "stop"] = "stop"
@@ -76,14 +79,16 @@ class UNet2dRecipe(Recipe):
         super().__post_init__()
         check_metric(self.click_metric)
         positive = ("spacing", "deviation", "width", "sigma", "radius", "size", "batch", "steps_per_epoch")
-        for name in (*positive, "learning_rate"):
+        for name in (*positive, "learning_rate", "looks"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"recipe field {name} must be positive, got {getattr(self, name)!r}")
-        if self.looks < 1 or (self.looks > 1 and not self.feedback):
-            raise ValueError(f"recipe field looks must be 1, or more if feedback is on, got {self.looks!r}")
+        if (self.looks > 1 or self.overview) and not self.feedback:
+            raise ValueError(
+                f"recipe fields looks (above 1: {self.looks!r}) and overview ({self.overview!r}) need feedback"
+            )
         if self.max_clicks < self.least_clicks:
             raise ValueError(f"recipe field max_clicks must be {self.least_clicks} at least, got {self.max_clicks!r}")
-        for name in ("warmup", "decay", "label_balance", "click_weight", "click_margin"):
+        for name in ("warmup", "decay", "label_balance", "click_weight", "click_margin", "overview"):
             if getattr(self, name) < 0:
                 raise ValueError(f"recipe field {name} must not be negative, got {getattr(self, name)!r}")
         for name in ("superpixels", "strained", "named", "speck"):
@@ -179,20 +184,36 @@ class UNet2d(Segmenter):
             previous = self.replay(code, clicks)
         elif previous is not None and not self.feedback:
             raise ValueError("these weights have no input for an initial mask (recipe field feedback)")
-        logits = self.look(code, clicks, previous)
-        if self.training or previous is None or self.recipe.looks == 1:
-            return logits
-        unseen = (~previous.flatten(1).any(1)).nonzero()[:, 0]
-        for _ in range(self.recipe.looks - 1 if len(unseen) else 0):
-            last = logits[unseen].float().softmax(1)[:, INSIDE:]
-            logits = logits.index_copy(0, unseen, self.look(code[unseen], clicks[unseen], last).to(logits))
+        if self.training or previous is None:  # a loss is of one look
+            return self.look(code, clicks, previous)
+        logits, unseen = code.new_empty(len(code), 2, *code.shape[-2:]), ~previous.flatten(1).any(1)
+        if bool(unseen.any()):
+            logits[unseen] = self.first_looks(code[unseen], clicks[unseen]).to(logits)
+        if not bool(unseen.all()):
+            logits[~unseen] = self.look(code[~unseen], clicks[~unseen], previous[~unseen]).to(logits)
+        return logits
+
+    def first_looks(self, code: Tensor, clicks: Tensor) -> Tensor:
+        """Logits (B, 2, H, W) of slices that have no answer yet."""
+        recipe, shape = self.recipe, code.shape[-2:]
+        small = resized_shape(shape, (recipe.spacing, recipe.spacing), recipe.overview or recipe.spacing)
+        image = torch.cat([resize(code[:, :1], small), code[:, 1:, :1, :1].expand(-1, -1, *small)], dim=1)
+        nothing = torch.zeros_like(image[:, :1])
+        logits = resize(self.look(image, rescale_clicks(clicks, shape, small), nothing).float(), shape)
+        for _ in range(recipe.looks - 1):
+            logits = self.look(code, clicks, logits.softmax(1)[:, INSIDE:]).float()
         return logits
 
     def look(self, code: Tensor, clicks: Tensor, previous: Tensor | None) -> Tensor:
-        """Logits (B, 2, H, W) by one pass of the network. previous: as in decode; None for weights without feedback."""
+        """Logits (B, 2, H, W) by one pass of the network. previous: as in decode; None for weights without feedback.
+
+        Of a slice that is larger than what a training sees, the network is shown what lies round the answer alone.
+        """
         image, name = code[:, :1], code[:, 1:, 0, 0].long().squeeze(1) if code.shape[1] > 1 else None
         read = [] if previous is None else [previous.to(image)]
-        logits = self.run_network(torch.cat([image, self.guidance(image, clicks), *read], dim=1), name)
+        channels = torch.cat([image, self.guidance(image, clicks), *read], dim=1)
+        whole = previous is None or max(image.shape[-2:]) <= self.recipe.size
+        logits = self.run_network(channels, name) if whole else self.run_nearby(channels, clicks, name)
         if self.training:  # a loss is of what the network says by itself
             return logits
         if self.recipe.click_margin:
@@ -243,6 +264,15 @@ class UNet2d(Segmenter):
                     row = state[key][theirs.names[name]]
                     adopted[key][number] = widened(key, row[None], adopted[key][:1])[0]
         return adopted
+
+    def run_nearby(self, x: Tensor, clicks: Tensor, names: Tensor | None) -> Tensor:
+        """The network on the surroundings of what each slice's answer, its last channel, marks."""
+        logits = []
+        for number, (answer, own) in enumerate(zip(x[:, -1], clicks, strict=True)):
+            item, box = slice(number, number + 1), surroundings(answer, own)
+            part = self.run_network(x[(item, slice(None), *box)], None if names is None else names[item])
+            logits.append(put_back(part, box, answer.shape))
+        return torch.cat(logits)
 
     def run_network(self, x: Tensor, name: Tensor | None = None) -> Tensor:
         """The network on an input (B, C, H, W) of any size: padded at the far ends to what it can halve."""
