@@ -186,7 +186,8 @@ class UNet2d(Segmenter):
             raise ValueError("these weights have no input for an initial mask (recipe field feedback)")
         if self.training or previous is None:  # a loss is of one look
             return self.look(code, clicks, previous)
-        logits, unseen = code.new_empty(len(code), 2, *code.shape[-2:]), ~previous.flatten(1).any(1)
+        clicks, unseen = clicks.to(code.device), ~previous.flatten(1).any(1)
+        logits = code.new_empty(len(code), 2, *code.shape[-2:])
         if bool(unseen.any()):
             logits[unseen] = self.first_looks(code[unseen], clicks[unseen]).to(logits)
         if not bool(unseen.all()):
