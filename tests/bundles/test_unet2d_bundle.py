@@ -119,11 +119,12 @@ def test_the_network_takes_and_gives_what_the_metadata_says(configs, weights):
     assert len(image["spatial_shape"]) == len(pred["spatial_shape"]) == 2
 
 
-def test_configs_hold_data_and_no_expressions(configs):
+def test_configs_hold_data_and_no_expressions_but_fields_of_the_recipe(configs):
     expressions = {
         value for path in configs.glob("*.json") for value in re.findall(r'"(\$(?!schema)[^"]*)"', path.read_text())
     }
-    assert expressions == {"$@train::trainer.run()"}
+    fields = {f"$@recipe.{name}" for name in ("spacing", "click_metric", "first_click")}
+    assert expressions - fields == {"$@train::trainer.run()"}
 
 
 def test_the_bundle_holds_no_python(repository):
@@ -242,6 +243,21 @@ def test_monai_label_starts_training_from_the_weights_in_the_bundle(packed, phan
     asked = {"model": NAME, "device": "cpu", "multi_gpu": False, "max_epochs": 2, "pretrained": True}
     bundle_train.BundleTrainTask(str(packed), {})(asked, Labelled(datalist(phantom_study)))
     assert [Path(plan.init) for plan in started] == [packed / "models/model.pt"]
+
+
+def test_a_training_goes_on_from_weights_as_they_were_made(packed, phantom_study, tmp_path, tiny_weights):
+    made = {"width": 3, "spacing": 3.0, "feedback": True, "named": 0.5, "looks": 2, "overview": 4.0, "size": 32}
+    tiny_weights(packed / "models/model.pt", {"spleen": 1, "liver": 2}, **made)
+    config = json.loads((packed / "configs/train.json").read_text())
+    config["recipe"]["values"] = {"batch": 2, "steps_per_epoch": 2}
+    (packed / "configs/train.json").write_text(json.dumps(config))
+    begin = {"train#handlers#0#load_path": str(packed / "models/model.pt"), "train#trainer#max_epochs": 1}
+    where = {"dataset_dir": str(phantom_study), "output_dir": str(tmp_path / "run"), "device": "cpu"}
+    run_quietly("training", packed / "configs/train.json", bundle_root=str(packed), **where, **begin)
+    recipe = load_model(tmp_path / "run/weights.pt").recipe
+    assert {name: getattr(recipe, name) for name in made} == made
+    assert (recipe.batch, recipe.steps_per_epoch) == (2, 2)
+    assert "liver" in recipe.labels
 
 
 class Finished:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import os
 from pathlib import Path
@@ -131,7 +130,7 @@ def add_train(commands: Any) -> None:
 def _train(arguments: argparse.Namespace) -> None:
     from ..datasets import CaseFolder, download_task, read_ids
     from ..machine import keep_freed_memory
-    from ..methods import find_method, weights_file
+    from ..methods import find_method, recipe_to_train, weights_file
     from ..planning import check_modality
     from ..training import Plan, build_trainer
 
@@ -141,7 +140,8 @@ def _train(arguments: argparse.Namespace) -> None:
     if arguments.download:
         download_task(arguments.data)
     folder = CaseFolder.read(arguments.data, read_ids(arguments.cases))
-    recipe: Any = folder.completed(_recipe(method, arguments))
+    named = method.recipe.find(arguments.recipe) if arguments.recipe else None
+    recipe: Any = folder.completed(named or recipe_to_train(arguments.method, init=arguments.init))
     if arguments.stage:
         recipe = recipe.of_stage(arguments.stage)
     check_modality(recipe, arguments.data)
@@ -170,17 +170,6 @@ def _say_stage(recipe: Any, arguments: argparse.Namespace) -> None:
     weights = Path(arguments.output) / "weights.pt"
     then = f"; the refiner follows with --stage refiner --init {weights}" if recipe.stage == "encoder" else ""
     print(f"stage: the {recipe.stage} of tis{then}")  # not as the sentence that says why a training has failed
-
-
-def _recipe(method: Any, arguments: argparse.Namespace) -> Any:
-    """The recipe that is named, else that of the weights to start from, else the method's own."""
-    from ..methods.weights import read_file
-
-    if arguments.recipe:
-        return method.recipe.find(arguments.recipe)
-    stored = read_file(arguments.init)["recipe"] if arguments.init else {}
-    kept = method.recipe.from_dict(stored)
-    return kept if "labels" in kept.fixed else dataclasses.replace(kept, labels={})
 
 
 def add_import_nnunet(commands: Any) -> None:

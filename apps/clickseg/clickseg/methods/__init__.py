@@ -5,7 +5,16 @@ from .protocol import Method, Recipe, Segmenter
 from .registry import METHODS, RIVALS, dimension_of, find_method, rivals_in
 from .tis_baselines import TIS_BASELINES
 from .unet2d import UNet2dRecipe
-from .weights import Model, learnt_from, load_model, load_segmenter, save_weights, shipped_weights, weights_file
+from .weights import (
+    Model,
+    learnt_from,
+    load_model,
+    load_segmenter,
+    recipe_to_train,
+    save_weights,
+    shipped_weights,
+    weights_file,
+)
 
 __all__ = [
     "BASELINES",
@@ -22,6 +31,7 @@ __all__ = [
     "learnt_from",
     "load_model",
     "load_segmenter",
+    "recipe_to_train",
     "rivals_in",
     "save_weights",
     "shipped_weights",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,17 @@ def read_file(path: Path | str) -> dict[str, Any]:
     if not all(isinstance(content.get(part), dict) for part in ("recipe", "state")):
         raise ValueError(f"{path} is not a whole clickseg weights file: recipe and state are needed")
     return content
+
+
+def recipe_to_train(method: str, values: Mapping[str, Any] | None = None, init: Path | str | None = None) -> Recipe:
+    """The recipe of a training: that of the weights to start from, else the method's own, with other `values`.
+
+    Labels are not taken over, unless they belong to what the weights compute: they are those of the data. Raises
+    ValueError for fields that the method does not know, and as `read_file`.
+    """
+    stored, values = read_file(init)["recipe"] if init else {}, values or {}
+    made = find_method(method).recipe.from_dict({**stored, **values})
+    return made if "labels" in values or "labels" in made.fixed else replace(made, labels={})
 
 
 def learnt_from(card: Mapping[str, Any]) -> dict[str, list[str]]:
