@@ -351,15 +351,18 @@ def test_each_slice_of_a_batch_has_surroundings_and_a_name_of_its_own(short_sigh
 
 def test_a_slice_is_first_seen_on_the_overviews_grid_and_then_on_its_own():
     once, code = segmenter(FEEDBACK), slices(32, 32)
-    coarse = looking(dataclasses.replace(TWICE, overview=2 * TWICE.spacing))
     clicks = torch.tensor([[[5, 6, 1], [9, 20, 0]], [[5, 6, 1], [9, 20, 0]]])
     before = torch.zeros(2, 1, 32, 32)
     before[1, 0, 5:9, 5:9] = 0.7
-    answer = coarse.decode(code, clicks, before)
-    first = once.decode(resize(code[:1], (16, 16)), torch.tensor([[[2, 3, 1], [4, 10, 0]]]))
-    second = once.decode(code[:1], clicks[:1], inside(resize(first, (32, 32))))
-    torch.testing.assert_close(answer[:1], second, atol=1e-4, rtol=1e-3)
-    torch.testing.assert_close(answer[1:], once.decode(code[1:], clicks[1:], before[1:]))
+    halved, moved = resize(code[:1], (16, 16)), torch.tensor([[[2, 3, 1], [4, 10, 0]]])
+    first = resize(once.decode(halved, moved, before[:1, :, :16, :16]), (32, 32))
+    unmoved = resize(once.decode(halved, clicks[:1].clamp_max(15), before[:1, :, :16, :16]), (32, 32))
+    for looks, expected in ((1, first), (2, once.decode(code[:1], clicks[:1], inside(first)))):
+        coarse = looking(dataclasses.replace(FEEDBACK, looks=looks, overview=2 * FEEDBACK.spacing))
+        answer = coarse.decode(code, clicks, before)
+        torch.testing.assert_close(answer[:1], expected, atol=1e-4, rtol=1e-3)
+        torch.testing.assert_close(answer[1:], once.decode(code[1:], clicks[1:], before[1:]))
+    assert not torch.allclose(first, unmoved, atol=1e-3)
 
 
 @pytest.mark.parametrize("grid", [0.5, 2.0])
