@@ -11,6 +11,7 @@ turns; each figure is the median of some rounds, of what `decode` takes with eve
 from __future__ import annotations
 
 import argparse
+import datetime
 import statistics
 import tempfile
 import time
@@ -24,11 +25,11 @@ from clickseg.clicks import INSIDE, OUTSIDE, Click, stack_clicks
 from clickseg.clicks.users import innermost
 from clickseg.datasets import CaseFolder
 from clickseg.evaluation import Game, Task
-from clickseg.machine import half_precision
+from clickseg.machine import cpu_multiplies_bfloat16, half_precision
 from clickseg.methods import load_model, shipped_weights
 from clickseg.methods.unet2d import UNet2d, UNet2dRecipe
 from clickseg.phantom import LABELS, write_phantoms
-from publish import publish
+from publish import machine, publish
 
 WHOLE = 1600  # pixels: a slice no larger than a training's crop is looked at as a whole
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -80,6 +81,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="folder for looks.json and .md")
     parser.add_argument("--quick", action="store_true", help="a smoke run")
     arguments = parser.parse_args()
+    where = machine(torch.get_num_threads(), f"{datetime.date.today()}")
     with tempfile.TemporaryDirectory() as folder:
         write_phantoms(folder)
         (case,) = CaseFolder.read(folder).cases
@@ -92,7 +94,12 @@ def main() -> None:
         ]
     names = list(VARIANTS)
     head = [f"{kind}: {name}" for kind in ("first click", "later click") for name in names]
-    lines = [f"| organ | {' | '.join(head)} |", "|---" * (len(head) + 1) + "|"]
+    intro = (
+        "{cpu}: {cores} cores, {threads} threads, load before {load_before}. torch {torch}. {date}, commit {commit}."
+    )
+    precision = "Bfloat16" if cpu_multiplies_bfloat16() else "Single precision"
+    lines = [f"# Looks\n\nMilliseconds (against the first variant). {intro.format(**where)} {precision}.\n"]
+    lines += [f"| organ | {' | '.join(head)} |", "|---" * (len(head) + 1) + "|"]
     for row in found:
         cells = []
         for kind in ("first", "later"):
@@ -102,7 +109,7 @@ def main() -> None:
                 for name in names
             ]
         lines.append(f"| {row['structure']} | {' | '.join(cells)} |")
-    publish("looks", "\n".join(lines), {"rows": found}, arguments.output)
+    publish("looks", "\n".join(lines), {"machine": where, "rows": found}, arguments.output)
 
 
 if __name__ == "__main__":
