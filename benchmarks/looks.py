@@ -26,7 +26,7 @@ from clickseg.clicks.users import innermost
 from clickseg.datasets import CaseFolder
 from clickseg.evaluation import Game, Task
 from clickseg.machine import cpu_multiplies_bfloat16, half_precision
-from clickseg.methods import load_model, shipped_weights
+from clickseg.methods import Model, load_model, shipped_weights
 from clickseg.methods.unet2d import UNet2d, UNet2dRecipe
 from clickseg.phantom import LABELS, write_phantoms
 from publish import machine, publish
@@ -39,9 +39,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-def open_variants(case: Any) -> dict[str, Game]:
+def open_variants(model: Model, case: Any) -> dict[str, Game]:
     """The shipped network on one case, once for each variant."""
-    model = load_model(shipped_weights("unet2d"))
     games = {}
     for name, changes in VARIANTS.items():
         recipe = UNet2dRecipe.from_dict(model.recipe.to_dict() | changes)
@@ -85,9 +84,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         write_phantoms(folder)
         (case,) = CaseFolder.read(folder).cases
-        games = open_variants(case)
-        label, known = games[next(iter(games))].label, load_model(shipped_weights("unet2d")).recipe.labels
-        areas = {name: (label == value).sum((0, 1)) for name, value in LABELS.items() if name in known}
+        model = load_model(shipped_weights("unet2d"))
+        games = open_variants(model, case)
+        label = next(iter(games.values())).label
+        areas = {name: (label == value).sum((0, 1)) for name, value in LABELS.items() if name in model.recipe.labels}
         tasks = [Task(case, int(area.argmax()), name, LABELS[name]) for name, area in areas.items()]
         found = [
             measure(games, task, 1 if arguments.quick else 9) for task in (tasks[:1] if arguments.quick else tasks)

@@ -119,12 +119,11 @@ def test_the_network_takes_and_gives_what_the_metadata_says(configs, weights):
     assert len(image["spatial_shape"]) == len(pred["spatial_shape"]) == 2
 
 
-def test_configs_hold_data_and_no_expressions_but_fields_of_the_recipe(configs):
+def test_configs_hold_data_and_no_expressions(configs):
     expressions = {
         value for path in configs.glob("*.json") for value in re.findall(r'"(\$(?!schema)[^"]*)"', path.read_text())
     }
-    fields = {f"$@recipe.{name}" for name in ("spacing", "click_metric", "first_click")}
-    assert expressions - fields == {"$@train::trainer.run()"}
+    assert expressions == {"$@train::trainer.run()"}
 
 
 def test_the_bundle_holds_no_python(repository):

@@ -155,15 +155,15 @@ def _named_by(ours: Mapping[str, int], found: Mapping[str, int]) -> Mapping[str,
 class Validation:
     """What a training asks of its network now and then: the mean Dice after some clicks on cases that it does not see.
 
-    spacing: mm of the network's grid. dimension: of the network. No cases, no figures.
+    recipe: of the network. No cases, no figures.
     """
 
-    def __init__(self, dataset: CaseFolder, spacing: float, protocol: Protocol, dimension: int = 2) -> None:
-        protocol.check_dimension(dimension)
-        self.spacing = spacing
+    def __init__(self, dataset: CaseFolder, recipe: Recipe, protocol: Protocol) -> None:
+        protocol.check_dimension(recipe.dimension)
+        self.spacing = recipe.spacing
         self.protocol = protocol
         labels = dataset.labels or dataset.found_labels()
-        self.tasks = find_tasks(dataset.cases, labels, protocol, dimension) if dataset.cases else []
+        self.tasks = find_tasks(dataset.cases, labels, protocol, recipe.dimension) if dataset.cases else []
 
     def __call__(self, segmenter: Segmenter) -> dict[str, float]:
         """{"dice@<clicks>": Dice}"""

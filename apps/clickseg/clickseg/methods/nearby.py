@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ..clicks import INSIDE, OUTSIDE
+from ..clicks.simulate import bounding_box
 from ..networks import UNet
 
 REACH = 64  # pixels that are looked at on each side of what has been found
@@ -23,13 +24,13 @@ def surroundings(answer: Tensor, clicks: Tensor) -> Box:
     Args:
         answer: (H, W), the probability of inside. clicks: (N, 3), pixels of the same grid.
     """
-    marked, step, sides = answer > 0.5, UNet.divisor, []
-    inside = clicks[clicks[:, -1] == INSIDE].to(answer.device)
-    for axis, count in enumerate(marked.shape):
-        lines = marked.any(1 - axis).nonzero()[:, 0]
-        pixels = torch.cat([lines, inside[:, axis]]) if len(lines) else torch.tensor([0, count - 1])
-        first, last = int(pixels.min()), int(pixels.max())
-        sides.append(slice(max(0, first - REACH) // step * step, min(count, -(-(last + 1 + REACH) // step) * step)))
+    found, step, sides = (answer > 0.5).cpu().numpy(), UNet.divisor, []
+    if not found.any():
+        return slice(0, found.shape[0]), slice(0, found.shape[1])
+    found[tuple(clicks[clicks[:, -1] == INSIDE, :2].cpu().numpy().T)] = True
+    for side, count in zip(bounding_box(found) or (), found.shape, strict=True):
+        first, end = max(0, side.start - REACH), min(count, side.stop + REACH)
+        sides.append(slice(first // step * step, min(count, -(-end // step) * step)))
     return sides[0], sides[1]
 
 

@@ -79,13 +79,10 @@ class UNet2dRecipe(Recipe):
         super().__post_init__()
         check_metric(self.click_metric)
         positive = ("spacing", "deviation", "width", "sigma", "radius", "size", "batch", "steps_per_epoch")
-        for name in (*positive, "learning_rate", "looks"):
+        for name in (*positive, "learning_rate"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"recipe field {name} must be positive, got {getattr(self, name)!r}")
-        if (self.looks > 1 or self.overview) and not self.feedback:
-            raise ValueError(
-                f"recipe fields looks (above 1: {self.looks!r}) and overview ({self.overview!r}) need feedback"
-            )
+        self._check_looks()
         if self.max_clicks < self.least_clicks:
             raise ValueError(f"recipe field max_clicks must be {self.least_clicks} at least, got {self.max_clicks!r}")
         for name in ("warmup", "decay", "label_balance", "click_weight", "click_margin", "overview"):
@@ -107,6 +104,12 @@ class UNet2dRecipe(Recipe):
         if self.size % UNet.divisor:
             raise ValueError(f"recipe field size must be a multiple of {UNet.divisor}, got {self.size}")
         check_window(self.window)
+
+    def _check_looks(self) -> None:
+        if self.looks < 1 or (self.looks > 1 and not self.feedback):
+            raise ValueError(f"recipe field looks must be 1, or more if feedback is on, got {self.looks!r}")
+        if self.overview and not self.feedback:
+            raise ValueError(f"recipe field overview must be 0, or more if feedback is on, got {self.overview!r}")
 
     @property
     def whole_numbers(self) -> bool:

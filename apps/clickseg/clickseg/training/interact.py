@@ -63,7 +63,7 @@ class Interact:
     @classmethod
     def of(cls, recipe: UNet2dRecipe, click: SimulateClickd | None = None) -> Interact:
         """The step that a recipe asks for; with the recipe's own user if no other is given."""
-        click = click or SimulateClickd(recipe.user(recipe.spacing))
+        click = click or click_of(recipe)
         numbers = recipe.interactions, recipe.reading, recipe.freeze_batchnorm, recipe.click_weight
         return cls(click, *numbers, second_looks=recipe.looks > 1)
 
@@ -121,6 +121,11 @@ class Interact:
                     seen = cast(UNet2d, segmenter).look(code[again], clicks[again], torch.zeros_like(answer[again]))
                     answer[again] = probabilities(seen)
         return clicks, answer
+
+
+def click_of(recipe: UNet2dRecipe) -> SimulateClickd:
+    """The simulated user of a training, as its recipe has it, on the model's grid."""
+    return SimulateClickd(recipe.user(recipe.spacing))
 
 
 def click_loss(logits: Tensor, label: Tensor, clicks: Tensor) -> Tensor:

@@ -237,9 +237,8 @@ def _lot(image: str) -> bytes:
 def _validate(data: Path, weights: Path, device: str) -> dict[str, float]:
     """Dice of simulated clicks on images that training did not see; OHIF shows best_metric, of five clicks."""
     model = load_model(weights, device)
-    dimension = model.segmenter.dimension
-    protocol = Protocol(clicks=(1, 5), user=default_user(dimension), limit=SLICES)
-    validation = Validation(CaseFolder.read(data), model.recipe.spacing, protocol, dimension)
+    protocol = Protocol(clicks=(1, 5), user=default_user(model.recipe.dimension), limit=SLICES)
+    validation = Validation(CaseFolder.read(data), model.recipe, protocol)
     found = validation(model.segmenter)
     logger.info("on the images kept out of training: %s", found)
     return {**found, "best_metric": found["dice@5"]} if found else {}
