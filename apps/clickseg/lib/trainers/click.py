@@ -29,8 +29,8 @@ from clickseg.evaluation import Protocol, Validation
 from clickseg.evaluation.tasks import default_user
 from clickseg.files import whole_file
 from clickseg.labelled import LabelledImage, write_data_folder
-from clickseg.methods import Recipe, find_method, learnt_from, load_model
-from clickseg.methods.weights import read_file
+from clickseg.methods import Recipe, learnt_from, load_model
+from clickseg.methods.weights import read_file, recipe_to_train
 from clickseg.training import ClickTrainer, Plan, build_trainer
 from lib.weights import Weights, publish
 
@@ -199,9 +199,8 @@ class ClickTrainTask(TrainTask):
         return self.weights.label_values if self.weights.current.exists() else {}
 
     def _recipe(self, labels: Mapping[str, int]) -> Recipe:
-        if not self.weights.current.exists():
-            return dataclasses.replace(find_method(self.method).recipe(), labels=dict(labels))
-        return dataclasses.replace(self.weights.recipe, labels=dict(labels))
+        """That of the weights that are served, also where a training starts from nothing."""
+        return recipe_to_train(self.method, {"labels": dict(labels)}, self._start(pretrained=True))
 
     def _start(self, pretrained: bool) -> Path | None:
         return self.weights.current if pretrained and self.weights.current.exists() else None
