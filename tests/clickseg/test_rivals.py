@@ -12,10 +12,11 @@ from monai.networks.nets import BasicUNet
 from clickseg.clicks import Click, stack_clicks
 from clickseg.evaluation import Protocol, evaluate
 from clickseg.evaluation.tasks import default_user
-from clickseg.methods import METHODS, RIVALS, find_method, load_model
+from clickseg.methods import METHODS, RIVALS, UNet2dRecipe, find_method, load_model
 from clickseg.methods.automatic import Automatic2d, AutomaticRecipe
 from clickseg.methods.deepedit import CLICKING, Deepedit3d, DeepeditRecipe, Step
 from clickseg.methods.deepgrow import Deepgrow2d, DeepgrowRecipe
+from clickseg.methods.weights import SHIPPED
 from clickseg.phantom import LABELS
 from clickseg.training import Plan, build_trainer
 from clickseg.transforms import CropAroundLabeld, PickSliced
@@ -47,6 +48,13 @@ def test_every_rival_is_found_by_its_name_and_never_served():
     for name in RIVALS:
         assert find_method(name).recipe.method == name
         assert name not in METHODS
+
+
+@pytest.mark.parametrize("recipe", sorted(SHIPPED.glob("unet2d*.recipe.json")), ids=lambda path: path.name)
+def test_a_recipe_of_whatever_stage_has_one_of_the_network_without_clicks_beside_it(recipe):
+    ours = UNet2dRecipe.find(recipe)
+    theirs = AutomaticRecipe.beside(ours)
+    assert (theirs.interactions, theirs.spacing, theirs.width) == (0, ours.spacing, ours.width)
 
 
 @pytest.mark.parametrize("name", RIVALS)

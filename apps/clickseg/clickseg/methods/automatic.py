@@ -38,7 +38,7 @@ class AutomaticRecipe(UNet2dRecipe):
     def beside(cls, recipe: UNet2dRecipe) -> AutomaticRecipe:
         """The recipe of a training that is to be compared with one of `recipe`: the same but for the clicks."""
         # A superpixel is none of its organs, and it names them itself.
-        without = {"max_clicks": 0, "feedback": False, "superpixels": 0.0, "named": 0.0}
+        without = {"max_clicks": 0, "feedback": False, "looks": 1, "overview": 0.0, "superpixels": 0.0, "named": 0.0}
         return cls.from_dict({**recipe.to_dict(), "method": cls.method, **without})
 
     @property
