@@ -26,6 +26,29 @@ class FloodFill(Segmenter):
         return torch.cat([1 - inside, inside], dim=1) * 9
 
 
+class Rooted(FloodFill):
+    """FloodFill that, once it reads an answer, marks nothing beyond the pixels beside it."""
+
+    feedback = True
+
+    def __init__(self):
+        super().__init__()
+        self.asked = 0
+
+    def decode(self, code, clicks, previous=None):
+        self.asked += 1
+        logits = super().decode(code, clicks)
+        if previous is not None and previous.any():
+            near = torch.from_numpy(ndimage.binary_dilation(previous[0, 0].numpy() > 0.5))
+            logits[:, 1] = torch.where(near, logits[:, 1], -99.0)
+        return logits
+
+
+@pytest.fixture
+def rooted():
+    return Rooted()
+
+
 @pytest.fixture
 def session_with():
     """session_with(segmenter, volume, affine, spacing=2.0): it works at so many mm, and its labels matter to nobody."""

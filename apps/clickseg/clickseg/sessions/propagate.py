@@ -1,7 +1,8 @@
 """From a clicked slice to its neighbours: one click, a whole organ (docs/adr/0010).
 
-The innermost point of the last mask is the next slice's click. Where the answer then leaves the surroundings of the
-last mask it is corrected by further clicks, as a user would. It ends where the structure does or the mask degenerates.
+The innermost point of the last mask is the next slice's click. What it is answered counts as far as the network agrees
+when it reads the last mask. Where the answer then leaves the surroundings of the last mask it is corrected by further
+clicks, as a user would. It ends where the structure does, the mask degenerates or the network is unsure.
 """
 
 from __future__ import annotations
@@ -21,9 +22,11 @@ from ..metrics import dice
 
 Probability = NDArray[np.float32]
 Mask = NDArray[np.bool_]
-Ask = Callable[[int, Sequence[Click]], Probability]
+Follow = Callable[[int, Click, Probability], Probability]
+Correct = Callable[[int, Sequence[Click], Probability], Probability]
 Look = Callable[[int], NDArray[np.generic]]
 
+LEAST_SURE = 0.65  # mean lead of a mask over the rest in probability, below which it is a guess
 LEAST_OVERLAP = 0.5  # Dice of neighbouring masks below which the structure has ended
 MOST_GROWTH = 2.0  # a mask that is so many times larger than the last one has run out into its surroundings
 STEP_MM = 10.0  # how far an edge may move from one slice to the next
@@ -35,7 +38,12 @@ LEAST_SPREAD = 0.01  # of the range of brightness of that slice, for structures 
 
 
 def propagate(
-    begin: int, last: Probability, numbers: Sequence[int], ask: Ask, look: Look, spacing: tuple[float, float]
+    begin: int,
+    last: Probability,
+    numbers: Sequence[int],
+    ways: tuple[Follow, Correct],
+    look: Look,
+    spacing: tuple[float, float],
 ) -> Iterator[tuple[int, Probability]]:
     """Slice after slice, the probability (R, A) of being inside, from one that has been answered.
 
@@ -45,35 +53,44 @@ def propagate(
         begin: the slice that has been answered.
         last: its probability.
         numbers: the slices to go on to, in their order.
-        ask: the probability in a slice, given clicks in it.
+        ways: to ask for the probability in a slice. By a click in it and the probability in the slice before; and by
+            clicks in it, the last of which corrects an answer.
         look: the image (R, A) in a slice.
         spacing: mm per pixel step along R and A.
     """
     if not numbers:
         return
-    mask = last > 0.5
-    if not mask.any():
+    if not (last > 0.5).any():
         return
-    tissue = _Tissue.of(look(begin), mask, spacing)
+    tissue = _Tissue.of(look(begin), last > 0.5, spacing)
     for number in numbers:
-        inside = _corrected(number, mask, ask, spacing)
+        inside = _corrected(number, last, ways, spacing)
         new = inside > 0.5
-        if not _goes_on(mask, new) or not tissue.goes_on(look(number), new, spacing):
+        if not _goes_on(last > 0.5, new) or not _is_sure(inside) or not tissue.goes_on(look(number), new, spacing):
             return
         yield number, inside
-        mask = new
+        last = inside
 
 
-def _corrected(number: int, last: Mask, ask: Ask, spacing: tuple[float, float]) -> Probability:
+def agreed(clicked: Probability, read: Probability) -> Probability:
+    """What a click is answered, as far as the network that reads the last mask does not deny it."""
+    return np.where(clicked > 0.5, (clicked + read) / 2, np.float32(0))
+
+
+def _corrected(
+    number: int, last: Probability, ways: tuple[Follow, Correct], spacing: tuple[float, float]
+) -> Probability:
     """The answer in a slice, after corrections where it moves farther from the last mask than structures do."""
-    clicks = [Click(innermost(last, spacing), 1)]
+    (follow, correct), mask = ways, last > 0.5
+    clicks = [Click(innermost(mask, spacing), 1)]
+    answer = follow(number, clicks[0], last)
     while True:
-        answer = ask(number, clicks)
-        inside = np.where(_touching(answer > 0.5, last), answer, np.float32(0))
-        correction = _correction(inside > 0.5, last, spacing) if len(clicks) <= CORRECTIONS else None
+        inside = np.where(_touching(answer > 0.5, mask), answer, np.float32(0))
+        correction = _correction(inside > 0.5, mask, spacing) if len(clicks) <= CORRECTIONS else None
         if correction is None:
             return inside
         clicks.append(correction)
+        answer = correct(number, clicks, answer)
 
 
 def _correction(mask: Mask, last: Mask, spacing: tuple[float, float]) -> Click | None:
@@ -128,6 +145,11 @@ def _touching(mask: Mask, last: Mask) -> Mask:
     parts, _ = ndimage.label(mask)
     touched = np.unique(parts[last & mask])
     return np.isin(parts, touched[touched > 0])
+
+
+def _is_sure(inside: Probability) -> bool:
+    """Whether the network leads clearly where it marks something: a structure's end fades."""
+    return bool((2 * inside[inside > 0.5] - 1).mean() >= LEAST_SURE)
 
 
 def _goes_on(last: Mask, new: Mask) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from ..methods.unet2d import plain_spelling
 from ..stopwatch import stage
 from .claims import KEY_BYTES, Claim, Probability
 from .open_image import OpenImage, Position
-from .propagate import propagate
+from .propagate import agreed, propagate
 
 
 class Session(OpenImage):
@@ -159,8 +160,11 @@ class Session(OpenImage):
         clicked = sorted(number for number, group in by_slice.items() if any(click.label == INSIDE for click in group))
         answers = {number: self._claim(number, by_slice[number], name) for number in clicked}
 
-        def ask(number: int, more: Sequence[Click]) -> Probability:
-            return self._claim(number, [*by_slice.get(number, []), *more], name).whole()
+        def follow(number: int, click: Click, last: Probability) -> Probability:
+            return self._following(number, [*by_slice.get(number, []), click], last, name).whole()
+
+        def correct(number: int, more: Sequence[Click], answer: Probability) -> Probability:
+            return self._correcting(number, [*by_slice.get(number, []), *more], answer, name).whole()
 
         def look(number: int) -> NDArray[np.generic]:
             return self.slices.view(self._volume, number)
@@ -171,7 +175,8 @@ class Session(OpenImage):
             down = range(number - 1, max(below, number - 1 - reach), -1)
             up = range(number + 1, min(above, number + reach) + 1)
             for numbers in (down, up) if reach else ():
-                found = propagate(number, answers[number].whole(), numbers, ask, look, self.slices.spacing)
+                ways, start = (follow, correct), answers[number].whole()
+                found = propagate(number, start, numbers, ways, look, self.slices.spacing)
                 answers.update((neighbour, Claim.of(inside)) for neighbour, inside in found)
         return answers
 
@@ -218,11 +223,33 @@ class Session(OpenImage):
 
         One slice at a time: a batch of several would round differently, and answers must not depend on history.
         """
-        key = (number, tuple(clicks), name)
+        return self._kept((number, tuple(clicks), name), lambda: self._inside(number, clicks, name))
+
+    def _following(self, number: int, clicks: Sequence[Click], last: Probability, name: str) -> Claim:
+        """The same, as far as the network agrees when it reads the answer in the slice before."""
+        if not self._segmenter.feedback:
+            return self._claim(number, clicks, name)
+
+        def compute() -> Probability:
+            return agreed(self._claim(number, clicks, name).whole(), self._reading(number, clicks, last, name))
+
+        return self._kept((number, tuple(clicks), name, "follows", _digest(last)), compute)
+
+    def _correcting(self, number: int, clicks: Sequence[Click], answer: Probability, name: str) -> Claim:
+        """The same, by a network that reads an answer which the last click corrects."""
+        if not self._segmenter.feedback:
+            return self._claim(number, clicks, name)
+        key = (number, tuple(clicks), name, "corrects", _digest(answer))
+        return self._kept(key, lambda: self._reading(number, clicks, answer, name))
+
+    def _reading(self, number: int, clicks: Sequence[Click], before: Probability, name: str) -> Probability:
+        return self._turns.take(lambda: self._compute(number, clicks, before, name))
+
+    def _kept(self, key: Hashable, compute: Callable[[], Probability]) -> Claim:
         with self._lock:
             known = self._claims.get(key)
         if known is None:
-            known = Claim.of(self._inside(number, clicks, name))
+            known = Claim.of(compute())
             with self._lock:
                 self._claims[key] = known
         return known
@@ -265,3 +292,8 @@ class Session(OpenImage):
                 plane = np.ascontiguousarray(self.slices.view(self._volume, number), dtype=np.float32)
             self._codes[number] = self._segmenter.encode(torch.from_numpy(plane)[None, None].to(self._device))
         return self._codes[number]
+
+
+def _digest(answer: Probability) -> bytes:
+    """Of an answer that is read: what is kept knows it by less than its pixels."""
+    return hashlib.blake2b(answer.tobytes(), digest_size=16).digest()
