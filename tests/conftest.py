@@ -115,21 +115,24 @@ def phantom_study(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def tiny_weights():
-    """tiny_weights(path, labels, seed=2, **fields): weights of a network that answers at once, and not all the same."""
+    """tiny_weights(path, labels, seed=2, sure=1, **fields): weights of a network that answers at once.
+
+    sure: by how much its logits are larger than those of random weights.
+    """
     from clickseg.clicks import Click, stack_clicks
     from clickseg.methods import METHODS, UNet2dRecipe, save_weights
 
     made = {}
 
-    def write(path, labels, seed=2, **fields):
+    def write(path, labels, seed=2, sure=1.0, **fields):
         path.parent.mkdir(parents=True, exist_ok=True)
-        key = (*labels.items(), seed, *fields.items())
+        key = (*labels.items(), seed, sure, *fields.items())
         if key not in made:
-            make(path, labels, seed, fields)
+            make(path, labels, seed, sure, fields)
             made[key] = path.read_bytes()
         path.write_bytes(made[key])
 
-    def make(path, labels, seed, fields):
+    def make(path, labels, seed, sure, fields):
         small = {"width": 2, "size": 32, "batch": 2, "steps_per_epoch": 2, "spacing": 2.5} | fields
         recipe = UNet2dRecipe(labels=labels, mean=50.0, deviation=80.0, augment=False, **small)
         torch.manual_seed(seed)
@@ -140,6 +143,8 @@ def tiny_weights():
                 segmenter(image, clicks)
             logits = segmenter.eval()(image, clicks)
             segmenter.network.head.bias[1] -= (logits[:, 1] - logits[:, 0]).median()
+            for parameter in segmenter.network.head.parameters():
+                parameter *= sure
         save_weights(path, segmenter, recipe)
 
     return write

@@ -50,7 +50,7 @@ def folder(tmp_path_factory, tiny_weights, tiny_tis_weights):
         volume = generator.normal(50, 80, SHAPE).astype(np.int16)
         nib.save(nib.Nifti1Image(volume, AFFINE), folder / f"studies/{name}.nii.gz")
     nib.save(nib.Nifti1Image(volume, AFFINE), folder / "open_in_slicer.nii.gz")
-    tiny_weights(folder / "model/unet2d.pt", LABELS)
+    tiny_weights(folder / "model/unet2d.pt", LABELS, sure=1000.0)  # so that propagation goes on
     tiny_tis_weights(folder / "model/tis_brain.pt", {"anterior": 1, "posterior": 2}, "CT")
     return folder
 
