@@ -68,8 +68,8 @@ def square(low, high, shape=(30, 30)):
 
 
 def asking(ask):
-    """The two ways to ask, of a network that reads no earlier answer."""
-    return lambda number, click, last: ask(number, [click]), lambda number, clicks, answer: ask(number, clicks)
+    """Of a network that reads no earlier answer."""
+    return lambda number, clicks, *_: ask(number, clicks)
 
 
 def even(number):
@@ -134,7 +134,7 @@ def test_a_click_that_is_not_to_go_on_costs_nothing():
     def never(*_):
         raise AssertionError("nobody is asked")
 
-    assert list(propagate(0, square(2, 14), range(0), (never, never), never, (1.0, 1.0))) == []
+    assert list(propagate(0, square(2, 14), range(0), never, never, (1.0, 1.0))) == []
 
 
 def test_an_answer_is_corrected_twice_at_most():
@@ -163,15 +163,13 @@ def test_each_slice_is_asked_with_the_answer_in_the_slice_before_and_a_correctio
     last, leak, read = square(2, 12), square(2, 12), []
     leak[5:7, 12:30] = 0.9
 
-    def follow(number, click, before):
-        read.append(("follow", number, before))
+    def ask(number, clicks, answer, follows):
+        read.append(("follow" if follows else "correct", number, answer))
+        if not follows:
+            return last * np.float32(0.9)
         return leak if number == 1 else last * np.float32(0.95)
 
-    def correct(number, clicks, answer):
-        read.append(("correct", number, answer))
-        return last * np.float32(0.9)
-
-    list(propagate(0, last, [1, 2], (follow, correct), even, (1.0, 1.0)))
+    list(propagate(0, last, [1, 2], ask, even, (1.0, 1.0)))
     expected = [("follow", 1, last), ("correct", 1, leak), ("follow", 2, last * np.float32(0.9))]
     assert [entry[:2] for entry in read] == [entry[:2] for entry in expected]
     for (*_, before), (*_, wanted) in zip(read, expected, strict=True):
@@ -212,7 +210,9 @@ def test_a_correction_is_remembered_with_the_answer_that_it_corrects(session_wit
     clicks, answers = [Click((18, 17), 1), Click((2, 2), 0)], [np.zeros((40, 36), np.float32) for _ in range(2)]
     for side, answer in enumerate(answers):
         answer[16 + side : 19 + side, 16:19] = 1
-    first, second, again = (opened._correcting(9, clicks, answer, "").whole() for answer in (*answers, answers[0]))
+    first, second, again = (
+        opened._claim_reading(9, clicks, "", answer, follows=False).whole() for answer in (*answers, answers[0])
+    )
     assert not np.array_equal(first, second)
     np.testing.assert_array_equal(again, first)
     assert rooted.asked == 2

@@ -22,8 +22,7 @@ from ..metrics import dice
 
 Probability = NDArray[np.float32]
 Mask = NDArray[np.bool_]
-Follow = Callable[[int, Click, Probability], Probability]
-Correct = Callable[[int, Sequence[Click], Probability], Probability]
+Ask = Callable[[int, Sequence[Click], Probability, bool], Probability]
 Look = Callable[[int], NDArray[np.generic]]
 
 LEAST_SURE = 0.65  # mean lead of a mask over the rest in probability, below which it is a guess
@@ -38,12 +37,7 @@ LEAST_SPREAD = 0.01  # of the range of brightness of that slice, for structures 
 
 
 def propagate(
-    begin: int,
-    last: Probability,
-    numbers: Sequence[int],
-    ways: tuple[Follow, Correct],
-    look: Look,
-    spacing: tuple[float, float],
+    begin: int, last: Probability, numbers: Sequence[int], ask: Ask, look: Look, spacing: tuple[float, float]
 ) -> Iterator[tuple[int, Probability]]:
     """Slice after slice, the probability (R, A) of being inside, from one that has been answered.
 
@@ -53,23 +47,24 @@ def propagate(
         begin: the slice that has been answered.
         last: its probability.
         numbers: the slices to go on to, in their order.
-        ways: to ask for the probability in a slice. By a click in it and the probability in the slice before; and by
-            clicks in it, the last of which corrects an answer.
+        ask: the probability in a slice, given clicks in it and an answer that is read: if it follows, that in the
+            slice before, else that in this slice, which the last click corrects.
         look: the image (R, A) in a slice.
         spacing: mm per pixel step along R and A.
     """
     if not numbers:
         return
-    if not (last > 0.5).any():
+    mask = last > 0.5
+    if not mask.any():
         return
-    tissue = _Tissue.of(look(begin), last > 0.5, spacing)
+    tissue = _Tissue.of(look(begin), mask, spacing)
     for number in numbers:
-        inside = _corrected(number, last, ways, spacing)
+        inside = _corrected(number, last, ask, spacing)
         new = inside > 0.5
-        if not _goes_on(last > 0.5, new) or not _is_sure(inside) or not tissue.goes_on(look(number), new, spacing):
+        if not _goes_on(mask, new) or not _is_sure(inside[new]) or not tissue.goes_on(look(number), new, spacing):
             return
         yield number, inside
-        last = inside
+        last, mask = inside, new
 
 
 def agreed(clicked: Probability, read: Probability) -> Probability:
@@ -77,20 +72,18 @@ def agreed(clicked: Probability, read: Probability) -> Probability:
     return np.where(clicked > 0.5, (clicked + read) / 2, np.float32(0))
 
 
-def _corrected(
-    number: int, last: Probability, ways: tuple[Follow, Correct], spacing: tuple[float, float]
-) -> Probability:
+def _corrected(number: int, last: Probability, ask: Ask, spacing: tuple[float, float]) -> Probability:
     """The answer in a slice, after corrections where it moves farther from the last mask than structures do."""
-    (follow, correct), mask = ways, last > 0.5
+    mask = last > 0.5
     clicks = [Click(innermost(mask, spacing), 1)]
-    answer = follow(number, clicks[0], last)
+    answer = ask(number, clicks, last, True)
     while True:
         inside = np.where(_touching(answer > 0.5, mask), answer, np.float32(0))
         correction = _correction(inside > 0.5, mask, spacing) if len(clicks) <= CORRECTIONS else None
         if correction is None:
             return inside
         clicks.append(correction)
-        answer = correct(number, clicks, answer)
+        answer = ask(number, clicks, answer, False)
 
 
 def _correction(mask: Mask, last: Mask, spacing: tuple[float, float]) -> Click | None:
@@ -147,9 +140,9 @@ def _touching(mask: Mask, last: Mask) -> Mask:
     return np.isin(parts, touched[touched > 0])
 
 
-def _is_sure(inside: Probability) -> bool:
-    """Whether the network leads clearly where it marks something: a structure's end fades."""
-    return bool((2 * inside[inside > 0.5] - 1).mean() >= LEAST_SURE)
+def _is_sure(marked: Probability) -> bool:
+    """Whether the network leads clearly in the pixels that it marks: a structure's end fades."""
+    return bool((2 * marked - 1).mean() >= LEAST_SURE)
 
 
 def _goes_on(last: Mask, new: Mask) -> bool:

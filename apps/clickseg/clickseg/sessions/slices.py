@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 
 import numpy as np
@@ -19,7 +18,7 @@ from ..methods import Model
 from ..methods.rescaled import Rescaled
 from ..methods.unet2d import plain_spelling
 from ..stopwatch import stage
-from .claims import KEY_BYTES, Claim, Probability
+from .claims import KEY_BYTES, Claim, Probability, fingerprint
 from .open_image import OpenImage, Position
 from .propagate import agreed, propagate
 
@@ -160,11 +159,8 @@ class Session(OpenImage):
         clicked = sorted(number for number, group in by_slice.items() if any(click.label == INSIDE for click in group))
         answers = {number: self._claim(number, by_slice[number], name) for number in clicked}
 
-        def follow(number: int, click: Click, last: Probability) -> Probability:
-            return self._following(number, [*by_slice.get(number, []), click], last, name).whole()
-
-        def correct(number: int, more: Sequence[Click], answer: Probability) -> Probability:
-            return self._correcting(number, [*by_slice.get(number, []), *more], answer, name).whole()
+        def ask(number: int, more: Sequence[Click], read: Probability, follows: bool) -> Probability:
+            return self._claim_reading(number, [*by_slice.get(number, []), *more], name, read, follows).whole()
 
         def look(number: int) -> NDArray[np.generic]:
             return self.slices.view(self._volume, number)
@@ -175,8 +171,7 @@ class Session(OpenImage):
             down = range(number - 1, max(below, number - 1 - reach), -1)
             up = range(number + 1, min(above, number + reach) + 1)
             for numbers in (down, up) if reach else ():
-                ways, start = (follow, correct), answers[number].whole()
-                found = propagate(number, start, numbers, ways, look, self.slices.spacing)
+                found = propagate(number, answers[number].whole(), numbers, ask, look, self.slices.spacing)
                 answers.update((neighbour, Claim.of(inside)) for neighbour, inside in found)
         return answers
 
@@ -202,7 +197,7 @@ class Session(OpenImage):
                 answer = self._nothing  # its very middle is not inside, so that nothing of the piece is
             else:
                 for count in range(1, len(group) + 1):
-                    answer = self._answer(number, [middle, *group[:count]], answer, name, plane.tobytes())
+                    answer = self._answer(number, [middle, *group[:count]], answer, name, fingerprint(plane))
             corrected[number] = Claim.of(np.where(denied, answer, given) * plane)
         return corrected
 
@@ -225,25 +220,21 @@ class Session(OpenImage):
         """
         return self._kept((number, tuple(clicks), name), lambda: self._inside(number, clicks, name))
 
-    def _following(self, number: int, clicks: Sequence[Click], last: Probability, name: str) -> Claim:
-        """The same, as far as the network agrees when it reads the answer in the slice before."""
+    def _claim_reading(
+        self, number: int, clicks: Sequence[Click], name: str, read: Probability, follows: bool
+    ) -> Claim:
+        """The same by a network that reads an answer: what the last click corrects, or the answer in the slice before.
+
+        follows: it is the latter, and what the clicks claim counts as far as its reader agrees.
+        """
         if not self._segmenter.feedback:
             return self._claim(number, clicks, name)
 
         def compute() -> Probability:
-            return agreed(self._claim(number, clicks, name).whole(), self._reading(number, clicks, last, name))
+            answer = self._in_turn(number, clicks, read, name)
+            return agreed(self._claim(number, clicks, name).whole(), answer) if follows else answer
 
-        return self._kept((number, tuple(clicks), name, "follows", _digest(last)), compute)
-
-    def _correcting(self, number: int, clicks: Sequence[Click], answer: Probability, name: str) -> Claim:
-        """The same, by a network that reads an answer which the last click corrects."""
-        if not self._segmenter.feedback:
-            return self._claim(number, clicks, name)
-        key = (number, tuple(clicks), name, "corrects", _digest(answer))
-        return self._kept(key, lambda: self._reading(number, clicks, answer, name))
-
-    def _reading(self, number: int, clicks: Sequence[Click], before: Probability, name: str) -> Probability:
-        return self._turns.take(lambda: self._compute(number, clicks, before, name))
+        return self._kept((number, tuple(clicks), name, follows, fingerprint(read)), compute)
 
     def _kept(self, key: Hashable, compute: Callable[[], Probability]) -> Claim:
         with self._lock:
@@ -268,12 +259,15 @@ class Session(OpenImage):
     def _answer(
         self, number: int, clicks: Sequence[Click], previous: Probability | None, name: str, start: bytes = b""
     ) -> Probability:
-        """start: the mask that was corrected from the first click on, if any."""
+        """start: the fingerprint of the mask that was corrected from the first click on, if any."""
         key = (number, tuple(clicks), name, start)
         with self._lock:
             if key not in self._answers:
-                self._answers[key] = self._turns.take(lambda: self._compute(number, clicks, previous, name))
+                self._answers[key] = self._in_turn(number, clicks, previous, name)
             return self._answers[key]
+
+    def _in_turn(self, number: int, clicks: Sequence[Click], previous: Probability | None, name: str) -> Probability:
+        return self._turns.take(lambda: self._compute(number, clicks, previous, name))
 
     def _compute(self, number: int, clicks: Sequence[Click], previous: Probability | None, name: str) -> Probability:
         rows = stack_clicks([clicks], dimension=2).to(self._device)
@@ -292,8 +286,3 @@ class Session(OpenImage):
                 plane = np.ascontiguousarray(self.slices.view(self._volume, number), dtype=np.float32)
             self._codes[number] = self._segmenter.encode(torch.from_numpy(plane)[None, None].to(self._device))
         return self._codes[number]
-
-
-def _digest(answer: Probability) -> bytes:
-    """Of an answer that is read: what is kept knows it by less than its pixels."""
-    return hashlib.blake2b(answer.tobytes(), digest_size=16).digest()

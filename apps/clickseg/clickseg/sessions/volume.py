@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from ..images import class_numbers
 from ..methods import Model
 from ..methods.rescaled import Rescaled
 from ..stopwatch import stage
+from .claims import fingerprint
 from .open_image import OpenImage, Position
 
 
@@ -35,7 +35,7 @@ class _Asked:
     @cached_property
     def key(self) -> Hashable:
         """What the answer depends on."""
-        digest = None if self.start is None else hashlib.sha256(self.start.tobytes()).digest()
+        digest = None if self.start is None else fingerprint(self.start)
         return self.clicks, digest, self.frozen
 
 
