@@ -1,5 +1,7 @@
 """Files that are there whole or not at all."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import nibabel as nib
@@ -9,7 +11,7 @@ import pytest
 from clickseg.evaluation.report import write_report
 from clickseg.experiments.jobs import run_jobs
 from clickseg.experiments.summary import write_markdown
-from clickseg.files import plain_name, unique_names, whole_file
+from clickseg.files import held_alone, plain_name, unique_names, whole_file
 from clickseg.geometry import Grid
 from clickseg.images import write_mask
 
@@ -65,6 +67,23 @@ def test_a_full_disk_leaves_the_result_that_was_there(tmp_path, monkeypatch, nam
     with pytest.raises(OSError, match="No space left"):
         written_results(tmp_path)[name]()
     assert (tmp_path / name).read_bytes() == b"{}"
+
+
+def test_a_folder_is_held_by_one_process_which_gives_it_back_even_if_it_is_killed(tmp_path):
+    folder = tmp_path / "new"
+    script = (
+        "import sys, time; from clickseg.files import held_alone\n"
+        "with held_alone(sys.argv[1], ''): print(flush=True); time.sleep(600)"
+    )
+    with subprocess.Popen([sys.executable, "-c", script, folder], stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        with pytest.raises(ValueError, match="somebody is there"), held_alone(folder, "somebody is there"):
+            pass
+        other.kill()
+    for _ in range(2):
+        with held_alone(folder, "nobody is there"):
+            pass
+    assert not list(folder.iterdir())
 
 
 def test_the_same_mask_gives_the_same_bytes_at_any_time(tmp_path, monkeypatch):

@@ -23,6 +23,7 @@ from torch import nn
 from clickseg import cli
 from clickseg.clicks import PADDING, SakinisUser, SimulateClickd
 from clickseg.datasets import CaseFolder, GlobalOrder, StructureDataset, open_slices
+from clickseg.files import held_alone
 from clickseg.interaction import interact
 from clickseg.methods import UNet2dRecipe, learnt_from, load_model, save_weights
 from clickseg.methods.unet2d import ENTRY, NAMES, UNet2d, dice_loss
@@ -457,6 +458,14 @@ def test_a_finished_run_is_not_written_over(uninterrupted, cases):
     output, _ = uninterrupted
     with pytest.raises(ValueError, match=r"checkpoint\.pt exists: resume"):
         train(cases, output)
+
+
+def test_a_run_that_is_going_on_is_not_resumed_beside_it(uninterrupted, cases):
+    output = uninterrupted[0]
+    before = (output / "log.csv").read_text()
+    with held_alone(output, ""), pytest.raises(ValueError, match="another training writes there: wait for its end"):
+        train(cases, output, epochs=EPOCHS + 1, resume=True)
+    assert (output / "log.csv").read_text() == before
 
 
 def test_resuming_where_nothing_is_begins_and_says_so(uninterrupted, cases, tmp_path, caplog):

@@ -12,6 +12,8 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
+from filelock import FileLock, Timeout
+
 LONGEST = 200  # bytes of a name
 
 
@@ -87,6 +89,26 @@ def whole_file(path: Path | str) -> Iterator[BinaryIO]:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+@contextlib.contextmanager
+def held_alone(folder: Path | str, otherwise: str) -> Iterator[None]:
+    """While this lasts a folder is one process's: another one that asks for it gets a ValueError saying `otherwise`.
+
+    A process that ends, however it does, gives it back.
+    """
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    path = Path(folder) / ".lock"
+    lock = FileLock(path, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise ValueError(otherwise) from error
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)  # while it is still held
+        lock.release()
 
 
 def write_text(path: Path | str, text: str) -> None:

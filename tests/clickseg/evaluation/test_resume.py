@@ -11,6 +11,7 @@ import pytest
 from clickseg.datasets import Case
 from clickseg.evaluation import Protocol, Result, Task, evaluate
 from clickseg.evaluation.game import play_case
+from clickseg.files import held_alone
 from clickseg.phantom import LABELS
 
 PROTOCOL = Protocol(clicks=(1, 2), limit=2)
@@ -122,3 +123,11 @@ def test_a_result_comes_back_exactly():
     given = Result(Task(case, 3, "liver", 6), 5, 0.1 + 0.2, 1 / 3, math.nan, 1e-17, 12, 2**40, contained=1.0)
     found = Result.from_dict(case, json.loads(json.dumps(given.to_dict())))
     assert repr(found) == repr(given)  # NaN is not equal to itself
+
+
+def test_what_another_process_is_writing_is_left_to_it(study, weights, stopped, played):
+    before = (stopped / "results.jsonl").read_text()
+    with held_alone(stopped, ""), pytest.raises(ValueError, match="another evaluation writes there: wait for its end"):
+        evaluate("unet2d", weights, study, stopped, PROTOCOL, resume=True)
+    assert (stopped / "results.jsonl").read_text() == before
+    assert not played

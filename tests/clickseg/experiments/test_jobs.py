@@ -6,6 +6,7 @@ from clickseg import cli
 from clickseg.experiments import Budget, ExperimentError, Job, run_jobs
 from clickseg.experiments.commands import Commands
 from clickseg.experiments.jobs import is_done
+from clickseg.files import held_alone
 
 GOOD = ("--version",)
 BAD = ("predict", "no image")
@@ -60,6 +61,12 @@ def test_an_experiment_is_not_run_over_another_one(jobs, tmp_path):
         run_jobs([*jobs[:2], Job("train b", BAD)], tmp_path, resume=True)
     run_jobs([*jobs, Job("train c", GOOD)], tmp_path, resume=True)  # more of the same is welcome
     assert json.loads((tmp_path / "plan.json").read_text())["train c"] == list(GOOD)
+
+
+def test_an_experiment_that_is_being_run_is_not_run_by_a_second_process(jobs, tmp_path):
+    with held_alone(tmp_path, ""), pytest.raises(ValueError, match="this experiment is being run already: wait"):
+        run_jobs(jobs, tmp_path, resume=True)
+    assert not any(is_done(tmp_path, job) for job in jobs)
 
 
 def test_each_gpu_gets_a_job_of_its_own_or_all_of_them_one(monkeypatch, tmp_path):

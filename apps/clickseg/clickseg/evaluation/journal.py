@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..files import write_text
+from ..files import held_alone, write_text
 from .report import REPORT, write_report
 from .tasks import Result, Task
 
@@ -53,17 +53,20 @@ class Journal:
     def results(self, groups: Sequence[Sequence[Task]], play: Play) -> list[Result]:
         """Those of all tasks, in their order. groups: the tasks of each case.
 
-        play: gives the results of each of the cases that are left, which are written as soon as they are there.
+        play: gives the results of each of the cases that are left, which are written as soon as they are there. Raises
+        ValueError while another process writes there.
         """
-        # Begins anew with what is whole, and says before the games if this place cannot be written.
-        lines = [self.asked, *({"case": case, "results": found} for case, found in self._found.items())]
-        write_text(self.path, "".join(map(_line, lines)))
-        left = [group for group in groups if group[0].case.id not in self._found]
-        for group, results in zip(left, play(left), strict=True):
-            case = group[0].case.id
-            self._found[case] = [result.to_dict() for result in results]
-            with self.path.open("a") as file:
-                file.write(_line({"case": case, "results": self._found[case]}))
+        otherwise = f"{self.folder}: another evaluation writes there: wait for its end, or name another output folder"
+        with held_alone(self.folder, otherwise):
+            # Begins anew with what is whole, and says before the games if this place cannot be written.
+            lines = [self.asked, *({"case": case, "results": found} for case, found in self._found.items())]
+            write_text(self.path, "".join(map(_line, lines)))
+            left = [group for group in groups if group[0].case.id not in self._found]
+            for group, results in zip(left, play(left), strict=True):
+                case = group[0].case.id
+                self._found[case] = [result.to_dict() for result in results]
+                with self.path.open("a") as file:
+                    file.write(_line({"case": case, "results": self._found[case]}))
         cases = [group[0].case for group in groups]
         return [Result.from_dict(case, values) for case in cases for values in self._found[case.id]]
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ..files import write_text
+from ..files import held_alone, write_text
 
 PLAN = "plan.json"  # in the folder of an experiment: its jobs
 
@@ -47,7 +47,7 @@ def run_jobs(
     any, one job at a time runs on the CPU. A job whose needs failed is left out.
 
     Raises:
-        ValueError: `folder` holds an experiment and `resume` is not asked for, or it holds another one.
+        ValueError: `folder` holds an experiment and `resume` is not asked for, or another one, or one that is being run.
         ExperimentError: after all that can be run has been, if something failed.
     """
     _check_plan(jobs, folder, resume)
@@ -59,7 +59,9 @@ def run_jobs(
         places.put(place)
     failed: list[str] = []
     running: dict[Future[bool], Job] = {}
+    otherwise = f"{folder}: this experiment is being run already: wait for its end, or name another output folder"
     with (
+        held_alone(folder, otherwise),
         ThreadPoolExecutor(len(workplaces)) as pool,
         tqdm(total=len(jobs), initial=len(done), desc="experiment", unit="job") as bar,
     ):

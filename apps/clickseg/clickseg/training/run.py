@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import logging
@@ -22,7 +23,7 @@ from torch import distributed as dist
 from torch import optim
 from tqdm import tqdm
 
-from ..files import whole_file
+from ..files import held_alone, whole_file
 from ..methods import Segmenter, UNet2dRecipe, save_weights
 from ..methods.weights import FORMAT, write_atomically
 from .processes import leave_processes
@@ -98,15 +99,19 @@ class Clock:
 class ClickTrainer(SupervisedTrainer):
     """A SupervisedTrainer that leaves a finished run alone (ignite would start it anew from epoch 0).
 
-    finished: whether all that was asked for had been trained before. Where several processes train together they leave
-    their group together at the end.
+    finished: whether all that was asked for had been trained before. output: the folder that it writes to, on the
+    first process. Where several processes train together they leave their group together at the end. Raises ValueError
+    while another training writes there.
     """
 
     finished = False
+    output: Path | None = None
 
     def run(self) -> None:  # type: ignore[override]
         if not self.finished and self.state.epoch < self.state.max_epochs:
-            super().run()
+            otherwise = f"{self.output}: another training writes there: wait for its end, or name another output folder"
+            with held_alone(self.output, otherwise) if self.output else contextlib.nullcontext():
+                super().run()
         leave_processes()
 
 
@@ -130,6 +135,7 @@ class Run:
         RunningAverage(output_transform=lambda output: output[CommonKeys.LOSS], alpha=0.98).attach(trainer, "loss")
         if not first:
             return
+        trainer.output = self.plan.output
         if trainer.finished:
             logger.warning("%s: finished before; to go on ask for more epochs or minutes", self.plan.output)
         elif progress:

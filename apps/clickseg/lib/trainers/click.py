@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 from ignite.engine import Events
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.train import TrainTask
@@ -27,7 +26,7 @@ from monailabel.interfaces.tasks.train import TrainTask
 from clickseg.datasets import CaseFolder
 from clickseg.evaluation import Protocol, Validation
 from clickseg.evaluation.tasks import default_user
-from clickseg.files import whole_file
+from clickseg.files import held_alone, whole_file
 from clickseg.labelled import LabelledImage, write_data_folder
 from clickseg.methods import Recipe, learnt_from, load_model
 from clickseg.methods.weights import read_file, recipe_to_train
@@ -149,24 +148,20 @@ class ClickTrainTask(TrainTask):
         resume. Raises ValueError while another server trains these weights; this one has a queue.
         """
         runs = self.weights.trained.parent / "runs" / self.name
-        runs.mkdir(parents=True, exist_ok=True)
-        scratch, lock = runs / ".scratch", FileLock(runs / ".lock", timeout=0)
-        try:
-            lock.acquire()
-        except Timeout as error:
-            raise ValueError(
-                f"{self.name} is being trained already, by another server that keeps its weights in {runs.parents[1]}: "
-                "wait for its end, or give each server a folder of its own (CLICKSEG_MODEL_DIR)"
-            ) from error
-        try:
+        scratch = runs / ".scratch"
+        otherwise = (
+            f"{self.name} is being trained already, by another server that keeps its weights in {runs.parents[1]}: "
+            "wait for its end, or give each server a folder of its own (CLICKSEG_MODEL_DIR)"
+        )
+        with held_alone(runs, otherwise):
             shutil.rmtree(scratch / "data", ignore_errors=True)
             if not keep:
                 shutil.rmtree(scratch, ignore_errors=True)
             (scratch / "data").mkdir(parents=True)
-            yield scratch / "data", scratch / "cache"
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
-            lock.release()
+            try:
+                yield scratch / "data", scratch / "cache"
+            finally:
+                shutil.rmtree(scratch, ignore_errors=True)
 
     @property
     def _stats_path(self) -> Path:
