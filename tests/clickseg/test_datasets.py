@@ -7,9 +7,10 @@ from pathlib import Path
 import nibabel as nib
 import pytest
 
-from clickseg.datasets import CaseFolder, open_slices, read_ids
+from clickseg.datasets import CaseFolder, read_ids
 from clickseg.methods import UNet2dRecipe
 from clickseg.phantom import LABELS
+from clickseg.samples import open_slices
 
 
 def test_ids_are_listed_or_lie_in_a_file(tmp_path):

@@ -7,9 +7,10 @@ import pytest
 import torch
 from scipy import ndimage
 
-from clickseg.datasets import CaseFolder, StructureDataset, open_slices
+from clickseg.datasets import CaseFolder
 from clickseg.methods import UNet2dRecipe
 from clickseg.phantom import LABELS, write_phantoms
+from clickseg.samples import StructureDataset, open_slices
 from clickseg.synthetic import RandSuperpixeld
 
 MEAN, DEVIATION = 50.0, 100.0

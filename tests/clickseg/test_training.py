@@ -22,12 +22,13 @@ from torch import nn
 
 from clickseg import cli
 from clickseg.clicks import PADDING, SakinisUser, SimulateClickd
-from clickseg.datasets import CaseFolder, GlobalOrder, StructureDataset, open_slices
+from clickseg.datasets import CaseFolder
 from clickseg.files import held_alone
 from clickseg.interaction import interact
 from clickseg.methods import UNet2dRecipe, learnt_from, load_model, save_weights
 from clickseg.methods.unet2d import ENTRY, NAMES, UNet2d, dice_loss
 from clickseg.phantom import LABELS
+from clickseg.samples import GlobalOrder, StructureDataset, open_slices
 from clickseg.training import Clock, Interact, Plan, build_trainer, click_schedule
 from clickseg.training import run as around_steps
 from clickseg.training.interact import click_loss

@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from .datasets import Arrays, Case, CaseStore, kept_arrays
+from .datasets import Case
 from .geometry import UprightVolume, pad_far, resize, resize_labels, resized_shape
 from .images import class_numbers, read_labelled
 from .machine import half_precision, present_values
 from .methods.tis import SURE, Tis, TisRecipe, standardise
+from .samples import Arrays, CaseStore, kept_arrays
 from .transforms import RandTurnd, cut, shades
 
 # Of the encoder's samples: half hold a voxel of a structure, drawn evenly over the structures.

@@ -9,7 +9,7 @@ from fastapi import FastAPI, HTTPException
 from fastapi.testclient import TestClient
 from monailabel.datastore.local import LocalDatastore
 
-from lib.server import pooled, routes
+from lib.server import label_routes, pooled
 from lib.server.datastore import careful as made_careful
 
 NAMES = [{"name": "liver", "idx": 1}]
@@ -59,10 +59,10 @@ def test_what_the_list_of_studies_could_not_be_read_with_is_refused_and_the_serv
 def test_who_sends_it_is_told_so(careful, label_map, monkeypatch):
     careful.save_label("a", label_map(1), "final", {})
     app = SimpleNamespace(datastore=lambda: careful, on_save_label=lambda *given: {})
-    for module in (routes, routes.stock_datastore):
+    for module in (label_routes, label_routes.stock_datastore):
         monkeypatch.setattr(module, "app_instance", lambda: app)
     server = FastAPI()
-    for router in (routes.datastore_router, pooled.pooled_router):
+    for router in (label_routes.datastore_router, pooled.pooled_router):
         server.include_router(router)
     client, text = TestClient(server), json.dumps({"label_info": [{"name": "liver \ud83d", "idx": 1}]})
     file = {"label": ("a.nii.gz", Path(label_map(2)).read_bytes())}

@@ -12,7 +12,7 @@ from fastapi import FastAPI, HTTPException
 from fastapi.responses import FileResponse
 from fastapi.testclient import TestClient
 
-from lib.server import pooled, proxy, routes
+from lib.server import infer_routes, label_routes, pooled, proxy, routes, train_routes
 from lib.server.archived import ArchivedLabels
 from lib.server.datastore import careful
 
@@ -42,7 +42,13 @@ def test_outside_the_server_nothing_is_changed(monkeypatch):
 POOLED = [route.endpoint for router in (pooled.pooled_router, proxy.proxy_router) for route in router.routes]
 
 
-OURS = [routes.infer, routes.save_label, routes.remove_label, routes.update_model, routes.next_sample]
+OURS = [
+    infer_routes.infer,
+    label_routes.save_label,
+    label_routes.remove_label,
+    routes.update_model,
+    routes.next_sample,
+]
 
 
 @pytest.mark.parametrize("route", [*OURS, *POOLED])
@@ -53,7 +59,12 @@ def test_what_takes_long_runs_in_the_thread_pool_so_that_others_are_answered_mea
 @pytest.fixture
 def client():
     server = FastAPI()
-    for router in (routes.datastore_router, routes.activelearning_router, pooled.pooled_router, routes.model_router):
+    for router in (
+        label_routes.datastore_router,
+        routes.activelearning_router,
+        pooled.pooled_router,
+        routes.model_router,
+    ):
         server.include_router(router)
     return TestClient(server)
 
@@ -69,9 +80,9 @@ def test_saves_come_one_after_the_other_and_nobody_else_waits(client, monkeypatc
         done.append((image, tag, json.loads(params), label.file.read()))
         return {"image": image}
 
-    monkeypatch.setattr(routes.stock_datastore, "save_label", save)
+    monkeypatch.setattr(label_routes.stock_datastore, "save_label", save)
     monkeypatch.setattr(routes.stock_activelearning, "sample", lambda strategy, *_: {"id": strategy})
-    monkeypatch.setattr(routes, "app_instance", lambda: SimpleNamespace(datastore=lambda: None))
+    monkeypatch.setattr(label_routes, "app_instance", lambda: SimpleNamespace(datastore=lambda: None))
 
     def put(image):
         sent = {"params": '{"label_info": []}'}
@@ -108,7 +119,7 @@ def annotators(client, datastore, monkeypatch, tmp_path):
     """save(value, **headers): the answer to somebody who saves a label of image a, of one value."""
     store = careful(datastore)
     app = SimpleNamespace(datastore=lambda: store, on_save_label=lambda *given: {})
-    for module in (routes, routes.stock_datastore):
+    for module in (label_routes, label_routes.stock_datastore):
         monkeypatch.setattr(module, "app_instance", lambda: app)
     image = nib.load(store.get_image_uri("a"))
 
@@ -215,10 +226,10 @@ def trainings(monkeypatch):
         client.begun.append((model, wishes))
         return {"id": model}
 
-    monkeypatch.setattr(routes, "app_instance", App)
-    monkeypatch.setattr(routes.stock_train, "run_model", run)
+    monkeypatch.setattr(train_routes, "app_instance", App)
+    monkeypatch.setattr(train_routes.stock_train, "run_model", run)
     server = FastAPI()
-    server.include_router(routes.train_router)
+    server.include_router(train_routes.train_router)
     client = TestClient(server)
     client.fit, client.begun = ["unet2d", "tis"], []
     return client
@@ -283,7 +294,7 @@ def test_the_address_says_which_model_is_trained_or_else_the_request(trainings):
 )
 def test_of_the_gpus_that_a_client_names_the_training_sees_no_others(wishes, device):
     """It numbers them anew: the name that the client was shown means another one there, or none."""
-    assert routes._renumbered(wishes).get("device") == device
+    assert train_routes._renumbered(wishes).get("device") == device
 
 
 @pytest.mark.parametrize("params", [None, {"multi_gpu": True, "max_workers": 2}])
@@ -296,7 +307,7 @@ def test_where_there_is_no_gpu_a_batch_of_images_is_not_dealt_out_to_gpus(monkey
 
 def test_a_label_in_an_archive_is_not_said_to_be_removed(monkeypatch):
     app = SimpleNamespace(datastore=lambda: ArchivedLabels.__new__(ArchivedLabels))
-    monkeypatch.setattr(routes, "app_instance", lambda: app)
+    monkeypatch.setattr(label_routes, "app_instance", lambda: app)
     with pytest.raises(HTTPException, match="stays there") as refused:
-        routes.remove_label(None, "1.2.3", "final", user=None)
+        label_routes.remove_label(None, "1.2.3", "final", user=None)
     assert refused.value.status_code == 400

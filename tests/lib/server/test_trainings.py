@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 from monailabel.utils.async_tasks import task as stock_task
 from monailabel.utils.async_tasks import utils
 
-from lib.server import routes
+from lib.server import train_routes
 
 
 @pytest.fixture
@@ -28,11 +28,11 @@ def client(tmp_path, monkeypatch):
     app = SimpleNamespace(
         info=lambda: {"trainers": trainers}, check_training=lambda model: None, bundle_path=lambda model: None
     )
-    for module in (routes, stock_task):
+    for module in (train_routes, stock_task):
         monkeypatch.setattr(module, "app_instance", lambda: app)
     server = FastAPI()
-    server.include_router(routes.train_router)
-    server.include_router(routes.stock_train.router)
+    server.include_router(train_routes.train_router)
+    server.include_router(train_routes.stock_train.router)
     with TestClient(server) as client:
         yield client
         client.delete("/train/")
@@ -99,7 +99,7 @@ def test_without_a_training_there_is_nothing_to_stop(client):
 
 def test_what_one_request_begins_is_stopped_together(client, monkeypatch):
     """A stop that comes between the first model and the second waits for the last."""
-    submitted, stopping = routes.stock_train.run_model, []
+    submitted, stopping = train_routes.stock_train.run_model, []
 
     def submit(*given, **options):
         task = submitted(*given, **options)
@@ -109,7 +109,7 @@ def test_what_one_request_begins_is_stopped_together(client, monkeypatch):
             time.sleep(0.5)
         return task
 
-    monkeypatch.setattr(routes.stock_train, "run_model", submit)
+    monkeypatch.setattr(train_routes.stock_train, "run_model", submit)
     client.post("/train/", json={})
     stopping[0].join(30)
     assert states(client) == ["STOPPED"] * 3

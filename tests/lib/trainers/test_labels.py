@@ -10,8 +10,9 @@ from monailabel.datastore.local import LocalDatastore
 from monailabel.interfaces.datastore import DefaultLabelTag
 
 from clickseg.clicks.wire import RESERVED
-from clickseg.datasets import CaseFolder, kept_arrays
+from clickseg.datasets import CaseFolder
 from clickseg.labelled import read_studies, write_data_folder
+from clickseg.samples import kept_arrays
 from lib.server.datastore import careful
 from lib.trainers.labels import labelled_images, pinned_images
 

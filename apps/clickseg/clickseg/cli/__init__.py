@@ -9,8 +9,9 @@ from collections.abc import Sequence
 
 from .. import __version__
 from .demo import add_demo_ohif
+from .evaluate import add_evaluate
+from .experiment import add_experiment
 from .importing import add_import
-from .measure import add_evaluate, add_experiment
 from .pack import add_pack_bundle
 from .predict import add_predict
 from .train import add_collect, add_import_nnunet, add_plan, add_train

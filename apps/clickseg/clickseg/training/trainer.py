@@ -16,11 +16,12 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset
 
 from ..clicks import SimulateClickd
-from ..datasets import Case, CaseFolder, GlobalOrder, StructureDataset, open_slices
+from ..datasets import Case, CaseFolder
 from ..machine import pick_device
 from ..methods import Recipe, Segmenter, UNet2dRecipe, find_method
 from ..methods.tis import Tis, TisRecipe
 from ..methods.weights import joined_cards, read_file, to_device
+from ..samples import GlobalOrder, StructureDataset, open_slices
 from ..volumes import collate_for, open_volumes
 from .interact import Interact
 from .processes import join_processes

@@ -67,6 +67,16 @@ def received(files: Sequence[UploadFile], uncompress: bool) -> Iterator[Path]:
         yield unpacked if uncompress else sent if len(paths) > 1 else paths[0]
 
 
+@contextlib.contextmanager
+def as_file(sent: UploadFile, suffix: str) -> Iterator[str]:
+    """What a client sends as a file of its own, for as long as this lasts."""
+    with tempfile.NamedTemporaryFile(suffix=suffix) as file:
+        shutil.copyfileobj(sent.file, file)
+        file.flush()
+        sent.file.seek(0)
+        yield file.name
+
+
 def _unpack(archive: Path, folder: Path) -> None:
     """Write the files of an archive into a folder. ValueError if one lies elsewhere, or if it is no archive."""
     try:
