@@ -14,7 +14,7 @@ from clickseg.geometry import resize
 from clickseg.methods import UNet2dRecipe, load_model, nearby, save_weights, weights
 from clickseg.methods.automatic import AutomaticRecipe
 from clickseg.methods.deepgrow import DeepgrowRecipe
-from clickseg.methods.nearby import decode_near, surroundings
+from clickseg.methods.nearby import surroundings
 from clickseg.methods.unet2d import NAMES, UNet2d, dice_loss
 from clickseg.methods.weights import write_atomically
 from clickseg.networks import UNet
@@ -319,19 +319,6 @@ def test_surroundings_end_where_the_slice_does():
 @pytest.mark.parametrize("answer", [torch.zeros(70, 90), torch.full((70, 90), 0.4)])
 def test_where_nothing_is_marked_the_whole_slice_is_looked_at(short_sighted, answer):
     assert surroundings(answer, torch.tensor([[30, 30, 1]])) == (slice(0, 70), slice(0, 90))
-
-
-def test_a_slice_without_an_answer_is_seen_as_if_it_ended_round_that_of_another(short_sighted):
-    recipe = dataclasses.replace(NEAR, overview=2.0, looks=2)
-    network, code, other = looking(recipe), slices(96, 112)[:1], marking((96, 112), 50, 70)
-    clicks = torch.tensor([[[3, 3, 0], [33, 60, 0], [52, 71, 1], [-1, -1, -1]]])
-    box = (..., slice(32, 80), slice(48, 96))
-    part = network.decode(code[box], torch.tensor([[[1, 12, 0], [20, 23, 1]]]), torch.zeros_like(other[box]))
-    answer = decode_near(network, code, clicks, other)
-    torch.testing.assert_close(answer[box], part)
-    elsewhere = torch.ones(96, 112, dtype=torch.bool)
-    elsewhere[box] = False
-    assert bool((inside(answer)[0, 0][elsewhere] < 0.001).all())
 
 
 def test_slices_as_large_as_a_trainings_are_looked_at_as_a_whole(short_sighted):

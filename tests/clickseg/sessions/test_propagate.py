@@ -218,18 +218,6 @@ def test_a_correction_is_remembered_with_the_answer_that_it_corrects(session_wit
     assert rooted.asked == 2
 
 
-def test_the_next_slice_is_looked_at_round_the_last_mask_alone(session_with, rooted):
-    shapes = []
-    decode = rooted.decode
-    rooted.decode = lambda code, *given: shapes.append(tuple(code.shape[-2:])) or decode(code, *given)
-    volume = np.zeros((400, 300, 3), np.int16)
-    volume[200:210, 100:110] = 100
-    opened = session_with(rooted, volume, np.eye(4), spacing=1.0)
-    mask = opened.predict([Click((205, 105, 0), 1)], reach=1)
-    np.testing.assert_array_equal(mask[..., :2], volume[..., :2] > 50)
-    assert shapes == [(400, 300), (400, 300), (160, 144)], "the click, what reads the last mask, the click alone"
-
-
 def test_a_network_that_reads_no_answer_is_asked_once_for_each_slice(session_with, rooted):
     rooted.feedback = False
     opened = session_with(rooted, (cone() * 100).astype(np.int16), np.eye(4), spacing=1.0)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..clicks import INSIDE, OUTSIDE, PADDING
+from ..clicks import INSIDE, OUTSIDE
 from ..clicks.simulate import bounding_box
 from ..networks import UNet
-from .protocol import Segmenter
 
 REACH = 64  # pixels that are looked at on each side of what has been found
 ELSEWHERE = 10.0  # by which outside leads beyond
@@ -43,18 +42,3 @@ def put_back(part: Tensor, box: Box, shape: torch.Size) -> Tensor:
     whole[:, OUTSIDE] = ELSEWHERE
     whole[(..., *box)] = part
     return whole
-
-
-def decode_near(segmenter: Segmenter, code: Tensor, clicks: Tensor, answer: Tensor) -> Tensor:
-    """Logits (1, 2, H, W) of a slice without an answer, as if it were no larger than the surroundings of another's.
-
-    Args:
-        code: of one slice. clicks: (1, N, 3), pixels of its grid. answer: (1, 1, H, W), the probability of inside.
-    """
-    box = surroundings(answer[0, 0], clicks[0])
-    part, clicks = code[(..., *box)], clicks.to(code.device)
-    places = clicks[..., :2] - torch.tensor([side.start for side in box], device=code.device)
-    size = torch.tensor(part.shape[-2:], device=code.device)
-    seen = ((places >= 0) & (places < size)).all(-1, keepdim=True) & (clicks[..., 2:] != PADDING)
-    clicks = torch.where(seen, torch.cat([places, clicks[..., 2:]], dim=-1), PADDING)
-    return put_back(segmenter.decode(part, clicks, torch.zeros_like(part[:, :1])), box, code.shape[-2:])

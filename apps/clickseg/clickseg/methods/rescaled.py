@@ -9,7 +9,6 @@ from torch import Tensor
 
 from ..geometry import FineSlices, rescale_clicks, resize
 from ..stopwatch import stage
-from .nearby import decode_near
 from .protocol import Segmenter
 
 
@@ -43,12 +42,6 @@ class Rescaled(Segmenter):
         previous_model = None if previous is None else resize(previous.float(), self.model)
         with stage("decode"):
             return self.segmenter.decode(code, clicks_model, previous_model).float()
-
-    def decode_near(self, code: Tensor, clicks: Tensor, answer: Tensor) -> Tensor:
-        """The same of one slice that has no answer yet, as far as it lies round another's `answer` (1, 1, *source)."""
-        clicks_model = rescale_clicks(clicks, self.source, self.model)
-        with stage("decode"):
-            return decode_near(self.segmenter, code, clicks_model, resize(answer.float(), self.model)).float()
 
 
 class FineLabels:

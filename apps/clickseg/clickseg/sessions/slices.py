@@ -232,7 +232,7 @@ class Session(OpenImage):
 
         def compute() -> Probability:
             answer = self._in_turn(number, clicks, read, name)
-            return agreed(self._in_turn(number, clicks, read, name, near=True), answer) if follows else answer
+            return agreed(self._claim(number, clicks, name).whole(), answer) if follows else answer
 
         return self._kept((number, tuple(clicks), name, follows, fingerprint(read)), compute)
 
@@ -266,24 +266,16 @@ class Session(OpenImage):
                 self._answers[key] = self._in_turn(number, clicks, previous, name)
             return self._answers[key]
 
-    def _in_turn(
-        self, number: int, clicks: Sequence[Click], previous: Probability | None, name: str, near: bool = False
-    ) -> Probability:
-        """near: the network does not read what was answered before, and looks round it only."""
-        return self._turns.take(lambda: self._compute(number, clicks, previous, name, near))
+    def _in_turn(self, number: int, clicks: Sequence[Click], previous: Probability | None, name: str) -> Probability:
+        return self._turns.take(lambda: self._compute(number, clicks, previous, name))
 
-    def _compute(
-        self, number: int, clicks: Sequence[Click], previous: Probability | None, name: str, near: bool
-    ) -> Probability:
+    def _compute(self, number: int, clicks: Sequence[Click], previous: Probability | None, name: str) -> Probability:
         rows = stack_clicks([clicks], dimension=2).to(self._device)
         before = None
         if previous is not None and self._segmenter.feedback:
             before = torch.from_numpy(previous)[None, None].to(self._device)
         code = self._segmenter.called(self._code(number), [name])
-        if near and before is not None:
-            logits = self._segmenter.decode_near(code, rows, before)
-        else:
-            logits = self._segmenter.decode_on_model(code, rows, before)
+        logits = self._segmenter.decode_on_model(code, rows, before)
         # The softmax of two is the sigmoid of their difference: one channel to enlarge instead of two.
         lead = resize(logits[:, INSIDE, None] - logits[:, OUTSIDE, None], self.slices.shape)
         return lead.sigmoid()[0, 0].cpu().numpy()
