@@ -47,7 +47,7 @@ def run_jobs(
     any, one job at a time runs on the CPU. A job whose needs failed is left out.
 
     Raises:
-        ValueError: `folder` holds an experiment and `resume` is not asked for, or another one, or one that is being run.
+        ValueError: `folder` holds an experiment and `resume` is not asked for, or another one, or one that runs now.
         ExperimentError: after all that can be run has been, if something failed.
     """
     _check_plan(jobs, folder, resume)
