@@ -25,6 +25,12 @@ const OTHERS = ["#35c9a5", "#e86aa6", "#7aa6ff", "#ffb454", "#b28cff", "#5fd4ee"
 
 const MOST = 255; // values of a byte that are not background
 
+/** Throws Error for the name of a new label that means something else. reserved: what stands in requests. */
+export function checkName(name, reserved) {
+  if (name.toLowerCase() === "background") throw new Error("What has no label is background: give the label another name.");
+  if (reserved.includes(name)) throw new Error(`${name} means something else to the server, and could not be trained on: give the label another name.`);
+}
+
 export class Labels {
   #values = new Map();
   #colours = new Map(); // of names that are not known

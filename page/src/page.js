@@ -7,6 +7,7 @@ import { clickable, modelFor } from "./clicks.js";
 import { Editor } from "./editor.js";
 import { Hand } from "./hand.js";
 import { fillHelp, shortcut } from "./keyboard.js";
+import { checkName } from "./labels.js";
 import { Looks } from "./looks.js";
 import { fillSelect, showStudies } from "./panels.js";
 import { Screen } from "./screen.js";
@@ -254,7 +255,7 @@ $("add-label").addEventListener("submit", (event) => {
   const name = $("new-label").value.trim();
   if (!name || !screen.editor) return;
   attempt(() => {
-    if (name.toLowerCase() === "background") throw new Error("What has no label is background: give the label another name.");
+    checkName(name, server.reserved ?? []);
     if (!brush.on) hand.checkKnown(name);
     screen.editor.labels.value(name);
     screen.choose(name);

@@ -3,7 +3,7 @@ import { test } from "node:test";
 import { answersFirst, canPropagate, labelsOf, modelFor, questionOf, questions } from "../src/clicks.js";
 import { History } from "../src/history.js";
 import { SHORTCUTS, shortcut } from "../src/keyboard.js";
-import { Labels } from "../src/labels.js";
+import { Labels, checkName } from "../src/labels.js";
 import { Newest } from "../src/newest.js";
 import { readLabels, writeLabels } from "../src/nifti.js";
 import { drawCurve, trainerOf } from "../src/training.js";
@@ -139,6 +139,13 @@ test("where what throws cannot be told, the next task runs all the same", async 
   newest.ask("good");
   await newest.idle();
   assert.deepEqual(ran, ["good"]);
+});
+
+test("a new label has no name that means something else", () => {
+  for (const name of ["background", "Background"]) assert.throws(() => checkName(name, []), /What has no label is background/);
+  assert.throws(() => checkName("start", ["frozen", "start"]), /^Error: start means something else to the server/);
+  checkName("Start", ["frozen", "start"]);
+  checkName("liver", ["frozen", "start"]);
 });
 
 test("names that every object knows are labels and models like others", () => {

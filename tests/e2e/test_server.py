@@ -94,6 +94,7 @@ def test_info_lists_the_models_as_ohif_and_slicer_need_them(client):
     assert list(info["strategies"]) == ["random", "first", "uncertainty"]
     assert list(info["trainers"]) == ["unet2d", "unet2d_general"]
     assert info["datastore"]["total"] == 5
+    assert {"background", "frozen", "image"} <= set(info["reserved"])
 
 
 def test_ohif_gets_the_mask_that_the_library_computes(click, folder, mask_in):

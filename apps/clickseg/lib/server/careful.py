@@ -22,6 +22,7 @@ from monailabel.utils.async_tasks.task import AsyncTask
 from monailabel.utils.others.generic import remove_file
 from numpy.typing import NDArray
 
+from clickseg.clicks.wire import RESERVED
 from clickseg.geometry import Grid
 from clickseg.methods import load_model
 from lib.infers.click import Slice
@@ -53,14 +54,15 @@ class CarefulRequests:
         return careful(labels_in_the_archive(super().init_datastore()))
 
     def info(self) -> dict[str, Any]:
-        """As MONAILabelApp.info, with the background as the last label.
+        """As MONAILabelApp.info, with the background as the last label, and the names that no label can have.
 
         3D Slicer makes a segment of each in this order, and does not save that of the background: all after it would
         get other values than the numbers it says.
         """
         info = super().info()
         labels = [name for name in info["labels"] if name != "background"]
-        return {**info, "labels": [*labels, *(["background"] if "background" in info["labels"] else [])]}
+        labels += ["background"] if "background" in info["labels"] else []
+        return {**info, "labels": labels, "reserved": sorted(RESERVED)}
 
     def infer(self, request: Mapping[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
         """As MONAILabelApp.infer, for images of the datastore and of sessions only.
