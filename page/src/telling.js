@@ -1,8 +1,12 @@
 /** What the user is told: sentences, and how long answers take. */
 
+const SOON = 1000; // ms that an answer may take before one sees that it is waited for
+
 export class Teller {
   #silence;
+  #clock;
   #latencies = {};
+  #since = {}; // when what is awaited was asked
 
   /** elements: {status, latency}. */
   constructor(elements) {
@@ -27,18 +31,33 @@ export class Teller {
     }
   }
 
-  /** ms: null while the answer is awaited, undefined if none has come. */
+  /** ms: null while the answer is awaited, whose seconds are then counted; undefined if none has come. */
   showLatency(kind, ms) {
     this.#latencies[kind] = ms;
-    this.elements.latency.textContent = Object.entries(this.#latencies)
-      .filter(([, value]) => value !== undefined)
-      .map(([name, value]) => `${name} ${value === null ? "…" : `${Math.round(value)} ms`}`)
-      .join(" · ");
+    this.#since[kind] = Date.now();
+    this.#show();
   }
 
   /** As if nothing had been asked yet. */
   forgetLatencies() {
     this.#latencies = {};
-    this.elements.latency.textContent = "";
+    this.#show();
+  }
+
+  #show() {
+    clearTimeout(this.#clock);
+    const { latency } = this.elements;
+    const shown = Object.entries(this.#latencies).filter(([, ms]) => ms !== undefined);
+    const waits = shown.filter(([, ms]) => ms === null).map(([kind]) => Date.now() - this.#since[kind]);
+    latency.textContent = shown.map(([kind, ms]) => `${kind} ${ms === null ? this.#waited(kind) : duration(ms)}`).join(" · ");
+    latency.classList.toggle("waiting", waits.some((wait) => wait >= SOON));
+    if (waits.length) this.#clock = setTimeout(() => this.#show(), SOON);
+  }
+
+  #waited(kind) {
+    const wait = Date.now() - this.#since[kind];
+    return wait < SOON ? "…" : `… ${Math.floor(wait / 1000)} s`;
   }
 }
+
+const duration = (ms) => (ms < 10_000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`);
