@@ -255,7 +255,7 @@ $("add-label").addEventListener("submit", (event) => {
   const name = $("new-label").value.trim();
   if (!name || !screen.editor) return;
   attempt(() => {
-    checkName(name, server.reserved ?? []);
+    checkName(name, server.reserved);
     if (!brush.on) hand.checkKnown(name);
     screen.editor.labels.value(name);
     screen.choose(name);

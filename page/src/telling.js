@@ -5,8 +5,7 @@ const SOON = 1000; // ms that an answer may take before one sees that it is wait
 export class Teller {
   #silence;
   #clock;
-  #latencies = {};
-  #since = {}; // when what is awaited was asked
+  #latencies = {}; // of each kind: ms, and when that was said
 
   /** elements: {status, latency}. */
   constructor(elements) {
@@ -33,8 +32,7 @@ export class Teller {
 
   /** ms: null while the answer is awaited, whose seconds are then counted; undefined if none has come. */
   showLatency(kind, ms) {
-    this.#latencies[kind] = ms;
-    this.#since[kind] = Date.now();
+    this.#latencies[kind] = { ms, said: Date.now() };
     this.#show();
   }
 
@@ -47,17 +45,13 @@ export class Teller {
   #show() {
     clearTimeout(this.#clock);
     const { latency } = this.elements;
-    const shown = Object.entries(this.#latencies).filter(([, ms]) => ms !== undefined);
-    const waits = shown.filter(([, ms]) => ms === null).map(([kind]) => Date.now() - this.#since[kind]);
-    latency.textContent = shown.map(([kind, ms]) => `${kind} ${ms === null ? this.#waited(kind) : duration(ms)}`).join(" · ");
+    const shown = Object.entries(this.#latencies).filter(([, { ms }]) => ms !== undefined);
+    const waits = shown.filter(([, { ms }]) => ms === null).map(([, { said }]) => Date.now() - said);
+    latency.textContent = shown.map(([kind, { ms, said }]) => `${kind} ${ms === null ? waited(Date.now() - said) : taken(ms)}`).join(" · ");
     latency.classList.toggle("waiting", waits.some((wait) => wait >= SOON));
     if (waits.length) this.#clock = setTimeout(() => this.#show(), SOON);
   }
-
-  #waited(kind) {
-    const wait = Date.now() - this.#since[kind];
-    return wait < SOON ? "…" : `… ${Math.floor(wait / 1000)} s`;
-  }
 }
 
-const duration = (ms) => (ms < 10_000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`);
+const waited = (ms) => (ms < SOON ? "…" : `… ${Math.floor(ms / 1000)} s`);
+const taken = (ms) => (ms < 10_000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`);

@@ -6,14 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from .options import (
-    AUTO_DEVICE_HELP,
-    DATA_HELP,
-    DOWNLOAD_HELP,
-    WEIGHTS_HELP,
-    at_least,
-    parse_numbers,
-)
+from .options import AUTO_DEVICE_HELP, DATA_HELP, DOWNLOAD_HELP, WEIGHTS_HELP, at_least, parse_numbers
 
 METHOD_HELP = (
     "unet2d (default) or tis; a rival: automatic, deepgrow, deepedit; a baseline: disc, random_walker, grabcut, "

@@ -10,14 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .options import (
-    DATA_HELP,
-    DOWNLOAD_HELP,
-    RECIPE_HELP,
-    WEIGHTS_HELP,
-    at_least,
-    parse_numbers,
-)
+from .options import DATA_HELP, DOWNLOAD_HELP, RECIPE_HELP, WEIGHTS_HELP, at_least, parse_numbers
 
 if TYPE_CHECKING:  # torch and monai take seconds to import: help and mistakes are answered without them
     from ..experiments import Budget, Job

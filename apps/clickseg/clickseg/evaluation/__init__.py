@@ -119,9 +119,10 @@ def evaluate(  # noqa: PLR0913 - one for each option of the command line
         play: Callable[..., Iterator[list[Result]]] = partial(play_all, model, device=where)
         if workers > 1:
             play = partial(play_all_parallel, partial(open_player, method, weights), workers=workers)
-        results = journal.results(by_case(tasks), partial(play, protocol=protocol))
-        report = make_report(results, protocol, {**facts, "asked": journal.asked})
-        journal.end(report)
+        with journal.held():
+            results = journal.results(by_case(tasks), partial(play, protocol=protocol))
+            report = make_report(results, protocol, {**facts, "asked": journal.asked})
+            journal.end(report)
     return Evaluation(report, model, tasks, protocol, where, before=report is journal.report)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -50,23 +51,25 @@ class Journal:
         if other:
             raise ValueError(f"{self.folder} holds another evaluation: it had not the same {', '.join(other)}")
 
+    def held(self) -> AbstractContextManager[None]:
+        """While this lasts nobody else writes there. Raises ValueError if somebody does."""
+        otherwise = f"{self.folder}: another evaluation writes there: wait for its end, or name another output folder"
+        return held_alone(self.folder, otherwise)
+
     def results(self, groups: Sequence[Sequence[Task]], play: Play) -> list[Result]:
         """Those of all tasks, in their order. groups: the tasks of each case.
 
-        play: gives the results of each of the cases that are left, which are written as soon as they are there. Raises
-        ValueError while another process writes there.
+        play: gives the results of each of the cases that are left, which are written as soon as they are there.
         """
-        otherwise = f"{self.folder}: another evaluation writes there: wait for its end, or name another output folder"
-        with held_alone(self.folder, otherwise):
-            # Begins anew with what is whole, and says before the games if this place cannot be written.
-            lines = [self.asked, *({"case": case, "results": found} for case, found in self._found.items())]
-            write_text(self.path, "".join(map(_line, lines)))
-            left = [group for group in groups if group[0].case.id not in self._found]
-            for group, results in zip(left, play(left), strict=True):
-                case = group[0].case.id
-                self._found[case] = [result.to_dict() for result in results]
-                with self.path.open("a") as file:
-                    file.write(_line({"case": case, "results": self._found[case]}))
+        # Begins anew with what is whole, and says before the games if this place cannot be written.
+        lines = [self.asked, *({"case": case, "results": found} for case, found in self._found.items())]
+        write_text(self.path, "".join(map(_line, lines)))
+        left = [group for group in groups if group[0].case.id not in self._found]
+        for group, results in zip(left, play(left), strict=True):
+            case = group[0].case.id
+            self._found[case] = [result.to_dict() for result in results]
+            with self.path.open("a") as file:
+                file.write(_line({"case": case, "results": self._found[case]}))
         cases = [group[0].case for group in groups]
         return [Result.from_dict(case, values) for case in cases for values in self._found[case.id]]
 

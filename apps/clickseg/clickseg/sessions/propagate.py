@@ -52,10 +52,8 @@ def propagate(
         look: the image (R, A) in a slice.
         spacing: mm per pixel step along R and A.
     """
-    if not numbers:
-        return
     mask = last > 0.5
-    if not mask.any():
+    if not numbers or not mask.any():
         return
     tissue = _Tissue.of(look(begin), mask, spacing)
     for number in numbers:
