@@ -1,7 +1,7 @@
 /** What the server answers to the clicks of one study, and the label maps that it is sent to be corrected; both are kept. */
 
 import * as api from "./api.js";
-import { questions } from "./clicks.js";
+import { questions, takesLong } from "./clicks.js";
 import { collect } from "./masks.js";
 import { compress, decompress, readLabels, writeLabels } from "./nifti.js";
 
@@ -23,16 +23,20 @@ export class Answers {
     return questions(state, model).every((question) => this.#kept(state.base).has(keyOf(state, question)));
   }
 
-  /** The parts that answer a state: of each label that it decides, the voxels. */
-  async of(state, model) {
+  /** The parts that answer a state: of each label that it decides, the voxels. watcher: as of `ask`. */
+  async of(state, model, watcher) {
     const parts = [];
-    for (const question of questions(state, model)) parts.push(...(await this.#answer(state, question)));
+    for (const question of questions(state, model)) parts.push(...(await this.#answer(state, model, question, watcher)));
     return parts;
   }
 
-  /** The parts that a model, by its name, gives for a question. start: .nii.gz of the label map that is corrected, or null. */
-  async ask(model, { params, values }, start) {
-    const answer = readLabels(await decompress(await api.infer(model, this.image, params, start)));
+  /**
+   * The parts that a model, by its name, gives for a question. start: .nii.gz of the label map that is corrected, or null.
+   * watcher: {part(fraction), slice(runs, values of the question), signal}; null where the answer does not take long.
+   */
+  async ask(model, { params, values }, start, watcher) {
+    const watching = watcher && { ...watcher, slice: (runs) => watcher.slice(runs, values) };
+    const answer = readLabels(await decompress(await api.infer(model, this.image, params, start, watching)));
     if (String(answer.dims) !== String(this.frame.dims)) throw new Error("The server's mask has another size.");
     const found = collect(answer.values, this.frame);
     const told = [...values].filter(([value, label]) => found.has(value) || this.labels.has(label));
@@ -45,11 +49,13 @@ export class Answers {
     return this.#answers.get(base);
   }
 
-  async #answer(state, question) {
+  async #answer(state, model, question, watcher) {
     const kept = this.#kept(state.base);
     const key = keyOf(state, question);
     if (!kept.has(key)) {
-      kept.set(key, await this.ask(state.model, question, await this.#start(state.base, question.values)));
+      const start = await this.#start(state.base, question.values);
+      const watching = takesLong(model, question.params) ? watcher : null;
+      kept.set(key, await this.ask(state.model, question, start, watching));
       if (kept.size > KEPT) kept.delete(kept.keys().next().value);
     }
     return kept.get(key);

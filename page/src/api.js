@@ -86,13 +86,45 @@ export async function label(id) {
   return { blob: await response.blob(), labels: JSON.parse(headers.get("X-Clickseg-Labels")), version: headers.get("ETag") };
 }
 
-/** The .nii.gz of the answer. start: .nii.gz of the label map that is to be corrected, or null. */
-export async function infer(model, id, params, start) {
+/**
+ * The .nii.gz of the answer. start: .nii.gz of the label map that is to be corrected, or null.
+ * watcher: {part(fraction), slice(runs), signal}, told how far the answer is, or null; the signal gives it up.
+ */
+export async function infer(model, id, params, start, watcher = null) {
   const form = new FormData();
-  form.set("params", JSON.stringify({ ...params, result_extension: ".nii.gz" }));
-  if (start) form.set("label", start, "start.nii.gz");
   const path = `/infer/${encodeURIComponent(model)}${query({ image: id, output: "image" })}`;
-  return (await ask(path, { method: "POST", body: form })).blob();
+  const ending = new AbortController();
+  try {
+    const progress = watcher ? { progress: await watch(watcher, ending.signal) } : {};
+    form.set("params", JSON.stringify({ ...params, ...progress, result_extension: ".nii.gz" }));
+    if (start) form.set("label", start, "start.nii.gz");
+    return await (await ask(path, { method: "POST", body: form, signal: watcher?.signal })).blob();
+  } catch (error) {
+    throw watcher?.signal.aborted ? new Cancelled("given up") : error;
+  } finally {
+    ending.abort();
+  }
+}
+
+/** Watch an answer come, until `ended`. Returns the text by which a request says that it is the one. */
+async function watch({ part, slice }, ended) {
+  const progress = String(Math.random()).slice(2);
+  const response = await ask(`/clickseg/api/progress/${progress}`, { signal: ended });
+  const read = eachLine(response.body, (line) => ("part" in line ? part(line.part) : slice(line)));
+  read.catch(() => {}); // the answer comes nevertheless, or says what is wrong
+  return progress;
+}
+
+/** Hand over every line of JSON of a stream, as it comes. */
+async function eachLine(stream, told) {
+  let begun = "";
+  for (const reader = stream.pipeThrough(new TextDecoderStream()).getReader(); ; ) {
+    const { value, done } = await reader.read();
+    if (done) return;
+    const lines = (begun + value).split("\n");
+    begun = lines.pop();
+    for (const line of lines) if (line) told(JSON.parse(line));
+  }
 }
 
 /** One slice of the answer as runs, or null if a newer preview has taken its place. */

@@ -40,6 +40,11 @@ export function answersFirst(model) {
   return model.type !== ONE && !canPropagate(model);
 }
 
+/** Whether the answer to a request may take so long that one would like to see how far it is. */
+export function takesLong(model, params) {
+  return answersFirst(model) || Boolean(params.propagate);
+}
+
 /** Whether a label is propagated; of a model of named labels all are, or none. */
 export function propagated(state, model, label) {
   return (labelsOf(model) ?? [label]).some((name) => state.propagate.includes(name));

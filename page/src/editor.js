@@ -2,8 +2,9 @@
 
 import { Answers } from "./answers.js";
 import * as api from "./api.js";
+import { Awaiting } from "./awaiting.js";
 import { Bases } from "./bases.js";
-import { answersFirst, decidedIn, knows, labelsOf, ONE, propagated, questionOf, questions } from "./clicks.js";
+import { answersFirst, canPropagate, decidedIn, knows, labelsOf, ONE, propagated, questionOf, questions } from "./clicks.js";
 import { History } from "./history.js";
 import { compose, count, paint, voxelsOf } from "./masks.js";
 import { Newest } from "./newest.js";
@@ -23,6 +24,12 @@ export class Editor {
   #previewed = null;
   #answered; // the state that the map and the figures are of
   #unlocked; // the map as it would be if nothing were locked
+  #awaiting = new Awaiting({
+    current: () => (this.closed ? null : this.state),
+    latency: (ms) => this.closed || this.on.latency("click", ms),
+    part: (fraction) => this.on.part(fraction),
+    slice: (runs, values) => this.#showSlice(runs, values),
+  });
   failures = 0; // answers that did not come
   #segmenting = null;
 
@@ -31,7 +38,8 @@ export class Editor {
    * models: of /info. labels: Labels. base: the label map to begin with. model: its name.
    * version: of that map on the server, null if there is none.
    * on: {change(editor, answered), preview(editor, click), problem(sentence),
-   *   latency(kind, ms; null while the answer is awaited, undefined if none comes)}.
+   *   latency(kind, ms; null while the answer is awaited, undefined if none comes),
+   *   part(fraction of what is to be done before any of it is known), slice(editor, number: of the answer, shown now)}.
    */
   constructor({ image, head, frame, axis, models, labels, base, version, model, on }) {
     Object.assign(this, { image, frame, axis, models, labels, on });
@@ -79,6 +87,7 @@ export class Editor {
     this.closed = true;
     this.#previewing.cancel();
     this.#committing.cancel();
+    this.#awaiting.giveUp();
   }
 
   /** Make a change that can be undone. */
@@ -241,7 +250,7 @@ export class Editor {
     const { state, map } = this;
     const [question] = questions({ ...state, clicks: [], automatic: true }, this.model);
     const here = count(map);
-    const parts = await this.#timed("click", () => this.#answers.ask(state.model, question, null));
+    const parts = await this.#awaiting.run(state, (watcher) => this.#answers.ask(state.model, question, null, watcher));
     if (this.closed) return;
     if (state !== this.state) throw new Error("What all were to be added to has changed meanwhile: segment all again.");
     this.change(this.#done(compose(map, parts.filter(({ value }) => !here[value]), false)));
@@ -263,6 +272,9 @@ export class Editor {
     this.#previewed = null;
     this.#previewing.cancel();
     this.#committing.ask(this.state); // first: the state needs an answer though its showing should fail
+    // What goes from slice to slice need not end if it is not wanted any more: the server remembers what it has found.
+    const awaited = this.#awaiting.state;
+    if (awaited && awaited !== this.state && canPropagate(this.models[awaited.model])) this.#awaiting.giveUp();
     this.on.change(this);
   }
 
@@ -273,8 +285,8 @@ export class Editor {
   async #commit(state) {
     const model = this.models[state.model];
     try {
-      const answers = () => this.#answers.of(state, model);
-      const parts = await (this.#answers.known(state, model) ? answers() : this.#timed("click", answers));
+      const answers = (watcher) => this.#answers.of(state, model, watcher);
+      const parts = await (this.#answers.known(state, model) ? answers(null) : this.#awaiting.run(state, answers));
       if (this.closed || state !== this.state) return;
       const base = this.#bases.mapOf(state.base);
       const unlocked = parts.length ? compose(base, parts, model.type === ONE) : base;
@@ -284,7 +296,7 @@ export class Editor {
       this.counts = count(this.map);
       this.#showMap();
     } catch (error) {
-      if (this.closed || state !== this.state) return; // a newer one tells
+      if (this.closed || state !== this.state || error instanceof api.Cancelled) return; // a newer one tells
       this.failures++;
       this.history.restore(this.#answered);
       this.#showMap();
@@ -293,18 +305,19 @@ export class Editor {
     this.on.change(this, true);
   }
 
-  /** Do what takes time, and tell how long it took. */
-  async #timed(kind, action) {
-    const begin = performance.now();
-    let ms;
-    this.on.latency(kind, null);
-    try {
-      const result = await action();
-      ms = performance.now() - begin;
-      return result;
-    } finally {
-      if (!this.closed) this.on.latency(kind, ms);
-    }
+  /** Show a slice of the answer that is on its way. values: of its question. */
+  #showSlice(runs, values) {
+    this.#paint(runs, [...values].filter(([value, label]) => runs.values.includes(value) || this.labels.has(label)));
+    this.on.slice(this, runs.slice);
+  }
+
+  /** Draw a slice of an answer upon the map, but for labels that the model does not know and those that are locked. */
+  #paint(runs, answered) {
+    const free = answered.filter(([, label]) => !this.isLocked(label));
+    const values = new Map(free.map(([value, label]) => [value, this.labels.value(label)]));
+    const others = this.labels.names.filter((label) => !knows(this.model, label) || this.isLocked(label));
+    const kept = new Set(others.map((label) => this.labels.value(label)));
+    paint(this.display, this.map, this.frame, runs, values, kept);
   }
 
   async #preview(click) {
@@ -319,11 +332,7 @@ export class Editor {
     if (!reply || this.closed || !this.#previewed || state !== this.state) return;
     this.on.latency("preview", performance.now() - begin);
     this.#showMap();
-    const decided = [...question.values].filter(([, label]) => deciding.has(label) && !this.isLocked(label));
-    const values = new Map(decided.map(([value, label]) => [value, this.labels.value(label)]));
-    const others = this.labels.names.filter((label) => !knows(this.model, label) || this.isLocked(label));
-    const kept = new Set(others.map((label) => this.labels.value(label)));
-    paint(this.display, this.map, this.frame, reply, values, kept);
+    this.#paint(reply, [...question.values].filter(([, label]) => deciding.has(label)));
     this.on.preview(this, click);
   }
 }

@@ -77,6 +77,8 @@ async function open(image) {
       change: (...changed) => screen.change(...changed),
       preview: (...previewed) => screen.showPreview(...previewed),
       latency,
+      part: (fraction) => teller.showFar("click", `${Math.floor(100 * fraction)} %`),
+      slice: (...shown) => screen.showSlice(...shown),
       problem: (sentence) => say(sentence, true),
     };
     const model = modelFor(server.models, last?.state.model);

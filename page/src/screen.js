@@ -84,6 +84,16 @@ export class Screen {
     requestAnimationFrame(() => (this.elements.views.dataset.previewed = String(click.position)));
   }
 
+  /** Show a slice, by its number along the source's axis, of an answer that is on its way. */
+  showSlice(changed, slice) {
+    const { editor, viewer } = this;
+    if (changed !== editor) return;
+    const axis = editor.frame.axes.indexOf(editor.axis);
+    const plane = editor.frame.toShown([0, 1, 2].map((source) => (source === editor.axis ? slice : 0)))[axis];
+    viewer.show(editor.display, axis, [plane]);
+    this.#drawn = [...this.#drawn, plane]; // a preview takes it away again
+  }
+
   /** Those of the model first, in its order, so that their keys are the same in every study. */
   get #names() {
     const { model, labels } = this.editor;

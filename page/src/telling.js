@@ -32,7 +32,13 @@ export class Teller {
 
   /** ms: null while the answer is awaited, whose seconds are then counted; undefined if none has come. */
   showLatency(kind, ms) {
-    this.#latencies[kind] = { ms, said: Date.now() };
+    this.#latencies[kind] = { ms, said: Date.now(), far: "" };
+    this.#show();
+  }
+
+  /** How far the answer is that is awaited, by words that stand behind its seconds. */
+  showFar(kind, far) {
+    this.#latencies[kind] = { ...this.#latencies[kind], far };
     this.#show();
   }
 
@@ -47,11 +53,15 @@ export class Teller {
     const { latency } = this.elements;
     const shown = Object.entries(this.#latencies).filter(([, { ms }]) => ms !== undefined);
     const waits = shown.filter(([, { ms }]) => ms === null).map(([, { said }]) => Date.now() - said);
-    latency.textContent = shown.map(([kind, { ms, said }]) => `${kind} ${ms === null ? waited(Date.now() - said) : taken(ms)}`).join(" · ");
+    latency.textContent = shown.map(([kind, one]) => `${kind} ${one.ms === null ? waited(one) : taken(one.ms)}`).join(" · ");
     latency.classList.toggle("waiting", waits.some((wait) => wait >= SOON));
     if (waits.length) this.#clock = setTimeout(() => this.#show(), SOON);
   }
 }
 
-const waited = (ms) => (ms < SOON ? "…" : `… ${Math.floor(ms / 1000)} s`);
+function waited({ said, far }) {
+  const ms = Date.now() - said;
+  return ["…", ms >= SOON && `${Math.floor(ms / 1000)} s`, far].filter(Boolean).join(" ");
+}
+
 const taken = (ms) => (ms < 10_000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`);

@@ -31,6 +31,20 @@ test("whoever waits long sees for how long, and then what it took", () => {
   mock.timers.reset();
 });
 
+test("how far an answer is stands behind its seconds, and the next one begins anew", () => {
+  mock.timers.enable({ apis: ["setTimeout", "Date"] });
+  const { teller, latency } = told();
+  teller.showLatency("click", null);
+  mock.timers.tick(2000);
+  teller.showFar("click", "38 %");
+  assert.equal(latency.textContent, "click … 2 s 38 %");
+  teller.showLatency("click", 2500);
+  assert.equal(latency.textContent, "click 2500 ms");
+  teller.showLatency("click", null);
+  assert.equal(latency.textContent, "click …");
+  mock.timers.reset();
+});
+
 test("of a study that was left nothing is counted on", () => {
   mock.timers.enable({ apis: ["setTimeout", "Date"] });
   const { teller, latency, waiting } = told();

@@ -24,11 +24,32 @@ head.setInt32(0, 348, true);
 export const server = {};
 export let problems;
 export let latencies;
+export let told; // of answers that were on their way
 beforeEach(() => {
-  Object.assign(server, { down: false, saved: [], asked: [], waiting: null, preview: null, version: null });
+  Object.assign(server, { down: false, saved: [], asked: [], waiting: null, preview: null, version: null, progress: [], computing: null, given: 0 });
   problems = [];
   latencies = [];
+  told = [];
+  streams.clear();
 });
+
+const streams = new Map(); // by their ids, of whoever watches an answer come
+
+/** The stream of an answer that is watched. */
+function watched(id, signal) {
+  const body = new ReadableStream({ start: (stream) => void streams.set(id, stream) });
+  signal.addEventListener("abort", () => streams.delete(id));
+  return new Response(body);
+}
+
+/** What is computed for a request: its progress is told, and then it takes as long as a test wants. */
+async function computing({ progress }, signal) {
+  const stream = streams.get(progress);
+  for (const line of stream ? server.progress : []) stream.enqueue(new TextEncoder().encode(JSON.stringify(line) + "\n\n"));
+  const given = new Promise((_, failed) => signal?.addEventListener("abort", () => failed(new DOMException("", "AbortError"))));
+  given.catch(() => server.given++);
+  await Promise.race([server.computing, given]);
+}
 
 /** What the models find: the clicked voxels, minus those clicked as background; `all` finds both labels unasked. */
 function answer(model, params) {
@@ -41,15 +62,17 @@ function answer(model, params) {
   return compress(writeLabels(HEAD, values));
 }
 
-globalThis.fetch = async (path, { method, body, headers } = {}) => {
+globalThis.fetch = async (path, { method, body, headers, signal } = {}) => {
   const url = new URL(path.slice(2), "http://here");
   if (server.waiting) await server.waiting;
   if (server.down) throw new TypeError("no network");
   if (url.pathname.startsWith("/infer/")) {
     const asked = { model: url.pathname.split("/")[2], params: JSON.parse(body.get("params")), start: body.has("label") };
     server.asked.push(asked);
+    await computing(asked.params, signal);
     return new Response(await answer(asked.model, asked.params));
   }
+  if (url.pathname.startsWith("/clickseg/api/progress/")) return watched(url.pathname.split("/")[4], signal);
   if (url.pathname === "/clickseg/api/preview") return Response.json(server.preview);
   const { "If-Match": match, "If-None-Match": none } = headers;
   if (method === "DELETE" && !server.version) return Response.json({ detail: "no such label" }, { status: 404 });
@@ -64,7 +87,7 @@ globalThis.fetch = async (path, { method, body, headers } = {}) => {
 
 export function opened({ model = "one", labels = {}, base = [] } = {}) {
   const latency = (kind, ms) => latencies.push(ms === undefined || ms === null ? ms : "ms");
-  const on = { change() {}, preview() {}, latency, problem: (sentence) => problems.push(sentence) };
+  const on = { change() {}, preview() {}, part: (part) => told.push(part), slice: (_, slice) => told.push(slice), latency, problem: (sentence) => problems.push(sentence) };
   const map = new Uint8Array(SHAPE[0]);
   map.set(base);
   const frame = new Frame(SHAPE, [1, 2, 3]);
@@ -74,6 +97,16 @@ export function opened({ model = "one", labels = {}, base = [] } = {}) {
 
 export const click = (label, x, inside = true) => ({ label, position: [x, 0, 0], inside });
 export const shown = (editor) => editor.map.join("");
+
+/** Whatever is asked is computed until the returned function is called. */
+export function compute() {
+  let done;
+  server.computing = new Promise((end) => (done = end));
+  return () => {
+    server.computing = null;
+    done();
+  };
+}
 
 export const soon = () => new Promise((done) => setTimeout(done, 20));
 

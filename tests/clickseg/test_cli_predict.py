@@ -44,6 +44,14 @@ def test_weights_that_answer_by_themselves_need_no_click(image, tis, tmp_path, c
     assert "spleen: " in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("kind", "unit"), [("tis", "patch"), ("unet2d", "slice")])
+def test_what_takes_long_shows_how_far_it_is(image, weights, tis, tmp_path, capsys, monkeypatch, kind, unit):
+    monkeypatch.setattr("clickseg.cli.watching.LONG", 0)
+    asked = {"tis": ["--weights", tis], "unet2d": ["--weights", weights, "--click", "20,24,12", "--propagate"]}[kind]
+    assert run("predict", image, *asked, "--output", tmp_path / "a.nii.gz") == 0
+    assert f"{unit}/s]" in capsys.readouterr().err
+
+
 def test_weights_that_answer_clicks_alone_say_so_before_the_image_is_read(weights, tmp_path, capsys):
     assert run("predict", "nowhere.nii.gz", "--weights", weights, "--output", tmp_path / "a.nii.gz") == 2
     said = "clickseg predict: weights of unet2d answer clicks alone: at least one --click x,y,z is needed\n"

@@ -219,6 +219,31 @@ def test_a_saved_label_is_corrected_and_its_other_slices_stay(page, study, kidne
     assert np.array_equal(shown_mask(page), before)
 
 
+GROWING = """(slices) => {
+    const { display, map, frame, labels } = clickseg.editor(), [x, y] = frame.shownDims;
+    const held = (values) => new Set([...values].flatMap((one, at) => (one ? [Math.floor(at / (x * y))] : [])));
+    return held(map).size === 1 && held(display).size >= slices;
+}"""
+
+
+def test_a_propagation_is_seen_slice_by_slice_and_undo_gives_it_up(page, study, kidney, keep):
+    truth, first = kidney
+    study("flipped")
+    choose(page, ORGAN)
+    click(page, first)
+    clicked = shown_mask(page)
+    page.keyboard.press("p")
+    page.wait_for_function(GROWING, arg=4)
+    keep(page.screenshot(), "propagating.png")
+    page.keyboard.press("z")
+    settle(page)
+    assert np.array_equal(shown_mask(page), clicked)
+    assert page.locator("#status").inner_text() == ""
+    page.keyboard.press("p")
+    settle(page)
+    assert dice(shown_mask(page), stored(truth, "flipped")) > 0.8
+
+
 @pytest.mark.parametrize("name", ["dicom", "flipped", "permuted", "oblique"])
 def test_however_a_study_is_stored_a_click_gives_the_mask_of_the_command(page, study, folder, kidney, tmp_path, name):
     truth, first = kidney

@@ -106,6 +106,8 @@ def _predict_image(arguments: argparse.Namespace, device: torch.device) -> None:
     from ..cohort import label_volumes
     from ..files import check_apart
     from ..images import write_mask
+    from ..progress import watched_by
+    from .watching import Bars
 
     for read in filter(None, (arguments.image, arguments.start)):
         check_apart(arguments.output, read)
@@ -117,7 +119,8 @@ def _predict_image(arguments: argparse.Namespace, device: torch.device) -> None:
     session = _session(arguments, device)
     if session.doubt:
         print(f"clickseg predict: warning: {session.doubt}", file=sys.stderr)
-    mask, values = _answer(session, arguments)
+    with Bars() as bars, watched_by(bars):
+        mask, values = _answer(session, arguments)
     if arguments.output.endswith(SEGMENTATION):
         _write_segmentation(arguments, mask, session, values)
     else:

@@ -29,7 +29,7 @@ FOREGROUND, BACKGROUND, LABEL = "foreground", "background", "label"
 # What stands in a request beside the clicks, by whoever puts it there. A label of such a name could not be clicked, and
 # its model not even be asked for the others: its clicks would be looked for where something else stands.
 RESERVED = frozenset({
-    BACKGROUND, LABEL, "frozen", "propagate", "result_dtype", "result_extension", "result_compress",
+    BACKGROUND, LABEL, "frozen", "progress", "propagate", "result_dtype", "result_extension", "result_compress",
     "client_id", "reset_state", "restore_label_idx", "roi", "slice",  # 3D Slicer and OHIF
     "device", "image", "label_info", "label_tag", "model", "save_label", "session", "start", "timeout",  # the server
     "_id", "_image_id", "gpus", "images", "labels", "logging", "max_batch_size", "max_workers", "multi_gpu",  # batches

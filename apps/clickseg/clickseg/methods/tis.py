@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal, Self, cast
 
 import torch
+from monai.data.utils import dense_patch_slices
 from monai.inferers import SlidingWindowInferer
 from monai.losses import DiceLoss
 from torch import Tensor
@@ -17,6 +19,7 @@ from ..clicks import PADDING, AnyUser, DeterministicUser, LiuUser, SimulatedUser
 from ..geometry import axes_order, pad_far
 from ..networks import ClickTokens, Refiner, RefinerDesign, Tokens
 from ..networks.encoder3d import LEAST_SIDE, Encoder3d, described_unet, plain_unet, plan_strides
+from ..progress import tell_part
 from .islands import without_denied, without_strays
 from .protocol import Method, Recipe, Segmenter, check_window, is_whole
 from .regions import balls, dilate
@@ -246,10 +249,20 @@ class Tis(Segmenter):
         return {**own, **{name: tensor for name, tensor in state.items() if name.startswith("encoder.")}}
 
     def encode_standardised(self, image: Tensor) -> Tensor:
-        whole = pad_far(image, self.recipe.patch)
-        slide = SlidingWindowInferer(self.recipe.patch, overlap=self.recipe.overlap, mode="gaussian")
+        patch, overlap = self.recipe.patch, self.recipe.overlap
+        whole = pad_far(image, patch)
+        steps = [max(int(side * (1 - overlap)), 1) for side in patch]
+        patches = len(image) * len(dense_patch_slices(whole.shape[2:], patch, steps))
+        done = itertools.count(1)
+
+        def encode(patch: Tensor) -> Tensor:
+            code = self.encode_patch(patch)
+            tell_part(next(done), patches)
+            return code
+
+        slide = SlidingWindowInferer(patch, overlap=overlap, mode="gaussian")
         width, height, depth = image.shape[2:]
-        return cast(Tensor, slide(whole, self.encode_patch))[..., :width, :height, :depth]
+        return cast(Tensor, slide(whole, encode))[..., :width, :height, :depth]
 
     def encode_patch(self, patch: Tensor) -> Tensor:
         """A standardised patch -> its code."""

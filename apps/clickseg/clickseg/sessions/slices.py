@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from ..geometry import AxialSlices, Grid, resize, resized_shape
 from ..methods import Model
 from ..methods.rescaled import Rescaled
 from ..methods.unet2d import plain_spelling
+from ..progress import tell_slice
 from ..stopwatch import stage
 from .claims import KEY_BYTES, Claim, Probability, fingerprint
 from .open_image import OpenImage, Position
@@ -70,15 +71,13 @@ class Session(OpenImage):
             if click.label not in (INSIDE, OUTSIDE):
                 raise ValueError(f"click {click.position}: the label is 1 (inside) or 0 (outside), not {click.label}")
         mask = self.new_mask(start, [INSIDE])
-        asked, name = self._in_slice(only, clicks), self._known(name)
-        answers = self._answers_to(asked, reach, name)
-        if start is not None:
-            answers = self._corrections(asked, start, INSIDE, name) | answers
-        for number, claim in answers.items():
+        asked = self._in_slice(only, clicks)
+        for number, claim in self._claims_of(asked, asked, start, INSIDE, reach, self._known(name)):
             plane = self.slices.view(mask, number)
             if start is not None:
                 plane[:] = 0
             plane[claim.box] = claim.inside > 0
+            tell_slice(mask, self.axis, number)
         return mask
 
     def predict_labels(
@@ -117,16 +116,12 @@ class Session(OpenImage):
         for name, value in labels.items():
             if name == "background" or name in frozen:
                 continue
-            answers: dict[int, Claim] = {}
-            called = self._known(name)
-            if start is not None and any(start[click.position] == value for click in denying):
-                answers = self._corrections(self._in_slice(only, denying), start, value, called)
             # Its own clicks last: a network that reads its answer before the last click then replays no others.
             others = [position for other, positions in clicks.items() if other != name for position in positions]
             signed = [Click(tuple(position), OUTSIDE) for position in others]
             signed += [Click(tuple(position), INSIDE) for position in clicks.get(name, ())]
-            answers |= self._answers_to(self._in_slice(only, signed), reach, called)
-            for number, claim in answers.items():
+            asked, denied = self._in_slice(only, signed), self._in_slice(only, denying)
+            for number, claim in self._claims_of(asked, denied, start, value, reach, self._known(name)):
                 plane = self.slices.view(mask, number)
                 if number not in best:
                     best[number] = np.zeros(claim.shape, np.float32, order="F")
@@ -137,6 +132,7 @@ class Session(OpenImage):
                     claimed &= ~np.isin(plane[claim.box], kept_values)
                 np.copyto(plane[claim.box], value, where=claimed)
                 np.maximum(rival, claim.inside, out=rival)
+                tell_slice(mask, self.axis, number)
         return mask
 
     def reached(
@@ -150,14 +146,38 @@ class Session(OpenImage):
         spelling = plain_spelling(name)
         return spelling if spelling in self.recipe.names else ""
 
-    def _answers_to(self, clicks: Sequence[Click], reach: int, name: str) -> dict[int, Claim]:
-        """Slice number -> what is claimed there, of slices with a click inside and those they reach.
+    def _claims_of(
+        self,
+        clicks: Sequence[Click],
+        denying: Sequence[Click],
+        start: NDArray[np.uint8] | None,
+        value: int,
+        reach: int,
+        name: str,
+    ) -> Iterator[tuple[int, Claim]]:
+        """Of each slice that clicks of a structure concern, as soon as it is known, what is claimed there.
+
+        denying: clicks outside, which correct the mask of `value` in `start` where no click inside decides.
+        """
+        answered = set()
+        for number, claim in self._answers_to(clicks, reach, name):
+            answered.add(number)
+            yield number, claim
+        if start is not None:
+            left = [click for click in denying if click.position[self.axis] not in answered]
+            yield from self._corrections(left, start, value, name)
+
+    def _answers_to(self, clicks: Sequence[Click], reach: int, name: str) -> Iterator[tuple[int, Claim]]:
+        """Slice number and what is claimed there, of slices with a click inside, and then of those they reach.
 
         Between two clicked slices each goes half the way.
         """
         by_slice = self._by_slice(clicks)
         clicked = sorted(number for number, group in by_slice.items() if any(click.label == INSIDE for click in group))
-        answers = {number: self._claim(number, by_slice[number], name) for number in clicked}
+        answers = {}
+        for number in clicked:
+            answers[number] = self._claim(number, by_slice[number], name)
+            yield number, answers[number]
 
         def ask(number: int, more: Sequence[Click], read: Probability, follows: bool) -> Probability:
             return self._claim_reading(number, [*by_slice.get(number, []), *more], name, read, follows).whole()
@@ -172,18 +192,16 @@ class Session(OpenImage):
             up = range(number + 1, min(above, number + reach) + 1)
             for numbers in (down, up) if reach else ():
                 found = propagate(number, answers[number].whole(), numbers, ask, look, self.slices.spacing)
-                answers.update((neighbour, Claim.of(inside)) for neighbour, inside in found)
-        return answers
+                yield from ((neighbour, Claim.of(inside)) for neighbour, inside in found)
 
     def _corrections(
         self, clicks: Sequence[Click], start: NDArray[np.uint8], value: int, name: str
-    ) -> dict[int, Claim]:
-        """Slice number -> what clicks outside leave of a label in `start`, of slices without a click inside.
+    ) -> Iterator[tuple[int, Claim]]:
+        """Slice number and what clicks outside leave of a label in `start`, of slices without a click inside.
 
         The network corrects the label's mask there as if it were its own answer to a click in the middle of it. Pieces
         that no such click lies in stay, and none grows.
         """
-        corrected: dict[int, Claim] = {}
         for number, group in self._by_slice(clicks).items():
             plane = self.slices.view(start, number) == value
             if any(click.label == INSIDE for click in group) or not any(plane[click.position] for click in group):
@@ -198,8 +216,7 @@ class Session(OpenImage):
             else:
                 for count in range(1, len(group) + 1):
                     answer = self._answer(number, [middle, *group[:count]], answer, name, fingerprint(plane))
-            corrected[number] = Claim.of(np.where(denied, answer, given) * plane)
-        return corrected
+            yield number, Claim.of(np.where(denied, answer, given) * plane)
 
     def _in_slice(self, number: int | None, clicks: Sequence[Click]) -> Sequence[Click]:
         """Those in an axial slice, or all; slices know nothing of each other."""

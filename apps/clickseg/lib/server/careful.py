@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
+import functools
 import logging
 import shutil
 import tempfile
@@ -31,6 +33,7 @@ from lib.weights import publish, put_away
 
 from .archived import labels_in_the_archive
 from .datastore import careful, pass_over
+from .progress import watched
 from .refusals import refusing
 
 logger = logging.getLogger(__name__)
@@ -73,10 +76,11 @@ class CarefulRequests:
         task = self._known(self._infers, "model", request.get("model"))
         image_id = request.get("image")
         request = {**self._located(request, datastore), "start": START.get()}
-        with refusing():
+        with refusing(), watched(request.get("progress")):
             if self._infers_threadpool:
                 timeout = request.get("timeout", settings.MONAI_LABEL_INFER_TIMEOUT)
-                path, params = self._infers_threadpool.submit(task, request).result(timeout)
+                run = functools.partial(contextvars.copy_context().run, task, request)
+                path, params = self._infers_threadpool.submit(run).result(timeout)
             else:
                 path, params = task(request)
         tag = request.get("label_tag", DefaultLabelTag.ORIGINAL)

@@ -21,6 +21,7 @@ from .origins import keep_to_own_pages
 from .page import PageFiles, page_router
 from .pooled import pooled_router
 from .preview import preview_router
+from .progress import progress_router
 from .proxy import proxy_router
 from .train_routes import train_router
 from .uploads import uploads_router
@@ -75,7 +76,7 @@ def add_routes() -> None:
     routes = server.app.router.routes
     stock = len(routes)
     own = (infer_router, train_router, model_router, datastore_router, activelearning_router)
-    own += (pooled_router, proxy_router, preview_router, page_router, uploads_router)
+    own += (pooled_router, proxy_router, preview_router, progress_router, page_router, uploads_router)
     for router in own:
         server.app.include_router(router)
     server.app.mount("/clickseg", PageFiles(), name="clickseg")

@@ -1,0 +1,132 @@
+"""GET /clickseg/api/progress: how far the answer to a click is, and its slices as they come."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import numpy as np
+from fastapi import APIRouter, Depends, HTTPException
+from fastapi.responses import StreamingResponse
+from monailabel.config import settings
+from monailabel.endpoints.user.auth import RBAC
+from numpy.typing import NDArray
+from pydantic import BaseModel, Field
+
+from clickseg.progress import watched_by
+from clickseg.runs import encode_runs
+
+progress_router = APIRouter(
+    prefix="/clickseg/api", tags=["clickseg"], dependencies=[Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))]
+)
+
+LONGEST_SILENCE = 10.0  # seconds: a proxy ends connections that say nothing, and nothing else tells that one has ended
+LONGEST_WAIT = 3  # silences, for an answer that nobody asks for: a server that stops waits for all connections
+
+
+class ProgressLine(BaseModel):
+    """One line of the answer: a part, or a slice."""
+
+    part: float | None = Field(None, description="of what must be done before any voxel is known, 0 to 1")
+    axis: int | None = Field(None, description="the axis of the image's array that numbers axial slices")
+    slice: int | None = Field(None, description="which of them is known now")
+    shape: tuple[int, int] | None = Field(None, description="of the slice: the other two axes, in the array's order")
+    values: list[int] | None = Field(None, description="of the runs, row by row of `shape`: the last axis fastest")
+    lengths: list[int] | None = Field(None, description="of the runs, in voxels; they add up to the size of the slice")
+
+
+class Stream:
+    """What is told of one answer by the threads that compute it, as lines for whoever reads them in the event loop."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._lines: asyncio.Queue[str | None] = asyncio.Queue()
+        self._left = False  # whether nobody reads any more
+        self.begun = False  # whether there is an answer to watch
+
+    def part(self, done: int, whole: int) -> None:
+        """As `Watcher.part`."""
+        self._put(_line(part=round(done / whole, 4)))
+
+    def slice(self, axis: int, number: int, plane: NDArray[np.uint8]) -> None:
+        """As `Watcher.slice`. Raises ValueError when nobody reads any more."""
+        if self._left:
+            raise ValueError("given up: whoever watched this answer come has left")
+        values, lengths = encode_runs(plane)
+        self._put(_line(axis=axis, slice=number, shape=plane.shape, values=values, lengths=lengths))
+
+    def end(self) -> None:
+        """The answer is there, or will never be."""
+        self._put(None)
+
+    def _put(self, line: str | None) -> None:
+        with contextlib.suppress(RuntimeError):  # the server has stopped
+            self._loop.call_soon_threadsafe(self._lines.put_nowait, line)
+
+    async def lines(self) -> AsyncIterator[str]:
+        """Each as soon as it is told, until the end; an empty one where nothing has been told for a while."""
+        line: str | None = "\n"  # which shows that what is told from now on is heard
+        silences = 0
+        try:
+            while line is not None and (self.begun or silences < LONGEST_WAIT):
+                yield line
+                try:
+                    line = await asyncio.wait_for(self._lines.get(), LONGEST_SILENCE)
+                except TimeoutError:
+                    line = "\n"
+                    silences += 1
+        finally:
+            self._left = True
+
+
+_streams: dict[str, Stream] = {}
+
+
+@contextlib.contextmanager
+def watched(watch: Any) -> Iterator[None]:
+    """What is computed in the context is told to whoever has asked for this id, if anybody has."""
+    stream = _streams.get(watch) if isinstance(watch, str) else None
+    if stream:
+        stream.begun = True
+    try:
+        with watched_by(stream):
+            yield
+    finally:
+        if stream:
+            stream.end()
+
+
+@progress_router.get(
+    "/progress/{watch}",
+    response_class=StreamingResponse,
+    responses={
+        200: {"model": ProgressLine, "description": "lines of JSON, and empty ones"},
+        409: {"description": "it is watched already"},
+    },
+)
+async def progress(watch: str) -> StreamingResponse:
+    """Watch an answer come. `watch` is any text of yours that stands as `progress` in the params of a later /infer.
+
+    The stream ends with that answer, or if none is asked for within half a minute. If you leave before, an answer that
+    goes from slice to slice is given up.
+    """
+    if watch in _streams:
+        raise HTTPException(409, f"{watch!r} is watched already: choose another text")
+    stream = _streams[watch] = Stream()
+
+    async def lines() -> AsyncIterator[str]:
+        try:
+            async with contextlib.aclosing(stream.lines()) as told:
+                async for line in told:
+                    yield line
+        finally:
+            del _streams[watch]
+
+    return StreamingResponse(lines(), media_type="application/x-ndjson")
+
+
+def _line(**fields: Any) -> str:
+    return json.dumps(fields) + "\n"
