@@ -296,11 +296,32 @@ def test_predict_names_the_series_of_a_folder_and_takes_the_one_that_is_named(tw
     assert read_volume(tmp_path / "mask.nii.gz")[1].shape == (6, 8, 3)
 
 
-def test_a_segmentation_beside_its_series_is_listed_as_a_series_of_its_own(series, slices):
-    uids = {"SOPClassUID": SEGMENTATION, "SOPInstanceUID": generate_uid(), "SeriesInstanceUID": generate_uid()}
-    (series / "seg.dcm").write_bytes(made(slices[0], **uids, Modality="SEG", SeriesDescription="liver"))
-    with pytest.raises(ValueError, match=r"SEG, liver, 1 file, 12 x 10"):
-        read_volume(series)
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"SOPClassUID": SEGMENTATION, "Modality": "SEG"},
+        {"SOPClassUID": PICTURE},
+        {"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]},
+    ],
+)
+def test_what_lies_beside_a_series_is_in_nobodys_way_and_read_if_it_is_wanted(series, slices, fields):
+    uid = generate_uid()
+    fields = {**fields, "SOPInstanceUID": generate_uid(), "SeriesInstanceUID": uid, "SeriesDescription": "aside"}
+    (series / "aside.dcm").write_bytes(made(slices[0], **fields))
+    np.testing.assert_array_equal(read_volume(series)[0], volume())
+    assert read_volume(series, uid)[1].shape == (12, 10, 1)
+
+
+def test_where_there_are_several_series_one_may_want_what_lies_beside_them(two, slices):
+    folder, first, second = two
+    aside = {"SOPClassUID": SEGMENTATION, "SOPInstanceUID": generate_uid(), "SeriesInstanceUID": generate_uid()}
+    (folder / "aside.dcm").write_bytes(made(slices[0], **aside))
+    with pytest.raises(ValueError, match="holds 2 DICOM series") as refused:
+        read_volume(folder)
+    assert first in str(refused.value)
+    assert second in str(refused.value)
+    with pytest.raises(ValueError, match=aside["SeriesInstanceUID"]):
+        read_volume(folder, "1.2.3")
     assert UID(SEGMENTATION).name == "Segmentation Storage"
 
 

@@ -9,7 +9,7 @@ from .dicom_frames import ENHANCED
 from .dicom_head import read_heads
 from .dicom_slice import Slice, check_places, files_of
 from .dicom_tree import read_series
-from .dicom_volume import Volume, unreadable_files
+from .dicom_volume import Volume, is_aside, unreadable_files
 from .files import plain_name
 
 
@@ -22,6 +22,7 @@ def series_slices(folder: Path, wanted: str | None = None) -> list[Slice]:
     """The slices of a folder's DICOM series, in order, each once.
 
     wanted: UID of the series, if the folder holds several; of a part of one, such as an echo, the name that is listed.
+    What lies beside a series of slices, a segmentation, a localizer or a screenshot, counts only if it is wanted.
     Raises ValueError if there is none or more than one, if a file of it is damaged, or does not say where its frames
     lie, and as `check_slices`.
     """
@@ -63,7 +64,8 @@ def _is_shown(path: Path) -> bool:
 
 def _chosen(place: Path, found: Sequence[Volume], wanted: str | None) -> list[Slice]:
     """place: what was found in."""
-    fitting = found if wanted is None else [volume for volume in found if wanted in (volume.about.uid, _name(volume))]
+    slices = [volume for volume in found if not is_aside(volume.heads[0])] or found
+    fitting = slices if wanted is None else [volume for volume in found if wanted in (volume.about.uid, _name(volume))]
     if len(fitting) > 1 or (found and not fitting):
         raise ValueError(f"{_why(place, fitting, wanted)}\n{_listed(fitting or found)}")
     if not fitting:

@@ -143,10 +143,19 @@ def _files(heads: Iterable[Head]) -> tuple[Path, ...]:
     return tuple(dict.fromkeys(head.file for head in heads))
 
 
+def is_aside(head: Head) -> bool:
+    """Whether nobody means it who asks for the slices beside it: a segmentation, a dose map, a screenshot, a scout."""
+    return not _is_image(head) or head.colours > 1 or head.localizer
+
+
+def _is_image(head: Head) -> bool:
+    return "Image" in head.kind.name and "Secondary Capture" not in head.kind.name
+
+
 def _no_slice(head: Head) -> str:
     """Why a file is no slice, or nothing."""
     kind = head.kind.name.removesuffix(" Storage")
-    if "Image" not in kind or "Secondary Capture" in kind:
+    if not _is_image(head):
         return f"no series of slices: {kind}"
     if head.slice.frame is None and (head.frames > 1 or "Enhanced" in kind):
         return f"many slices in one file ({kind}), which is not read: convert it with dcm2niix"
