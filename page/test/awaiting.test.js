@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { Awaiting } from "../src/awaiting.js";
 import { click, compute, latencies, opened, problems, server, shown, soon, told } from "../testing/study.js";
 
 const line = (slice, values, lengths) => ({ axis: 2, slice, shape: [8, 1], values, lengths });
@@ -99,6 +100,57 @@ test("how far a model is that answers unasked is told, and its answer is waited 
   done();
   await editor.idle();
   assert.equal(shown(editor), "11202200");
+});
+
+test("a label that the model knows and the answer does not hold is not made up", async () => {
+  const editor = opened({ model: "slices" });
+  editor.togglePropagate("liver");
+  server.progress = [line(0, [0, 2], [4, 4])];
+  const done = compute();
+  editor.add(click("liver", 4));
+  await soon();
+  assert.equal(editor.labels.has("spleen"), false);
+  assert.equal(editor.display.join(""), "00001111");
+  done();
+  await editor.idle();
+});
+
+/** An Awaiting; what is told of it; and the state that is current. */
+function awaiting() {
+  const here = { state: "first", told: [] };
+  const tell = (kind) => (...what) => here.told.push([kind, ...what]);
+  const one = new Awaiting({ current: () => here.state, latency() {}, part: tell("part"), slice: tell("slice") });
+  return { one, here };
+}
+
+test("of an answer that is not wanted any more nothing is told", async () => {
+  const { one, here } = awaiting();
+  let watcher;
+  let done;
+  const running = one.run("first", (given) => new Promise((end) => ([watcher, done] = [given, end])));
+  watcher.part(0.5);
+  here.state = "second";
+  watcher.part(0.75);
+  watcher.slice("late");
+  here.state = "first";
+  done();
+  await running;
+  watcher.slice("after the answer");
+  assert.deepEqual(here.told, [["part", 0.5]]);
+});
+
+test("an answer that ends leaves a later one awaited", async () => {
+  const { one, here } = awaiting();
+  const ends = [];
+  const first = one.run("first", () => new Promise((end) => ends.push(end)));
+  here.state = "second";
+  const second = one.run("second", () => new Promise((end) => ends.push(end)));
+  ends[0]();
+  await first;
+  assert.equal(one.state, "second");
+  ends[1]();
+  await second;
+  assert.equal(one.state, null);
 });
 
 test("a plain click is not watched: it is there at once", async () => {

@@ -538,6 +538,21 @@ def test_a_click_outside_in_the_very_middle_of_a_given_mask_takes_that_piece_awa
     np.testing.assert_array_equal(mask[SMALL], start[SMALL])
 
 
+@pytest.mark.parametrize("reach", [0, 2])
+def test_where_clicks_inside_decide_nothing_of_the_given_mask_is_corrected(flooded, reach):
+    volume, start = np.zeros((50, 50, 14), np.int16), two_boxes()
+    volume[30:38, 30:40] = 100
+    session = flooded(volume, np.diag([2.0, 2, 5, 1]))
+    clicks = {"background": [(28, 15, 7), (28, 15, 8)], "liver": [(34, 35, 7)]}
+    mask = session.predict_labels(clicks, {"liver": 1}, start=start, reach=reach)
+    decided = slice(7 - reach, 8 + reach)
+    np.testing.assert_array_equal(mask[..., decided], volume[..., decided] > 50)
+    if not reach:
+        assert 0 < (start[..., 8] > mask[..., 8]).sum() < start[..., 8].sum(), "there it is corrected"
+    others = [number for number in range(14) if number not in (8, *range(14)[decided])]
+    np.testing.assert_array_equal(mask[..., others], start[..., others])
+
+
 def test_a_click_outside_beside_the_given_mask_changes_nothing(corrected):
     session, start = corrected
     np.testing.assert_array_equal(session.predict([Click((2, 2, 7), 0)], start=start), start)
