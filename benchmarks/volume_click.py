@@ -1,25 +1,31 @@
 """What a click of `tis` costs once the volume is encoded, against the encoder's own forward, in the same run.
 
-    python benchmarks/volume_click.py [--output benchmarks/results]
+    python benchmarks/volume_click.py [--memory] [--output benchmarks/results]
 
 A crop with a round structure that fills a given share of it, clicked at random voxels, random weights of the default
 recipe (time does not depend on them). Encoder: one forward of the whole crop. Click: the refiner over the voxels that
 it looks at (within 24 voxels of a click, the structure dilated by 3, and a ball of 6 round each click). Memory: the
 most that the process grew by during clicks, measured in a process of its own.
+
+With --memory only that, of the same voxels under ever more clicks (no horizon: the whole structure is looked at), in
+processes that compute nothing before: the median of three each.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import multiprocessing
 import resource
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from clickseg.clicks import Click, stack_clicks
 from clickseg.machine import half_precision
@@ -36,6 +42,7 @@ ROWS = [
     ((128, 128, 96), 0.20, 1),
     ((128, 128, 96), 0.20, 20),
 ]
+MEMORY_SHARES, MEMORY_CLICKS = (0.05, 0.2), (1, 2, 5, 10, 20, 50)
 RECIPE = TisRecipe(labels={"organ": 1, "tumour": 2}, patch=(64, 64, 64))
 
 
@@ -59,27 +66,61 @@ def code_with_ball(shape: tuple[int, int, int], share: float) -> torch.Tensor:
     return code
 
 
-def measure(shape: tuple[int, int, int], share: float, clicks: int, rounds: int) -> dict[str, Any]:
-    """One row, in this process."""
+def clicked(recipe: TisRecipe, shape: tuple[int, int, int], share: float, clicks: int) -> tuple[Tis, Tensor, Tensor]:
+    """A network, a code with a ball, and clicks at random in it."""
     torch.manual_seed(0)
-    network = Tis(RECIPE).eval()
+    network = Tis(recipe).eval()
     draws = torch.Generator().manual_seed(1)
     code = code_with_ball(shape, share)
     structure = network.automatic(code)[0].argmax(0).nonzero()
     places = structure[torch.randint(len(structure), (clicks,), generator=draws)].tolist()
-    rows = stack_clicks([[Click(tuple(place), number % 3) for number, place in enumerate(places)]], 3)
+    return network, code, stack_clicks([[Click(tuple(place), number % 3) for number, place in enumerate(places)]], 3)
+
+
+def most_memory() -> float:
+    """MB that this process has had at most."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # kilobytes on Linux
+
+
+def measure(shape: tuple[int, int, int], share: float, clicks: int, rounds: int) -> dict[str, Any]:
+    """One row, in this process."""
+    network, code, rows = clicked(RECIPE, shape, share, clicks)
     with torch.inference_mode(), half_precision("cpu"):
         image = torch.randn(1, 1, *shape)
         encoder = seconds(lambda: network.encode_patch(image), max(1, rounds // 3))
         tokens = len(network.refinable(network.automatic(code)[0], rows[0]))
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        before = most_memory()
         click = seconds(lambda: network.decode(code, rows), rounds)
-        after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    grown = max(0, after - before) / 1024  # kilobytes on Linux; the encoder's peak comes before and hides what is less
+        grown = most_memory() - before  # the encoder's peak comes before and hides what is less
     return {
         "shape": shape, "share": share, "clicks": clicks, "tokens": tokens, "encoder_s": encoder, "click_s": click,
         "memory_mb": grown,
     }  # fmt: skip
+
+
+def memory(share: float, clicks: int) -> tuple[int, float]:
+    """How many voxels are looked at, and the MB that takes, in this process."""
+    network, code, rows = clicked(replace(RECIPE, horizon=None), (128, 128, 96), share, clicks)
+    with torch.inference_mode():
+        tokens = len(network.refinable(network.automatic(code)[0], rows[0]))
+        before = most_memory()
+        network.decode(code, rows)
+    return tokens, most_memory() - before
+
+
+def measure_memory(context: multiprocessing.context.SpawnContext, output: Path | None) -> None:
+    """Each figure in processes of their own."""
+    found = []
+    lines = ["| crop | structure | clicks | tokens | memory, MB |", "|---|---|---|---|---|"]
+    for share, clicks in itertools.product(MEMORY_SHARES, MEMORY_CLICKS):
+        runs = []
+        for _ in range(3):
+            with context.Pool(1) as pool:
+                runs.append(pool.apply(memory, (share, clicks)))
+        tokens, megabytes = runs[0][0], [grown for _, grown in runs]
+        found.append({"share": share, "clicks": clicks, "tokens": tokens, "memory_mb": megabytes})
+        lines.append(f"| 128 x 128 x 96 | {share:.0%} | {clicks} | {tokens} | {statistics.median(megabytes):.0f} |")
+    publish("volume_click_memory", "\n".join(lines), {"rows": found}, output)
 
 
 def main() -> None:
@@ -87,8 +128,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, help="folder for volume_click.json and .md")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--memory", action="store_true", help="only the memory, against the number of clicks")
     arguments = parser.parse_args()
     context = multiprocessing.get_context("spawn")
+    if arguments.memory:
+        measure_memory(context, arguments.output)
+        return
     found = []
     for row in ROWS:
         with context.Pool(1) as pool:

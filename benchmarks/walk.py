@@ -41,6 +41,11 @@ VOXELS = """(label) => {
     return voxels;
 }"""
 
+GROWN = """() => {
+    const { display, map } = clickseg.editor();
+    return display.some((one, at) => one && !map[at]);
+}"""
+
 
 class Walk:
     """Steps and how long each took (s)."""
@@ -96,9 +101,10 @@ def walk_page(clone: Path, browser: Browser, pictures: Path) -> list[dict[str, A
             "one click", lambda: f"Dice {dice(_shown(page, truth)[..., number], truth[..., number]):.3f} of the slice"
         )
         page.keyboard.press("p")
-        page.wait_for_timeout(50)
+        page.wait_for_function(GROWN)
+        walk.step("*Propagate*, until a further slice is seen")
         page.evaluate("clickseg.editor().idle()")
-        walk.step("*Propagate*", lambda: f"Dice {dice(_shown(page, truth), truth):.3f} of the organ")
+        walk.step("until the structure ends", lambda: f"Dice {dice(_shown(page, truth), truth):.3f} of the organ")
         page.screenshot(path=str(pictures / "walk_page.png"))
         page.locator("#accept").click()
         page.locator("#status", has_text="is saved").wait_for()
