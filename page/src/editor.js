@@ -5,6 +5,7 @@ import * as api from "./api.js";
 import { Awaiting } from "./awaiting.js";
 import { Bases } from "./bases.js";
 import { answersFirst, canPropagate, decidedIn, knows, labelsOf, ONE, propagated, questionOf, questions } from "./clicks.js";
+import { between } from "./filling.js";
 import { History } from "./history.js";
 import { compose, count, paint, voxelsOf } from "./masks.js";
 import { Newest } from "./newest.js";
@@ -187,13 +188,31 @@ export class Editor {
       const table = this.#becoming(label, inside);
       const changed = Uint32Array.from([...voxels].filter((voxel) => table[this.map[voxel]] !== this.map[voxel]));
       if (!changed.length) return;
-      const values = Uint8Array.from(changed, (voxel) => table[this.map[voxel]]);
-      const base = this.#bases.holding(this.map, this.state.base);
-      this.change({ ...DONE, base: this.#bases.changed(base, changed, values) });
+      this.#put(changed, Uint8Array.from(changed, (voxel) => table[this.map[voxel]]));
     } catch (error) {
       this.#committing.ask(this.state); // which shows the map without it
       this.#tell(error);
     }
+  }
+
+  /**
+   * Fill a label in slices along a shown axis between those that hold it, where nothing else is. Throws Error if there are
+   * none.
+   */
+  async fill(label, depth) {
+    this.checkUnlocked(label);
+    await this.idle();
+    if (this.closed) return;
+    const value = this.labels.has(label) ? this.labels.value(label) : null;
+    const voxels = value ? between(this.map, value, depth, this.frame) : [];
+    if (!voxels.length) throw new Error(`Nothing to fill: ${label} is in no two slices of the first view with others between them.`);
+    this.#put(voxels, new Uint8Array(voxels.length).fill(value));
+  }
+
+  /** Change voxels of the map, which is gone on from. */
+  #put(voxels, values) {
+    const base = this.#bases.holding(this.map, this.state.base);
+    this.change({ ...DONE, base: this.#bases.changed(base, voxels, values) });
   }
 
   #draw({ label, inside, voxels }) {

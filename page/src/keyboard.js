@@ -16,6 +16,7 @@ export const SHORTCUTS = [
   { keys: ["b"], text: "the brush, to paint by hand, or clicks again", command: "brush" },
   { keys: ["["], text: "a smaller, a larger brush", command: "smaller", repeats: true, shown: "[  ]" },
   { keys: ["]"], command: "larger", repeats: true },
+  { keys: ["f"], text: "fill the label between the slices of the first view that hold it", command: "fill" },
   { keys: ["z"], text: "undo; with Shift redo", command: "undo", repeats: true },
   { keys: ["y"], text: "redo", command: "redo", repeats: true },
   { keys: ["1"], text: "choose a label", command: "label", shown: "1 … 9" },

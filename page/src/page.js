@@ -198,6 +198,7 @@ const commands = {
   hide: () => screen.active && screen.hide(screen.active),
   lock: () => screen.active && lock(screen.active),
   brush: () => hand.toggleBrush(),
+  fill: () => screen.active && screen.editor.fill(screen.active, viewer.depth),
   smaller: () => brush.resize(-1),
   larger: () => brush.resize(1),
   save,
@@ -236,7 +237,7 @@ document.addEventListener("keydown", (event) => {
 /** Before a study is open there is little to do, and while one opens there is nothing. */
 const allowed = (command) => $("loading").hidden && (screen.editor || ["help", "next"].includes(command));
 
-for (const name of ["undo", "redo", "erase", "automatic", "brush", "fit", "download", "next", "help"]) {
+for (const name of ["undo", "redo", "erase", "automatic", "brush", "fill", "fit", "download", "next", "help"]) {
   $(name).addEventListener("click", (event) => attempt(() => allowed(name) && commands[name](event)));
 }
 $("accept").addEventListener("click", () => attempt(() => allowed("save") && save()));

@@ -4,11 +4,16 @@ import { answersFirst, canPropagate, knows, labelsOf, propagated } from "./click
 import { showLabels } from "./panels.js";
 import { doubt } from "./windows.js";
 
+const APART = 1000; // ms: each time takes a browser without a GPU long, and what is computed on the same machine even longer
+
 export class Screen {
   editor = null;
   active = null; // the label that clicks are for
   #hidden = new Set(); // names of labels
   #drawn = []; // shown planes of the live preview
+  #coming = new Set(); // shown planes of an answer on its way, that are to be drawn
+  #next = 0; // when
+  #timer = null;
   #modelShown = null; // whose labels and buttons are on the screen
 
   /**
@@ -31,6 +36,7 @@ export class Screen {
 
   /** Show no study. */
   close() {
+    this.#forgetComing();
     this.editor?.close();
     this.editor = null;
   }
@@ -49,6 +55,7 @@ export class Screen {
     if (this.#modelShown !== state.model) this.#showModel(state.model);
     this.#showLabels();
     if (answered) {
+      this.#forgetComing();
       viewer.show(editor.display);
       this.#drawn = [];
       this.showPlace();
@@ -90,8 +97,22 @@ export class Screen {
     if (changed !== editor) return;
     const axis = editor.frame.axes.indexOf(editor.axis);
     const plane = editor.frame.toShown([0, 1, 2].map((source) => (source === editor.axis ? slice : 0)))[axis];
-    viewer.show(editor.display, axis, [plane]);
-    this.#drawn = [...this.#drawn, plane]; // a preview takes it away again
+    this.#coming.add(plane);
+    this.#timer ??= setTimeout(() => this.#showComing(editor, axis), Math.max(0, this.#next - Date.now()));
+  }
+
+  #showComing(editor, axis) {
+    this.#timer = null;
+    this.#next = Date.now() + APART;
+    if (editor === this.editor) this.viewer.show(editor.display, axis, [...this.#coming]);
+    this.#drawn = [...this.#drawn, ...this.#coming]; // a preview takes them away again
+    this.#coming.clear();
+  }
+
+  #forgetComing() {
+    clearTimeout(this.#timer);
+    this.#timer = null;
+    this.#coming.clear();
   }
 
   /** Those of the model first, in its order, so that their keys are the same in every study. */

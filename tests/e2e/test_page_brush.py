@@ -62,6 +62,31 @@ def page(browser, url):
     assert problems == []
 
 
+def test_what_is_painted_in_some_slices_is_filled_in_between(page, url):
+    choose(page, "liver")
+    for number, aside in ((4, 0), (8, 8)):
+        page.evaluate("(ras) => clickseg.viewer.moveTo(ras)", [24 + aside, 20, number])
+        settle(page)
+        page.keyboard.press("Enter")
+        settle(page)
+    painted = map_in_file_order(page) > 0
+    page.keyboard.press("f")
+    settle(page)
+    filled = map_in_file_order(page) > 0
+    slices = filled.reshape(14, -1)  # the first axis of the file
+    assert np.flatnonzero(slices.any(1)).tolist() == [4, 5, 6, 7, 8]
+    np.testing.assert_array_equal(filled[[4, 8]], painted[[4, 8]])
+    sizes = slices.sum(1)[4:9]
+    assert (np.abs(sizes - sizes[0]) <= 2).all(), "a disc that moves sideways is a disc all the way"
+    places = [np.argwhere(filled[number]).mean(0) for number in range(4, 9)]
+    np.testing.assert_allclose(np.diff(np.linalg.norm(np.subtract(places, places[0]), axis=1)), 2, atol=0.6)
+    page.locator("#fill").click()
+    page.locator("#status", has_text="Nothing to fill: liver").wait_for()
+    page.keyboard.press("z")
+    settle(page)
+    np.testing.assert_array_equal(map_in_file_order(page) > 0, painted)
+
+
 def settle(page):
     page.evaluate("clickseg.editor().idle()")
     page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
