@@ -61,7 +61,8 @@ export class Teller {
 
 function waited({ said, far }) {
   const ms = Date.now() - said;
-  return ["…", ms >= SOON && `${Math.floor(ms / 1000)} s`, far].filter(Boolean).join(" ");
+  const known = [ms >= SOON && `${Math.floor(ms / 1000)} s`, far].filter(Boolean);
+  return ["…", known.join(", ")].filter(Boolean).join(" ");
 }
 
 const taken = (ms) => (ms < 10_000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`);

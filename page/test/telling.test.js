@@ -37,7 +37,7 @@ test("how far an answer is stands behind its seconds, and the next one begins an
   teller.showLatency("click", null);
   mock.timers.tick(2000);
   teller.showFar("click", "38 %");
-  assert.equal(latency.textContent, "click … 2 s 38 %");
+  assert.equal(latency.textContent, "click … 2 s, 38 %");
   teller.showLatency("click", 2500);
   assert.equal(latency.textContent, "click 2500 ms");
   teller.showLatency("click", null);
