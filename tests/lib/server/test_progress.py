@@ -3,6 +3,7 @@
 import asyncio
 import json
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -13,6 +14,12 @@ from lib.server import progress as module
 from lib.server.progress import progress, watched
 
 MASK = np.zeros((4, 3, 5), np.uint8)
+
+
+def in_a_loop(main):
+    """What a coroutine returns, run in a thread of its own: a browser that is driven has a loop in that of the tests."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(lambda: asyncio.run(main())).result()
 
 
 async def read(response):
@@ -42,7 +49,7 @@ def test_a_stream_holds_what_is_told_of_the_answer_and_ends_with_it():
         told_in_a_thread("mine", lambda: tell_part(1, 3), lambda: tell_slice(mask, 2, 4))
         return await read(response)
 
-    first, second = asyncio.run(main())
+    first, second = in_a_loop(main)
     assert first == {"part": 0.3333}
     assert second == {"axis": 2, "slice": 4, "shape": [4, 3], "values": [0, 3, 0], "lengths": [3, 2, 7]}
     assert not module._streams
@@ -60,7 +67,7 @@ def test_an_answer_that_fails_ends_the_stream_too():
         thread.start()
         return await read(response)
 
-    assert asyncio.run(main()) == []
+    assert in_a_loop(main) == []
 
 
 def test_who_leaves_gives_up_what_goes_from_slice_to_slice_and_lets_the_first_look_at_a_volume_end():
@@ -89,7 +96,7 @@ def test_who_leaves_gives_up_what_goes_from_slice_to_slice_and_lets_the_first_lo
         await asyncio.to_thread(thread.join, 10)
         return raised
 
-    assert asyncio.run(main()) == ["given up: whoever watched this answer come has left"]
+    assert in_a_loop(main) == ["given up: whoever watched this answer come has left"]
 
 
 def test_a_stream_says_something_now_and_then_even_if_there_is_nothing_to_say(monkeypatch):
@@ -104,7 +111,7 @@ def test_a_stream_says_something_now_and_then_even_if_there_is_nothing_to_say(mo
         thread.join(10)
         return lines
 
-    assert asyncio.run(main()) == ["\n"] * 9
+    assert in_a_loop(main) == ["\n"] * 9
 
 
 def test_an_answer_that_nobody_asks_for_is_not_waited_for_for_ever(monkeypatch):
@@ -113,7 +120,7 @@ def test_an_answer_that_nobody_asks_for_is_not_waited_for_for_ever(monkeypatch):
     async def main():
         return await read(await progress("mine"))
 
-    assert asyncio.run(main()) == []
+    assert in_a_loop(main) == []
     assert not module._streams
 
 
@@ -126,7 +133,7 @@ def test_two_cannot_watch_under_one_name_at_once():
         await response.body_iterator.aclose()
         await (await progress("mine")).body_iterator.aclose()
 
-    asyncio.run(main())
+    in_a_loop(main)
 
 
 @pytest.mark.parametrize("watch", [None, "nobody's", 7, ["mine"], {"mine": 1}])
