@@ -17,7 +17,7 @@ MASK = np.zeros((4, 3, 5), np.uint8)
 
 
 def in_a_loop(main):
-    """What a coroutine returns, run in a thread of its own: a browser that is driven has a loop in that of the tests."""
+    """What a coroutine returns, run in a thread of its own: the tests of a browser leave one in theirs."""
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(lambda: asyncio.run(main())).result()
 
