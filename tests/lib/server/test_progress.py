@@ -1,6 +1,7 @@
 """How far an answer is, told from the threads that compute to whoever reads in the event loop."""
 
 import asyncio
+import gc
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -122,6 +123,15 @@ def test_an_answer_that_nobody_asks_for_is_not_waited_for_for_ever(monkeypatch):
 
     assert in_a_loop(main) == []
     assert not module._streams
+
+
+def test_who_is_gone_before_the_stream_begins_leaves_nothing():
+    async def main():
+        await progress("mine")
+        gc.collect()
+        return list(module._streams)
+
+    assert in_a_loop(main) == []
 
 
 def test_two_cannot_watch_under_one_name_at_once():

@@ -7,6 +7,7 @@ import contextlib
 import json
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 from fastapi import APIRouter, Depends, HTTPException
@@ -82,7 +83,7 @@ class Stream:
             self._left = True
 
 
-_streams: dict[str, Stream] = {}
+_streams: WeakValueDictionary[str, Stream] = WeakValueDictionary()  # an answer that is never begun to be sent goes, too
 
 
 @contextlib.contextmanager
@@ -123,7 +124,7 @@ async def progress(watch: str) -> StreamingResponse:
                 async for line in told:
                     yield line
         finally:
-            del _streams[watch]
+            _streams.pop(watch, None)
 
     return StreamingResponse(lines(), media_type="application/x-ndjson")
 
