@@ -23,7 +23,7 @@ def folder(tmp_path_factory, tiny_tis_weights):
     (folder / "studies").mkdir()
     (folder / "model").mkdir()
     away = sum((index - centre) ** 2 for index, centre in zip(np.indices(SHAPE), CENTRE, strict=True))
-    volume = np.where(away < 16**2, 120, -100) + np.random.default_rng(0).normal(0, 10, SHAPE)
+    volume = np.where(away < 9**2, 120, -100) + np.random.default_rng(0).normal(0, 10, SHAPE)
     nib.save(nib.Nifti1Image(volume.astype(np.int16), AFFINE), folder / "studies/study.nii.gz")
     tiny_tis_weights(folder / "model/tis_abdomen.pt", {"liver": 1}, "CT")
     return folder
@@ -76,11 +76,10 @@ def test_the_first_look_at_a_volume_says_how_far_it_is(url, ask):
     assert len(parts) > 1
 
 
-def test_a_name_that_is_watched_already_is_refused(url):
+def test_a_name_that_is_watched_already_is_refused_and_who_was_there_first_watches_on(url, ask):
     with watch(url, "e") as stream:
-        lines = stream.iter_lines()
-        next(lines)
         refused = watch(url, "e")
-        assert not next(lines), "who was there first watches on"
+        assert ask(url, "unet2d", "study", **CLICK, progress="e").status_code == 200
+        assert [line["slice"] for line in told(stream)] == [CENTRE[2]]
     assert refused.status_code == 409
     assert "choose another" in refused.json()["detail"]
