@@ -108,15 +108,18 @@ def memory(share: float, clicks: int) -> tuple[int, float]:
     return tokens, most_memory() - before
 
 
-def measure_memory(context: multiprocessing.context.SpawnContext, output: Path | None) -> None:
+def apart(function: Callable[..., Any], *arguments: object) -> Any:
+    """What a function returns in a process of its own."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(function, arguments)
+
+
+def measure_memory(output: Path | None) -> None:
     """Each figure in processes of their own."""
     found = []
     lines = ["| crop | structure | clicks | tokens | memory, MB |", "|---|---|---|---|---|"]
     for share, clicks in itertools.product(MEMORY_SHARES, MEMORY_CLICKS):
-        runs = []
-        for _ in range(3):
-            with context.Pool(1) as pool:
-                runs.append(pool.apply(memory, (share, clicks)))
+        runs = [apart(memory, share, clicks) for _ in range(3)]
         tokens, megabytes = runs[0][0], [grown for _, grown in runs]
         found.append({"share": share, "clicks": clicks, "tokens": tokens, "memory_mb": megabytes})
         lines.append(f"| 128 x 128 x 96 | {share:.0%} | {clicks} | {tokens} | {statistics.median(megabytes):.0f} |")
@@ -130,14 +133,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--memory", action="store_true", help="only the memory, against the number of clicks")
     arguments = parser.parse_args()
-    context = multiprocessing.get_context("spawn")
     if arguments.memory:
-        measure_memory(context, arguments.output)
+        measure_memory(arguments.output)
         return
-    found = []
-    for row in ROWS:
-        with context.Pool(1) as pool:
-            found.append(pool.apply(measure, (*row, arguments.rounds)))
+    found = [apart(measure, *row, arguments.rounds) for row in ROWS]
     lines = [
         "| crop | structure | clicks | tokens | encoder, s | click, s | click / encoder | memory added, MB |",
         "|---|---|---|---|---|---|---|---|",

@@ -84,29 +84,35 @@ export class Screen {
   showPreview(changed, click) {
     const { editor, viewer } = this;
     if (changed !== editor) return;
-    const axis = editor.frame.axes.indexOf(editor.axis);
-    const plane = editor.frame.toShown(click.position)[axis];
-    viewer.show(editor.display, axis, [...new Set([...this.#drawn, plane])]);
+    const plane = this.#planeOf(click.position[editor.axis]);
+    viewer.show(editor.display, this.#axis, [...new Set([...this.#drawn, plane])]);
     this.#drawn = [plane];
     requestAnimationFrame(() => (this.elements.views.dataset.previewed = String(click.position)));
   }
 
   /** Show a slice, by its number along the source's axis, of an answer that is on its way. */
   showSlice(changed, slice) {
-    const { editor, viewer } = this;
-    if (changed !== editor) return;
-    const axis = editor.frame.axes.indexOf(editor.axis);
-    const plane = editor.frame.toShown([0, 1, 2].map((source) => (source === editor.axis ? slice : 0)))[axis];
-    this.#coming.add(plane);
-    this.#timer ??= setTimeout(() => this.#showComing(editor, axis), Math.max(0, this.#next - Date.now()));
+    if (changed !== this.editor) return;
+    this.#coming.add(this.#planeOf(slice));
+    this.#timer ??= setTimeout(() => this.#showComing(), Math.max(0, this.#next - Date.now()));
   }
 
-  #showComing(editor, axis) {
+  #showComing() {
     this.#timer = null;
     this.#next = Date.now() + APART;
-    if (editor === this.editor) this.viewer.show(editor.display, axis, [...this.#coming]);
+    this.viewer.show(this.editor.display, this.#axis, [...this.#coming]);
     this.#drawn = [...this.#drawn, ...this.#coming]; // a preview takes them away again
     this.#coming.clear();
+  }
+
+  /** The shown axis that numbers axial slices. */
+  get #axis() {
+    return this.editor.frame.axes.indexOf(this.editor.axis);
+  }
+
+  /** Where along it a slice lies, by its number along the source's axis. */
+  #planeOf(slice) {
+    return this.editor.frame.toShown([slice, slice, slice])[this.#axis];
   }
 
   #forgetComing() {

@@ -98,24 +98,19 @@ export function opened({ model = "one", labels = {}, base = [] } = {}) {
 export const click = (label, x, inside = true) => ({ label, position: [x, 0, 0], inside });
 export const shown = (editor) => editor.map.join("");
 
-/** Whatever is asked is computed until the returned function is called. */
-export function compute() {
-  let done;
-  server.computing = new Promise((end) => (done = end));
-  return () => {
-    server.computing = null;
-    done();
-  };
-}
-
 export const soon = () => new Promise((done) => setTimeout(done, 20));
 
 /** The server keeps whoever asks waiting until the returned function is called. */
-export function hold() {
+export const hold = () => pause("waiting");
+
+/** Whatever is asked is computed until the returned function is called. */
+export const compute = () => pause("computing");
+
+function pause(what) {
   let release;
-  server.waiting = new Promise((done) => (release = done));
+  server[what] = new Promise((done) => (release = done));
   return () => {
-    server.waiting = null;
+    server[what] = null;
     release();
   };
 }

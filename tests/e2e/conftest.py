@@ -116,6 +116,13 @@ def serve(repository, starter):
     return serve
 
 
+@pytest.fixture(scope="module")
+def url(folder, serve):
+    """The app with the studies and models in the `folder` of a file of tests."""
+    with serve(folder, str(folder / "studies")) as url:
+        yield url
+
+
 @pytest.fixture(scope="session")
 def ask():
     """ask(url, model, image, **params): the response to a request in OHIF's form."""

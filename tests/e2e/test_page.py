@@ -68,12 +68,6 @@ def folder(patient, tiny_weights, tiny_tis_weights, tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
-def url(folder, serve):
-    with serve(folder, str(folder / "studies")) as url:
-        yield url
-
-
 def accept(dialog):
     dialog.accept()
 
@@ -220,7 +214,7 @@ def test_a_saved_label_is_corrected_and_its_other_slices_stay(page, study, kidne
 
 
 GROWING = """(slices) => {
-    const { display, map, frame, labels } = clickseg.editor(), [x, y] = frame.shownDims;
+    const { display, map, frame } = clickseg.editor(), [x, y] = frame.shownDims;
     const held = (values) => new Set([...values].flatMap((one, at) => (one ? [Math.floor(at / (x * y))] : [])));
     return held(map).size === 1 && held(display).size >= slices;
 }"""

@@ -40,12 +40,6 @@ def folder(tiny_weights, tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
-def url(folder, serve):
-    with serve(folder, str(folder / "studies")) as url:
-        yield url
-
-
 @pytest.fixture
 def page(browser, url):
     """The page with that image open, without a label, and the brush in hand."""

@@ -31,12 +31,6 @@ def folder(tmp_path_factory, tiny_weights, tiny_tis_weights):
     return folder
 
 
-@pytest.fixture(scope="module")
-def url(folder, serve):
-    with serve(folder, str(folder / "studies")) as url:
-        yield url
-
-
 def session(folder, weights):
     return SessionCache().open(folder / "studies/study.nii.gz", folder / "model" / weights)
 

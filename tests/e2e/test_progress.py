@@ -29,12 +29,6 @@ def folder(tmp_path_factory, tiny_tis_weights):
     return folder
 
 
-@pytest.fixture(scope="module")
-def url(folder, serve):
-    with serve(folder, str(folder / "studies")) as url:
-        yield url
-
-
 def watch(url, name):
     return requests.get(f"{url}/clickseg/api/progress/{name}", stream=True, timeout=120)
 

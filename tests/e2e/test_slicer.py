@@ -56,12 +56,6 @@ def folder(tmp_path_factory, tiny_weights, tiny_tis_weights):
 
 
 @pytest.fixture(scope="module")
-def url(folder, serve):
-    with serve(folder, str(folder / "studies")) as url:
-        yield url
-
-
-@pytest.fixture(scope="module")
 def send(url):
     """send(name of a recorded request, file, names in its path, **JSON): the response, as the plugin asks for it."""
 

@@ -43,7 +43,7 @@ def tell_part(done: int, whole: int) -> None:
         watcher.part(done, whole)
 
 
-def tell_slice(mask: NDArray[np.uint8], axis: int, number: int) -> None:
-    """Tell what a slice of a mask (X, Y, Z) holds so far. Raises what the watcher does to give up."""
+def tell_slice(axis: int, number: int, plane: NDArray[np.uint8]) -> None:
+    """Tell what a slice holds so far, as `Watcher.slice`. Raises what the watcher does to give up."""
     if watcher := _watcher.get():
-        watcher.slice(axis, number, mask[(slice(None),) * axis + (number,)])
+        watcher.slice(axis, number, plane)

@@ -47,7 +47,7 @@ def test_a_stream_holds_what_is_told_of_the_answer_and_ends_with_it():
         response = await progress("mine")
         mask = MASK.copy()
         mask[1, :2, 4] = 3
-        told_in_a_thread("mine", lambda: tell_part(1, 3), lambda: tell_slice(mask, 2, 4))
+        told_in_a_thread("mine", lambda: tell_part(1, 3), lambda: tell_slice(2, 4, mask[..., 4]))
         return await read(response)
 
     first, second = in_a_loop(main)
@@ -85,7 +85,7 @@ def test_who_leaves_gives_up_what_goes_from_slice_to_slice_and_lets_the_first_lo
                 left.wait(10)
                 tell_part(1, 1)
                 try:
-                    tell_slice(MASK, 2, 0)
+                    tell_slice(2, 0, MASK[..., 0])
                 except ValueError as error:
                     raised.append(str(error))
 
@@ -150,4 +150,4 @@ def test_two_cannot_watch_under_one_name_at_once():
 def test_what_nobody_watches_is_computed_nevertheless(watch):
     with watched(watch):
         tell_part(1, 2)
-        tell_slice(MASK, 2, 0)
+        tell_slice(2, 0, MASK[..., 0])

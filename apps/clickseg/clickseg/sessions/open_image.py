@@ -85,6 +85,10 @@ class OpenImage:
             mask[:] = start
         return mask
 
+    def plane(self, mask: NDArray[np.uint8], number: int) -> NDArray[np.uint8]:
+        """An axial slice of a mask of this image: the other two axes, in array order; a view."""
+        return mask[(slice(None),) * self.axis + (number,)]  # `take` would copy the volume first
+
     def check(self, position: Position) -> None:
         """ValueError for a click outside the image."""
         if not self.grid.contains(position):

@@ -77,7 +77,7 @@ class Session(OpenImage):
             if start is not None:
                 plane[:] = 0
             plane[claim.box] = claim.inside > 0
-            tell_slice(mask, self.axis, number)
+            tell_slice(self.axis, number, self.plane(mask, number))
         return mask
 
     def predict_labels(
@@ -132,7 +132,7 @@ class Session(OpenImage):
                     claimed &= ~np.isin(plane[claim.box], kept_values)
                 np.copyto(plane[claim.box], value, where=claimed)
                 np.maximum(rival, claim.inside, out=rival)
-                tell_slice(mask, self.axis, number)
+                tell_slice(self.axis, number, self.plane(mask, number))
         return mask
 
     def reached(

@@ -106,8 +106,7 @@ class ClickInfer(InferTask):
             session.check(position)
         number = _only_slice(session.axis, asked.positions) if number is None else number
         session.check_slice(number)
-        mask = asked.answer_in(number, session)
-        plane = mask[(slice(None),) * session.axis + (number,)]  # a view: `take` would copy the volume first
+        plane = session.plane(asked.answer_in(number, session), number)
         return Slice(session.axis, number, plane, {"background": 0, **asked.values})
 
     def _read(self, request: Mapping[str, Any]) -> AskedStructure | AskedLabels:

@@ -14,7 +14,7 @@ from monailabel.endpoints.user.auth import RBAC
 from monailabel.interfaces.utils.app import app_instance
 from pydantic import BaseModel, Field
 
-from clickseg.runs import encode_runs
+from .slice_runs import SliceRuns, as_runs
 
 preview_router = APIRouter(
     prefix="/clickseg/api", tags=["clickseg"], dependencies=[Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))]
@@ -35,14 +35,9 @@ class PreviewRequest(BaseModel):
     )
 
 
-class PreviewReply(BaseModel):
+class PreviewReply(SliceRuns):
     """The labels of one axial slice, as runs of equal values."""
 
-    axis: int = Field(description="the axis of the image's array that numbers axial slices")
-    slice: int
-    shape: tuple[int, int] = Field(description="of the slice: the other two axes, in the array's order")
-    values: list[int] = Field(description="of the runs, row by row of `shape`: the last axis fastest")
-    lengths: list[int] = Field(description="of the runs, in voxels; they add up to the size of the slice")
     labels: dict[str, int] = Field(description="name -> value")
     seconds: float = Field(description="from the start of the computation to this reply")
 
@@ -94,14 +89,9 @@ def preview(request: PreviewRequest) -> Any:
         begin = time.perf_counter()
         asked = {**request.params, "model": request.model, "image": request.image}
         found = app_instance().preview(asked, request.slice)
-        values, lengths = encode_runs(found.mask)
         return Response(
             PreviewReply(
-                axis=found.axis,
-                slice=found.number,
-                shape=found.mask.shape,
-                values=values,
-                lengths=lengths,
+                **as_runs(found.axis, found.number, found.mask),
                 labels=dict(found.labels),
                 seconds=round(time.perf_counter() - begin, 4),
             ).model_dump_json(),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 from weakref import WeakValueDictionary
@@ -18,7 +17,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
 from clickseg.progress import watched_by
-from clickseg.runs import encode_runs
+
+from .slice_runs import SliceRuns, as_runs
 
 progress_router = APIRouter(
     prefix="/clickseg/api", tags=["clickseg"], dependencies=[Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))]
@@ -28,36 +28,30 @@ LONGEST_SILENCE = 10.0  # seconds: a proxy ends connections that say nothing, an
 LONGEST_WAIT = 3  # silences, for an answer that nobody asks for: a server that stops waits for all connections
 
 
-class ProgressLine(BaseModel):
-    """One line of the answer: a part, or a slice."""
+class Part(BaseModel):
+    """How much is done before anything is known."""
 
-    part: float | None = Field(None, description="of what must be done before any voxel is known, 0 to 1")
-    axis: int | None = Field(None, description="the axis of the image's array that numbers axial slices")
-    slice: int | None = Field(None, description="which of them is known now")
-    shape: tuple[int, int] | None = Field(None, description="of the slice: the other two axes, in the array's order")
-    values: list[int] | None = Field(None, description="of the runs, row by row of `shape`: the last axis fastest")
-    lengths: list[int] | None = Field(None, description="of the runs, in voxels; they add up to the size of the slice")
+    part: float = Field(description="of what must be done before any voxel is known, 0 to 1")
 
 
 class Stream:
     """What is told of one answer by the threads that compute it, as lines for whoever reads them in the event loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, watch: str) -> None:
+        self._watch = watch
         self._loop = asyncio.get_running_loop()
         self._lines: asyncio.Queue[str | None] = asyncio.Queue()
-        self._left = False  # whether nobody reads any more
         self.begun = False  # whether there is an answer to watch
 
     def part(self, done: int, whole: int) -> None:
         """As `Watcher.part`."""
-        self._put(_line(part=round(done / whole, 4)))
+        self._put(Part(part=round(done / whole, 4)).model_dump_json())
 
     def slice(self, axis: int, number: int, plane: NDArray[np.uint8]) -> None:
         """As `Watcher.slice`. Raises ValueError when nobody reads any more."""
-        if self._left:
+        if _streams.get(self._watch) is not self:
             raise ValueError("given up: whoever watched this answer come has left")
-        values, lengths = encode_runs(plane)
-        self._put(_line(axis=axis, slice=number, shape=plane.shape, values=values, lengths=lengths))
+        self._put(SliceRuns(**as_runs(axis, number, plane)).model_dump_json())
 
     def end(self) -> None:
         """The answer is there, or will never be."""
@@ -69,21 +63,21 @@ class Stream:
 
     async def lines(self) -> AsyncIterator[str]:
         """Each as soon as it is told, until the end; an empty one where nothing has been told for a while."""
-        line: str | None = "\n"  # which shows that what is told from now on is heard
+        line: str | None = ""  # which shows that what is told from now on is heard
         silences = 0
         try:
             while line is not None and (self.begun or silences < LONGEST_WAIT):
-                yield line
+                yield f"{line}\n"
                 try:
                     line = await asyncio.wait_for(self._lines.get(), LONGEST_SILENCE)
                 except TimeoutError:
-                    line = "\n"
+                    line = ""
                     silences += 1
         finally:
-            self._left = True
+            _streams.pop(self._watch, None)
 
 
-_streams: WeakValueDictionary[str, Stream] = WeakValueDictionary()  # an answer that is never begun to be sent goes, too
+_streams: WeakValueDictionary[str, Stream] = WeakValueDictionary()  # that are read: one never begun to be goes, too
 
 
 @contextlib.contextmanager
@@ -104,7 +98,7 @@ def watched(watch: Any) -> Iterator[None]:
     "/progress/{watch}",
     response_class=StreamingResponse,
     responses={
-        200: {"model": ProgressLine, "description": "lines of JSON, and empty ones"},
+        200: {"model": Part | SliceRuns, "description": "lines of JSON, and empty ones"},
         409: {"description": "it is watched already"},
     },
 )
@@ -116,18 +110,5 @@ async def progress(watch: str) -> StreamingResponse:
     """
     if watch in _streams:
         raise HTTPException(409, f"{watch!r} is watched already: choose another text")
-    stream = _streams[watch] = Stream()
-
-    async def lines() -> AsyncIterator[str]:
-        try:
-            async with contextlib.aclosing(stream.lines()) as told:
-                async for line in told:
-                    yield line
-        finally:
-            _streams.pop(watch, None)
-
-    return StreamingResponse(lines(), media_type="application/x-ndjson")
-
-
-def _line(**fields: Any) -> str:
-    return json.dumps(fields) + "\n"
+    stream = _streams[watch] = Stream(watch)
+    return StreamingResponse(stream.lines(), media_type="application/x-ndjson")
