@@ -354,3 +354,40 @@ def test_each_slice_is_scaled_as_it_says(tmp_path, slices, slopes):
     scaled = [made(content, RescaleSlope=str(slope)) for content, slope in zip(slices, slopes, strict=True)]
     found, _ = read_volume(written(tmp_path / "pet", scaled))
     np.testing.assert_allclose(found, volume() * np.array(slopes), rtol=1e-6)
+
+
+@pytest.mark.parametrize("rescale", [{}, {"RescaleSlope": "2", "RescaleIntercept": "-1024"}])
+def test_numbers_are_those_of_the_scanner_where_large_ones_are_to_be_shown_dark(tmp_path, slices, rescale):
+    """MONOCHROME1 is for screens: ITK turns the numbers round."""
+    plain, dark = (
+        written(tmp_path / kind, [made(content, PhotometricInterpretation=kind, **rescale) for content in slices])
+        for kind in ("MONOCHROME2", "MONOCHROME1")
+    )
+    (expected, grid), (found, found_grid) = read_volume(plain), read_volume(dark)
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_allclose(found_grid.affine, grid.affine, atol=1e-6)
+
+
+@pytest.mark.parametrize("signed", [0, 2])
+def test_slices_with_and_without_a_sign_are_read_as_each_says(tmp_path, signed):
+    """ITK takes the type of the first for all, in which numbers below 0 are large ones."""
+    values = volume() - 250
+    values[..., signed] += 250
+    slices = dicom_series(values, SPACING)
+    slices[signed] = made(slices[signed], PixelRepresentation=0)
+    np.testing.assert_array_equal(read_volume(written(tmp_path / "ct", slices))[0], values)
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_file_of_many_slices_whose_places_are_not_read_is_refused(tmp_path, slices, alone):
+    """ITK would put an ultrasound volume at the origin, with voxels of 1 mm."""
+    kind = "1.2.840.10008.5.1.4.1.1.6.2"  # Enhanced US Volume
+    pixels = b"".join(pydicom.dcmread(io.BytesIO(content)).PixelData for content in slices)
+    folder = written(tmp_path / "us", [made(slices[0], SOPClassUID=kind, NumberOfFrames=5, PixelData=pixels)])
+    with pytest.raises(ValueError, match=r"00.dcm: many slices in one file .Enhanced US Volume.* dcm2niix"):
+        read_volume(folder / "00.dcm" if alone else folder)
+
+
+def test_a_series_whose_files_have_names_of_another_alphabet_is_read(tmp_path, slices):
+    folder = written(tmp_path / "M\udcfcller", slices, name="\udcfc{:02}.dcm")
+    np.testing.assert_array_equal(read_volume(folder)[0], volume())

@@ -110,6 +110,35 @@ def test_a_program_that_dies_leaves_the_segmentation_of_before(series, tmp_path,
     assert (tmp_path / "seg.dcm").read_bytes() == before
 
 
+def codes_of(segment):
+    sequences = "SegmentedPropertyCategoryCodeSequence", "SegmentedPropertyTypeCodeSequence"
+    category, concept = (segment[name][0] for name in sequences)
+    modifiers = concept.get("SegmentedPropertyTypeModifierCodeSequence", [])
+    return category.CodeMeaning, concept.CodeMeaning, [each.CodeMeaning for each in modifiers]
+
+
+def test_codes_tell_sides_apart_and_organs_from_lesions(series, tmp_path):
+    names = ["left kidney", "Right Kidney", "right adrenal", "oesophagus", "cyst", "tumour", "left thing", "tissue"]
+    labels = label_map()
+    labels[20, 10:18, 4] = range(1, len(names) + 1)
+    segments = {value: Segment(name) for value, name in enumerate(names, 1)}
+    write_segmentation(tmp_path / "seg.dcm", series_files(series), labels, read_volume(series)[1], segments)
+    found = {
+        segment.SegmentLabel: codes_of(segment) for segment in pydicom.dcmread(tmp_path / "seg.dcm").SegmentSequence
+    }
+    organ, lesion = "Anatomical Structure", "Morphologically Abnormal Structure"
+    assert found == {
+        "left kidney": (organ, "Kidney", ["Left"]),
+        "Right Kidney": (organ, "Kidney", ["Right"]),
+        "right adrenal": (organ, "Adrenal gland", ["Right"]),
+        "oesophagus": (organ, "Esophagus", []),
+        "cyst": (lesion, "Cyst", []),
+        "tumour": (lesion, "tumor", []),
+        "left thing": ("Tissue", "Tissue", ["Left"]),
+        "tissue": ("Tissue", "Tissue", []),
+    }
+
+
 # The command line
 
 

@@ -11,7 +11,7 @@ import pytest
 from clickseg.evaluation.report import write_report
 from clickseg.experiments.jobs import run_jobs
 from clickseg.experiments.summary import write_markdown
-from clickseg.files import held_alone, plain_name, unique_names, whole_file
+from clickseg.files import held_alone, plain_name, readable, unique_names, whole_file
 from clickseg.geometry import Grid
 from clickseg.images import write_mask
 
@@ -121,3 +121,10 @@ def test_a_name_that_is_too_long_is_shortened_and_still_its_own():
     assert one[:90] == other[:90] == "ä" * 90
     assert one != other
     assert max(len(name.encode()) for name in (one, other)) <= 200
+
+
+@pytest.mark.parametrize(
+    ("name", "seen"), [("Müller", "Müller"), ("M\udcfcller", "Müller"), ("a\udc81", "a\N{REPLACEMENT CHARACTER}")]
+)
+def test_a_name_that_is_no_utf_8_is_readable_all_the_same(name, seen):
+    assert readable(name) == readable(Path(name)) == seen

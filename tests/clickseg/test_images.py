@@ -139,3 +139,14 @@ def test_an_image_of_other_axes_than_three_is_refused_by_its_head_alone(tmp_path
     path.write_bytes(b"nothing")
     with pytest.raises(ValueError, match=r"ct.nii.gz is not a readable NIfTI file"):
         read_grid(path)
+
+
+@pytest.mark.parametrize(("unit", "millimetres"), [("micron", 1e-3), ("meter", 1e3), ("mm", 1), ("unknown", 1)])
+def test_the_places_of_a_nifti_image_are_in_mm_whatever_its_unit(tmp_path, unit, millimetres):
+    affine = np.array([[-2.0, 0, 0, 7], [0, 3, 0, 8], [0, 0, 4, 9], [0, 0, 0, 1]])
+    image = nib.Nifti1Image(np.zeros((3, 4, 5), np.int16), affine)
+    image.header.set_xyzt_units(unit)
+    nib.save(image, tmp_path / "image.nii.gz")
+    expected = np.diag([millimetres] * 3 + [1]) @ affine
+    for grid in (read_volume(tmp_path / "image.nii.gz")[1], read_grid(tmp_path / "image.nii.gz")):
+        np.testing.assert_allclose(grid.affine, expected)

@@ -423,3 +423,28 @@ def test_a_real_series_is_the_same_as_nifti(data_dir, studies):
     np.testing.assert_array_equal(values, expected)
     assert values.dtype == np.int16
     np.testing.assert_allclose(grid.affine, expected_grid.affine, atol=1e-4)
+
+
+def test_a_series_that_lies_in_two_of_the_folders_is_put_together(write_ct, studies, tmp_path, monkeypatch, capsys):
+    write_ct(tmp_path / "split/A", **PATIENT)
+    (tmp_path / "split/B").mkdir()
+    for file in sorted((tmp_path / "split/A").iterdir())[::2]:
+        file.rename(tmp_path / "split/B" / file.name)
+    monkeypatch.chdir(tmp_path)
+    absolute = tmp_path / "split/A", tmp_path / "split/B"
+    for number, folders in enumerate((("split/A", "split/B"), absolute, ("split/A", absolute[1]))):
+        output = studies / str(number)
+        assert run(*folders, "--output", output) == 0, capsys.readouterr().err
+        (row,) = table(output)
+        assert row["shape"] == "12 x 10 x 6"
+        assert row["source"] == str("split" if number == 0 else tmp_path / "split")
+
+
+def test_folders_whose_names_are_no_utf_8_are_imported_without_the_patients_name(write_ct, studies, tmp_path):
+    write_ct(tmp_path / "cd/M\udcfcller_Hans/ct", **PATIENT)
+    (tmp_path / "cd/M\udcfcller_Hans/IM000000").write_bytes(bytes(3000))
+    assert run(tmp_path / "cd", "--output", studies) in (0, 1)
+    first, *others = table(studies)
+    assert first["source"] == str(tmp_path / "cd/***_***/ct")
+    assert first["shape"] == "12 x 10 x 6"
+    assert all("ller" not in value for row in others for value in row.values())

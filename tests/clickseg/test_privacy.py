@@ -57,3 +57,34 @@ def test_what_stands_for_a_name_in_public_data_is_none():
 @pytest.mark.parametrize("born", ["", "1970", "unknown"])
 def test_without_a_day_of_birth_none_is_hidden(born):
     assert without_patients("1970 unknown", [Patient("1", "", born)]) == "1970 unknown"
+
+
+@pytest.mark.parametrize(
+    "day",
+    ["3.4.1960", "3.4.60", "4/3/1960", "1960-4-3", "3041960", "03APR1960", "3 April 1960", "Apr 3, 1960", "3-Apr-60"],
+)
+def test_a_day_of_birth_is_hidden_as_people_write_it(day):
+    patient = Patient("1", "", "19600403")
+    assert without_patients(f"born {day}, CT_{day}.", [patient]) == "born ***, CT_***."
+    assert gives_away(day, patient)
+
+
+@pytest.mark.parametrize(
+    "text", ["13.4.1960", "3.4.19601", "1.3.4.60", "3.4.60.2", "3.5.1960", "13041960", "April 1960", "4.3 mm", "34360"]
+)
+def test_what_only_looks_like_a_day_of_birth_stays(text):
+    assert without_patients(text, [Patient("1", "", "19600403")]) == text
+
+
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [
+        ("Wałęsa^Łukasz", "WALESA_LUKASZ"),
+        ("Sørensen^Jørgen", "Sorensen_Jorgen"),
+        ("Sørensen^Jørgen", "SOERENSEN_JOERGEN"),
+        ("Đoković^Þór", "Dokovic_Thor"),
+        ("Y\N{LATIN SMALL LETTER DOTLESS I}ld\N{LATIN SMALL LETTER DOTLESS I}z^Ægir", "YILDIZ_AEGIR"),
+    ],
+)
+def test_letters_that_are_none_with_an_accent_are_known_in_other_spellings(name, written):
+    assert without_patients(f"ct/{written}", [Patient("1", name)]) == "ct/***_***"

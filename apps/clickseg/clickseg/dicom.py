@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from .dicom_frames import ENHANCED
-from .dicom_head import read_heads
+from .dicom_head import Head, read_heads
 from .dicom_slice import Slice, check_places, files_of
 from .dicom_tree import read_series
-from .dicom_volume import Volume, is_aside, unreadable_files
+from .dicom_volume import Volume, is_aside, many_in_one, unreadable_files
 from .files import plain_name
 
 
@@ -35,7 +35,7 @@ def series_slices(folder: Path, wanted: str | None = None) -> list[Slice]:
 def file_slices(file: Path, wanted: str | None = None) -> list[Slice]:
     """The slices of an enhanced DICOM file, as `series_slices` has those of a folder; of any other file one, itself.
 
-    Raises ValueError as `series_slices`, and where a series of another file is wanted.
+    Raises ValueError as `series_slices`, where a series of another file is wanted, and for other files of many slices.
     """
     found, _ = read_series([file])
     heads = [head for volume in found for head in volume.heads]
@@ -43,6 +43,8 @@ def file_slices(file: Path, wanted: str | None = None) -> list[Slice]:
         return _chosen(file, found, wanted)
     if wanted is not None:
         raise ValueError(f"{file.name} is a file: a series is chosen from a folder of DICOM files")
+    for head in heads:
+        _check_frames(head)
     return [head.slice for head in heads] or [Slice(str(file))]
 
 
@@ -71,9 +73,16 @@ def _chosen(place: Path, found: Sequence[Volume], wanted: str | None) -> list[Sl
     if not fitting:
         raise ValueError(f"{place} holds no DICOM file: a NIfTI file, or the folder of a DICOM series, is needed")
     for head in fitting[0].heads:
-        if head.kind in ENHANCED and (head.slice.frame is None or head.slice.place is None):
-            raise ValueError(f"{head.file.name} ({head.kind.name}) does not say where its frames lie")
+        _check_frames(head)
     return fitting[0].slices()
+
+
+def _check_frames(head: Head) -> None:
+    """ValueError for a file of many slices of which it is not known where they lie: ITK would make up a place."""
+    if head.kind in ENHANCED and (head.slice.frame is None or head.slice.place is None):
+        raise ValueError(f"{head.file.name} ({head.kind.name}) does not say where its frames lie")
+    if reason := many_in_one(head):
+        raise ValueError(f"{head.file.name}: {reason}")
 
 
 def _name(volume: Volume) -> str:

@@ -16,7 +16,7 @@ from .datasets import case_id
 from .dicom_head import About
 from .dicom_tree import Tree
 from .dicom_volume import LeftOut, Volume
-from .files import digest, plain_name, unique_names, write_text
+from .files import digest, plain_name, readable, unique_names, write_text
 from .geometry import Grid
 from .images import read_slices, read_volume, reading, write_volume
 from .privacy import Patient, gives_away, without_patients
@@ -69,7 +69,7 @@ class Studies:
         self._of = {volume: self._row(volume) for volume in self.volumes}
         for each in tree.left_out:
             patients = [each.about.patient] if each.about else self._patients
-            self._rows.append(self._new_row(each) | {"left_out": without_patients(each.reason, patients)})
+            self._rows.append(self._new_row(each) | {"left_out": without_patients(readable(each.reason), patients)})
 
     @property
     def table(self) -> Path:
@@ -94,7 +94,7 @@ class Studies:
             if not kept:
                 self._check_unlabelled(volume)
         except ValueError as error:
-            row["left_out"] = without_patients(str(error), [volume.about.patient])
+            row["left_out"] = without_patients(readable(str(error)), [volume.about.patient])
             self.save()
             raise
         if not kept:
@@ -166,10 +166,10 @@ class Studies:
         return row
 
     def _place(self, folder: Path, patients: Iterable[Patient]) -> str:
-        """A folder without the names of its patients; the one that was named without those of all."""
-        root = next((root for root in self._roots if folder.is_relative_to(root)), Path())
-        hidden = Path(without_patients(str(root), self._patients))
-        return str(hidden / without_patients(str(folder.relative_to(root)), patients))
+        """A folder without the names of its patients; the one that was named, or is above, without those of all."""
+        root = next((root for root in self._roots if folder.is_relative_to(root)), folder)
+        hidden = Path(without_patients(readable(root), self._patients))
+        return str(hidden / without_patients(readable(folder.relative_to(root)), patients))
 
     def _is_written(self, volume: Volume) -> bool:
         return self._of[volume]["content"] == volume.content and self.path(volume).is_file()

@@ -1,4 +1,8 @@
-"""The voxels of frames of enhanced DICOM files, which ITK would take as they come, all with the scale of the first."""
+"""The voxels of DICOM files as they are stored: frames of enhanced files, and slices that ITK would change.
+
+ITK takes frames as they come, all with the scale of the first, the type of the first of several files for all of them,
+and numbers to be shown dark where they are large (MONOCHROME1), which is for screens, turned round.
+"""
 
 from __future__ import annotations
 
@@ -83,6 +87,8 @@ def _alone(data: FileDataset, frames: Sequence[int]) -> FileDataset:
     kept.is_little_endian, kept.is_implicit_VR = data.is_little_endian, data.is_implicit_VR
     for name in KEPT:
         setattr(kept, name, data.get(name))
+    if kept.PhotometricInterpretation == "MONOCHROME1":
+        kept.PhotometricInterpretation = "MONOCHROME2"
     kept.SOPClassUID = kept.file_meta.MediaStorageSOPClassUID = PlainFrames
     kept.NumberOfFrames = len(frames)
     pixels, count = data["PixelData"], int(data.get("NumberOfFrames") or 1)

@@ -19,6 +19,7 @@ import numpy as np
 import pydicom
 from numpy.typing import NDArray
 from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code
 
 from .dicom import is_enhanced
 from .files import whole_file
@@ -29,6 +30,11 @@ from .machine import present_values
 logger = logging.getLogger(__name__)
 
 SCT: Any = codes.SCT  # SNOMED CT
+ANATOMY = Code("123037004", "SCT", "Anatomical Structure")
+ABNORMAL = Code("49755003", "SCT", "Morphologically Abnormal Structure")
+ABNORMAL_NAMES = {"Cyst", "Edema", "Hematoma", "Lesion", "Metastasis", "Necrosis", "Neoplasm", "Nodule", "Tumor"}
+SPELLED = {"Adrenal": "AdrenalGland", "Oedema": "Edema", "Oesophagus": "Esophagus", "Tumour": "Tumor"}
+SIDES = {"Left": Code("7771000", "SCT", "Left"), "Right": Code("24028007", "SCT", "Right")}
 
 PROGRAM = "itkimage2segimage"  # of dcmqi (qiicr.org/dcmqi)
 
@@ -154,28 +160,34 @@ def _renamed(content: pydicom.Dataset, names: list[str]) -> pydicom.Dataset:
 
 def _attributes(value: int, segment: Segment) -> dict[str, Any]:
     """What a SEG says about a segment, in dcmqi's form."""
+    category, concept, side = _concepts(segment.name)
     return {
         "labelID": value,
         "SegmentLabel": segment.name,
         "SegmentDescription": f"value {value} of the label map",
         "SegmentAlgorithmType": "AUTOMATIC" if segment.automatic else "SEMIAUTOMATIC",
         "SegmentAlgorithmName": "clickseg",
-        "SegmentedPropertyCategoryCodeSequence": _code(SCT.Tissue),
-        "SegmentedPropertyTypeCodeSequence": _code(_concept(segment.name)),
+        "SegmentedPropertyCategoryCodeSequence": _code(category),
+        "SegmentedPropertyTypeCodeSequence": _code(concept),
+        **({"SegmentedPropertyTypeModifierCodeSequence": _code(side)} if side else {}),
         "recommendedDisplayRGBValue": _colour(value, segment),
     }
 
 
-def _concept(name: str) -> Any:
-    """SNOMED CT's concept of that name (of either side), or "tissue"."""
-    words = [word for word in name.title().split() if word not in ("Left", "Right")]
+def _concepts(name: str) -> tuple[Code, Code, Code | None]:
+    """SNOMED CT's category (DICOM's CID 7150), concept and side of that name; "tissue" where it has none."""
+    words = [SPELLED.get(word, word) for word in name.title().split()]
+    side = next((SIDES[word] for word in words if word in SIDES), None)
     try:
-        return getattr(SCT, "".join(words))
+        concept = getattr(SCT, "".join(word for word in words if word not in SIDES))
     except (AttributeError, RuntimeError):  # none, or several
-        return SCT.Tissue
+        return SCT.Tissue, SCT.Tissue, side
+    if concept == SCT.Tissue:
+        return concept, concept, side
+    return ABNORMAL if ABNORMAL_NAMES & set(words) else ANATOMY, concept, side
 
 
-def _code(concept: Any) -> dict[str, str]:
+def _code(concept: Code) -> dict[str, str]:
     return {
         "CodeValue": concept.value,
         "CodingSchemeDesignator": concept.scheme_designator,

@@ -19,7 +19,8 @@ IDENTITY = ("SOPInstanceUID", "InstanceNumber", "ImagePositionPatient")  # that 
 PLACE = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")  # of a slice
 RESCALE = {"RescaleSlope": 1.0, "RescaleIntercept": 0.0}  # and what they are if it does not say
 THICKNESS = ("SpacingBetweenSlices", "SliceThickness")  # of a lone slice: as its series has it, or as it was taken
-SLICE = [*IDENTITY, *PLACE, *RESCALE, *THICKNESS]
+STORED = ("PhotometricInterpretation", "PixelRepresentation")  # what the numbers in the file are
+SLICE = [*IDENTITY, *PLACE, *RESCALE, *THICKNESS, *STORED]
 
 
 class Said(Protocol):
@@ -60,6 +61,8 @@ class Slice:
     identity: what copies of it share; () if it is no DICOM file. place: None if it does not say.
     rescale: slope and intercept, which make HU of the numbers in the file. frame: which one, from 0; None for a file
     that is one slice. thickness: mm to the next slice or, if that is not said, of what it shows; None if neither is.
+    inverted: whether large numbers are to be shown dark (MONOCHROME1), which changes none of them. signed: whether the
+    numbers in the file may be below 0.
     """
 
     file: str
@@ -68,6 +71,8 @@ class Slice:
     rescale: tuple[float, float] = (1.0, 0.0)
     frame: int | None = None
     thickness: float | None = None
+    inverted: bool = False
+    signed: bool = False
 
     @property
     def name(self) -> str:
@@ -85,7 +90,16 @@ def slice_of(file: Path | str, said: Said, frame: int | None = None) -> Slice:
     if all(places):
         position, orientation, spacing = (np.array(value, float) for value in places)
         place = Place(position, orientation[:3], orientation[3:], spacing)
-    return Slice(str(file), identity, place, (slope, intercept), frame, next((mm for mm in thick if mm > 0), None))
+    return Slice(
+        file=str(file),
+        identity=identity,
+        place=place,
+        rescale=(slope, intercept),
+        frame=frame,
+        thickness=next((mm for mm in thick if mm > 0), None),
+        inverted=text(said, "PhotometricInterpretation") == "MONOCHROME1",
+        signed=text(said, "PixelRepresentation") == "1",
+    )
 
 
 def text(said: Said, name: str) -> str:

@@ -152,13 +152,21 @@ def _is_image(head: Head) -> bool:
     return "Image" in head.kind.name and "Secondary Capture" not in head.kind.name
 
 
+def many_in_one(head: Head) -> str:
+    """Why a file of many slices is not read, or nothing: where they lie stands in places that are its kind's alone."""
+    kind = head.kind.name.removesuffix(" Storage")
+    if head.slice.frame is None and (head.frames > 1 or "Enhanced" in kind):
+        return f"many slices in one file ({kind}), which is not read: convert it with dcm2niix"
+    return ""
+
+
 def _no_slice(head: Head) -> str:
     """Why a file is no slice, or nothing."""
     kind = head.kind.name.removesuffix(" Storage")
     if not _is_image(head):
         return f"no series of slices: {kind}"
-    if head.slice.frame is None and (head.frames > 1 or "Enhanced" in kind):
-        return f"many slices in one file ({kind}), which is not read: convert it with dcm2niix"
+    if reason := many_in_one(head):
+        return reason
     if head.colours > 1:
         return f"pictures in colour ({kind})"
     if head.localizer:

@@ -29,6 +29,15 @@ def plain_name(text: str) -> str:
     return re.sub(r"[^\w-]+", "_", text)
 
 
+def readable(text: Path | str) -> str:
+    """A path, or a sentence that names one, without bytes that are no UTF-8: they are read as Windows writes names."""
+    content = os.fsencode(text)
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        return content.decode("cp1252", errors="replace")
+
+
 def digest(text: str, digits: int = 8) -> str:
     """Hexadecimal digits that stand for a text, the same ones every time."""
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:digits]

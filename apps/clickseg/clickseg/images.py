@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import tempfile
 import zlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +19,12 @@ from numpy.typing import NDArray
 from .dicom import file_slices, series_slices
 from .dicom_pixels import read_frames
 from .dicom_slice import Slice
-from .files import whole_file
+from .files import readable, whole_file
 from .geometry import LPS_TO_RAS, Grid
 
 AIR = -200  # HU, less than any tissue
 FLAT = 50  # HU, which the noise of any CT spans
+MILLIMETRES = {1: 1e3, 2: 1.0, 3: 1e-3}  # in the units of NIfTI: metre, millimetre, micrometre
 
 # What nibabel and those below it raise for files that are damaged, or say of themselves what cannot be.
 UNREADABLE = (
@@ -141,7 +144,7 @@ def read_grid(path: Path | str) -> Grid:
         return read_volume(path)[1]
     path = Path(path)
     with _nifti(path) as image:
-        shape, affine = image.shape, image.affine
+        shape, affine = image.shape, _in_millimetres(image)
     return _grid(_three_axes(shape, path), affine, path)
 
 
@@ -191,7 +194,15 @@ def _three_axes(shape: Sequence[int], path: Path) -> tuple[int, int, int]:
 def _read_nifti(path: Path) -> tuple[NDArray[np.generic], NDArray[np.float64]]:
     with _nifti(path) as image:
         scaled = image.dataobj.slope != 1 or image.dataobj.inter != 0
-        return np.asarray(image.dataobj, dtype=np.float32 if scaled else None), image.affine
+        return np.asarray(image.dataobj, dtype=np.float32 if scaled else None), _in_millimetres(image)
+
+
+def _in_millimetres(image: Any) -> NDArray[np.float64]:
+    """The affine of a NIfTI image in mm, whatever its unit of length, which nibabel passes over and ITK heeds."""
+    unit = int(image.header["xyzt_units"]) & 7
+    affine = np.array(image.affine, np.float64)
+    affine[:3] *= MILLIMETRES.get(unit, 1.0)
+    return affine
 
 
 @contextlib.contextmanager
@@ -225,10 +236,12 @@ def _imread(slices: Sequence[Slice], name: str) -> tuple[NDArray[np.generic], ND
     if slices[0].frame is not None:
         array, lps = read_frames(slices)
         return _small(array), LPS_TO_RAS @ lps
+    if all(each.place for each in slices) and (slices[0].inverted or len({each.signed for each in slices}) > 1):
+        return _imread([replace(each, frame=0) for each in slices], name)
     # ITK takes the type of the first slice for all. In PET each has a slope of its own, and others may have fractions.
     kind = itk.F if len({each.rescale for each in slices}) > 1 else None
-    files = [each.file for each in slices]
-    image = itk.imread(files if len(files) > 1 else files[0], kind)
+    with _plainly_named([each.file for each in slices]) as files:
+        image = itk.imread(files if len(files) > 1 else files[0], kind)
     dimension = image.GetImageDimension()
     if dimension != 3:
         raise ValueError(f"{name} has {dimension} dimensions; a 3D image is needed")
@@ -239,6 +252,19 @@ def _imread(slices: Sequence[Slice], name: str) -> tuple[NDArray[np.generic], ND
     lps[:3, :3] = itk.array_from_matrix(image.GetDirection()) * spacing
     lps[:3, 3] = np.array(image.GetOrigin())
     return array, LPS_TO_RAS @ lps
+
+
+@contextlib.contextmanager
+def _plainly_named(files: Sequence[str]) -> Iterator[list[str]]:
+    """The files by names that ITK takes, which are UTF-8: links where some are not."""
+    if all(readable(file) == file for file in files):
+        yield list(files)
+        return
+    with tempfile.TemporaryDirectory(prefix="clickseg-links-") as folder:
+        links = [Path(folder) / f"{number:06}{readable(Path(file).suffix)}" for number, file in enumerate(files)]
+        for link, file in zip(links, files, strict=True):
+            link.symlink_to(Path(file).resolve())
+        yield [str(link) for link in links]
 
 
 def write_volume(path: Path | str, volume: NDArray[np.generic], grid: Grid) -> None:

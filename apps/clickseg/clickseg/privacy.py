@@ -9,7 +9,25 @@ from dataclasses import dataclass
 
 HIDDEN = "***"
 SHORT = 3  # letters of a name that are looked for as a whole word alone: Li is in liver
-GERMAN = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss"})
+# How letters are spelled where there are none of them, and without what makes them others, which no accent is.
+SPELLED = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss", "ø": "oe", "å": "aa", "æ": "ae", "œ": "oe"})
+BARE = str.maketrans(
+    {
+        "ł": "l",
+        "ø": "o",
+        "đ": "d",
+        "ð": "d",
+        "\N{LATIN SMALL LETTER DOTLESS I}": "i",
+        "æ": "ae",
+        "œ": "oe",
+        "ß": "ss",
+        "þ": "th",
+    }
+)
+MONTHS = (
+    "jan(?:uary?)?", "feb(?:ruary?)?", "mar(?:ch)?|märz?|mrz", "apr(?:il)?", "may|mai", "june?|juni", "july?|juli",
+    "aug(?:ust)?", "sept?(?:ember)?", "o[ck]t(?:ober)?", "nov(?:ember)?", "de[cz](?:ember)?",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -29,7 +47,7 @@ class Patient:
         if self.name == self.id and "^" not in self.name and re.search(r"\d", self.name):
             return frozenset()
         words = re.findall(r"[^\W\d_]{2,}", _composed(self.name).lower())
-        return frozenset(spelled for word in words for spelled in (word, _plain(word), word.translate(GERMAN)))
+        return frozenset(spelled for word in words for spelled in (word, _plain(word), word.translate(SPELLED)))
 
 
 def without_patients(text: str, patients: Iterable[Patient]) -> str:
@@ -38,7 +56,8 @@ def without_patients(text: str, patients: Iterable[Patient]) -> str:
     for patient in patients:
         long, short = _days(patient.born)
         alone = [rf"(?<![\d.]){day}(?![\d.])" for day in short]
-        for pattern in [*map(_word, sorted(patient.words, key=len, reverse=True)), *long, *alone]:
+        names = map(_word, sorted(patient.words, key=len, reverse=True))
+        for pattern in [*names, *long, *alone, *_written_days(patient.born)]:
             text = re.sub(pattern, HIDDEN, text, flags=re.IGNORECASE)
     return text
 
@@ -69,6 +88,26 @@ def _days(born: str) -> tuple[list[str], list[str]]:
     return long, brief
 
 
+def _written_days(born: str) -> list[str]:
+    """A day of birth as people write it: without the zeros that its parts begin with, or with the name of its month."""
+    found = re.fullmatch(r"(\d\d)(\d\d)(0[1-9]|1[0-2])(\d\d)", born)
+    if not found:
+        return []
+    century, short, number, day = found.groups()
+    year, month, name = f"(?:{century})?{short}", _without_zero(number), f"(?:{MONTHS[int(number) - 1]})"
+    day = _without_zero(day)
+    orders = [
+        *("[-._/ ]".join(order) for order in ((year, month, day), (day, month, year), (month, day, year))),
+        *(f"{first}{second}{century}{short}" for first, second in ((day, number), (month, found[4]))),
+        *("[-._/, ]*".join(order) for order in ((year, name, day), (day, name, year), (name, day, year))),
+    ]
+    return [rf"(?<![\d.]){order}(?!\d|\.\d)" for order in orders]
+
+
+def _without_zero(number: str) -> str:
+    return number.replace("0", "0?", 1) if number.startswith("0") else number
+
+
 def _composed(text: str) -> str:
     """A text in one spelling of its letters with accents: folders of a Mac have another."""
     return unicodedata.normalize("NFC", text)
@@ -76,4 +115,5 @@ def _composed(text: str) -> str:
 
 def _plain(word: str) -> str:
     """A word without the accents of its letters."""
-    return "".join(letter for letter in unicodedata.normalize("NFD", word) if not unicodedata.combining(letter))
+    letters = (letter for letter in unicodedata.normalize("NFD", word) if not unicodedata.combining(letter))
+    return "".join(letters).translate(BARE)

@@ -63,6 +63,8 @@ def _import(arguments: argparse.Namespace) -> int:
         if not root.is_dir():
             raise ValueError(f"{root} is a file, and a folder is needed" if root.exists() else f"no folder at {root}")
         check_apart(arguments.output, root)
+    if any(root.is_absolute() for root in roots):
+        roots = [root.absolute() for root in roots]  # a series may lie in several, and the folder above is named
     tree = _look(roots, arguments.least)
     studies = Studies(arguments.output, tree, roots, arguments.names)
     studies.save()
