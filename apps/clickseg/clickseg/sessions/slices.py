@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from itertools import zip_longest
 
 import numpy as np
 import torch
@@ -170,7 +171,7 @@ class Session(OpenImage):
     def _answers_to(self, clicks: Sequence[Click], reach: int, name: str) -> Iterator[tuple[int, Claim]]:
         """Slice number and what is claimed there, of slices with a click inside, and then of those they reach.
 
-        Between two clicked slices each goes half the way.
+        Between two clicked slices each goes half the way; all of them go on in turn.
         """
         by_slice = self._by_slice(clicks)
         clicked = sorted(number for number, group in by_slice.items() if any(click.label == INSIDE for click in group))
@@ -185,14 +186,16 @@ class Session(OpenImage):
         def look(number: int) -> NDArray[np.generic]:
             return self.slices.view(self._volume, number)
 
-        for place, number in enumerate(clicked):
+        ways = []
+        for place, number in enumerate(clicked if reach else ()):
             below = (clicked[place - 1] + number) // 2 if place else -1
             above = (number + clicked[place + 1]) // 2 if place + 1 < len(clicked) else self.grid.shape[self.axis] - 1
             down = range(number - 1, max(below, number - 1 - reach), -1)
             up = range(number + 1, min(above, number + reach) + 1)
-            for numbers in (down, up) if reach else ():
-                found = propagate(number, answers[number].whole(), numbers, ask, look, self.slices.spacing)
-                yield from ((neighbour, Claim.of(inside)) for neighbour, inside in found)
+            begin = answers[number].whole()
+            ways += [propagate(number, begin, numbers, ask, look, self.slices.spacing) for numbers in (down, up)]
+        for step in zip_longest(*ways):  # who watches sees the nearest slices first
+            yield from ((number, Claim.of(inside)) for number, inside in filter(None, step))
 
     def _corrections(
         self, clicks: Sequence[Click], start: NDArray[np.uint8], value: int, name: str
