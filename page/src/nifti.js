@@ -51,7 +51,8 @@ function extensionOf(text) {
 /** Millilitres of one voxel of a .nii file. */
 export function voxelMl(head) {
   const view = new DataView(head);
-  return [80, 84, 88].reduce((volume, at) => volume * Math.abs(view.getFloat32(at, true)), 1) / 1000;
+  const unit = { 1: 1000, 3: 0.001 }[view.getUint8(123) & 7] ?? 1; // mm: of metres and of micrometres
+  return [80, 84, 88].reduce((volume, at) => volume * Math.abs(view.getFloat32(at, true)) * unit, 1) / 1000;
 }
 
 /** gzip, by the browser. */

@@ -1,11 +1,12 @@
 """Images as other programs write them."""
 
+import itk
 import nibabel as nib
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from clickseg.images import doubt, read_grid, read_label, read_volume
+from clickseg.images import doubt, read_grid, read_label, read_volume, write_mask
 from clickseg.phantom.dicom import dicom_series
 
 
@@ -150,3 +151,35 @@ def test_the_places_of_a_nifti_image_are_in_mm_whatever_its_unit(tmp_path, unit,
     expected = np.diag([millimetres] * 3 + [1]) @ affine
     for grid in (read_volume(tmp_path / "image.nii.gz")[1], read_grid(tmp_path / "image.nii.gz")):
         np.testing.assert_allclose(grid.affine, expected)
+
+
+@pytest.mark.parametrize("codes", [(2, 1), (4, 1), (1, 2), (1, 1)])
+@pytest.mark.parametrize("unit", ["mm", "micron"])
+def test_a_mask_of_an_image_whose_forms_differ_lies_upon_it_for_nibabel_and_itk(tmp_path, codes, unit):
+    """As of an image that was registered: one form leads to the scanner, the other to a template."""
+    sform = np.array([[-2.0, 0, 0, 7], [0, 3, 0, 8], [0, 0, 4, 9], [0, 0, 0, 1]])
+    qform = np.eye(4)
+    qform[:3, 3] = (20, -40, 3)
+    qform[:3, :3] = Rotation.from_euler("xyz", (10, 20, 30), degrees=True).as_matrix() * (2, 3, 4)
+    image = nib.Nifti1Image(np.zeros((3, 4, 5), np.int16), sform)
+    image.set_sform(sform, codes[0])
+    image.set_qform(qform, codes[1])
+    image.header.set_xyzt_units(unit)
+    path, mask = tmp_path / "image.nii.gz", tmp_path / "mask.nii.gz"
+    nib.save(image, path)
+    values, grid = read_volume(path)
+    np.testing.assert_allclose(read_grid(path).affine, grid.affine)
+    write_mask(mask, values.astype(np.uint8), grid)
+    millimetres = {"mm": 1, "micron": 1e-3}[unit]
+    np.testing.assert_allclose(nib.load(mask).affine, np.diag([millimetres] * 3 + [1]) @ sform, atol=1e-5)
+    one, other = itk.imread(path), itk.imread(mask)
+    assert itk.origin(one) == pytest.approx(itk.origin(other), abs=1e-5)
+    assert itk.spacing(one) == pytest.approx(itk.spacing(other), abs=1e-5)
+    np.testing.assert_allclose(one.GetDirection(), other.GetDirection(), atol=1e-5)
+    np.testing.assert_allclose(grid.lps_affine[:3, 3], itk.origin(one), atol=1e-5)
+    itk.imwrite(itk.cast_image_filter(one, ttype=(type(one), type(other))), tmp_path / "slicer.nii.gz")
+    assert read_label(tmp_path / "slicer.nii.gz", grid).shape == (3, 4, 5)
+    assert read_label(mask, grid).shape == (3, 4, 5)
+    saved(tmp_path / "elsewhere.nii.gz", np.zeros((3, 4, 5), np.uint8))
+    with pytest.raises(ValueError, match=r"elsewhere.nii.gz lies elsewhere"):
+        read_label(tmp_path / "elsewhere.nii.gz", grid)

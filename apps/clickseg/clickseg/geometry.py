@@ -23,11 +23,27 @@ LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 @dataclass(frozen=True, eq=False)
+class Forms:
+    """The sform and the qform of a NIfTI file, each 4x4, voxel index -> RAS mm, and their codes.
+
+    They differ where an image was registered: one leads to the scanner, the other to a template, say.
+    """
+
+    sform: NDArray[np.float64]
+    qform: NDArray[np.float64]
+    codes: tuple[int, int]
+
+
+@dataclass(frozen=True, eq=False)
 class Grid:
-    """A voxel grid in space. shape: three voxel counts; affine: 4x4, voxel index (array-axis order) -> RAS mm."""
+    """A voxel grid in space. shape: three voxel counts; affine: 4x4, voxel index (array-axis order) -> RAS mm.
+
+    forms: of a NIfTI file that says two different things of where it lies.
+    """
 
     shape: tuple[int, int, int]
     affine: NDArray[np.float64]
+    forms: Forms | None = None
 
     def __post_init__(self) -> None:
         if len(self.shape) != 3 or any(count < 1 for count in self.shape):
@@ -70,6 +86,11 @@ class Grid:
         corners = list(itertools.product(*((0, count - 1) for count in self.shape)))
         apart = np.abs(self.to_ras(corners) - other.to_ras(corners)).max()
         return self.shape == other.shape and bool(apart < min(self.spacing) / 2)
+
+    def bears(self, other: Grid) -> bool:
+        """Whether another one coincides with this, or with what a form of this says instead."""
+        forms = (self.forms.sform, self.forms.qform) if self.forms else ()
+        return any(Grid(self.shape, affine).coincides(other) for affine in (self.affine, *forms))
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,11 @@ from __future__ import annotations
 import contextlib
 import gzip
 import tempfile
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import itk
-import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,27 +17,11 @@ from .dicom import file_slices, series_slices
 from .dicom_pixels import read_frames
 from .dicom_slice import Slice
 from .files import readable, whole_file
-from .geometry import LPS_TO_RAS, Grid
+from .geometry import LPS_TO_RAS, Forms, Grid
+from .nifti import is_nifti, nifti_image, read_nifti, read_nifti_head
 
 AIR = -200  # HU, less than any tissue
 FLAT = 50  # HU, which the noise of any CT spans
-MILLIMETRES = {1: 1e3, 2: 1.0, 3: 1e-3}  # in the units of NIfTI: metre, millimetre, micrometre
-
-# What nibabel and those below it raise for files that are damaged, or say of themselves what cannot be.
-UNREADABLE = (
-    OSError,
-    EOFError,
-    ValueError,
-    OverflowError,
-    zlib.error,
-    nib.filebasedimages.ImageFileError,
-    nib.spatialimages.HeaderDataError,
-)
-
-
-def is_nifti(path: Path | str) -> bool:
-    """Whether a file is NIfTI by its name."""
-    return str(path).endswith((".nii", ".nii.gz"))
 
 
 def file_identity(path: Path | str) -> tuple[str, int, int]:
@@ -71,7 +52,7 @@ def read_slices(slices: Sequence[Slice], name: str) -> tuple[NDArray[np.generic]
     """
     with _itk(name):
         array, affine = _imread(slices, name)
-    array, grid = _scalar(array, affine, Path(name))
+    array, grid = _scalar(array, affine, None, name)
     return _finite(array, name), grid
 
 
@@ -100,24 +81,28 @@ def _read(path: Path | str, series: str | None = None) -> tuple[NDArray[np.gener
     path = Path(path)
     if not path.exists():
         raise ValueError(f"no image at {path}")
-    nifti = is_nifti(path) and series is None
-    return _scalar(*(_read_nifti(path) if nifti else _read_itk(path, series)), path)
+    if is_nifti(path) and series is None:
+        return _scalar(*read_nifti(path), path.name)
+    array, affine = _read_itk(path, series)
+    return _scalar(array, affine, None, path.name)
 
 
-def _scalar(array: NDArray[np.generic], affine: NDArray[np.float64], path: Path) -> tuple[NDArray[np.generic], Grid]:
+def _scalar(
+    array: NDArray[np.generic], affine: NDArray[np.float64], forms: Forms | None, name: str
+) -> tuple[NDArray[np.generic], Grid]:
     """A 3D image of one number for each voxel, on its Grid. ValueError naming the file that is none."""
-    shape = _three_axes(array.shape, path)
+    shape = _three_axes(array.shape, name)
     if array.dtype.kind not in "iuf":
-        raise ValueError(f"{path.name} holds {array.dtype} values; a scalar image is needed")
-    return array.reshape(shape), _grid(shape, affine, path)
+        raise ValueError(f"{name} holds {array.dtype} values; a scalar image is needed")
+    return array.reshape(shape), _grid(shape, affine, forms, name)
 
 
-def _grid(shape: tuple[int, int, int], affine: NDArray[np.float64], path: Path) -> Grid:
+def _grid(shape: tuple[int, int, int], affine: NDArray[np.float64], forms: Forms | None, name: str) -> Grid:
     """The Grid of an image. ValueError naming the file that has none."""
     try:
-        return Grid(shape=shape, affine=affine)
+        return Grid(shape, affine, forms)
     except ValueError as error:
-        raise ValueError(f"{path.name} does not say where its voxels lie: {error}") from error
+        raise ValueError(f"{name} does not say where its voxels lie: {error}") from error
 
 
 def doubt(volume: NDArray[np.generic], modality: str) -> str:
@@ -142,10 +127,8 @@ def read_grid(path: Path | str) -> Grid:
     """The Grid of an image; of NIfTI without its voxels. Raises ValueError as `read_volume`."""
     if not is_nifti(path):
         return read_volume(path)[1]
-    path = Path(path)
-    with _nifti(path) as image:
-        shape, affine = image.shape, _in_millimetres(image)
-    return _grid(_three_axes(shape, path), affine, path)
+    name, (shape, affine, forms) = Path(path).name, read_nifti_head(Path(path))
+    return _grid(_three_axes(shape, name), affine, forms, name)
 
 
 def read_labelled(image: Path | str, label: Path | str) -> tuple[NDArray[np.generic], NDArray[np.uint8], Grid]:
@@ -163,7 +146,7 @@ def read_label(path: Path | str, grid: Grid) -> NDArray[np.uint8]:
     values, own = _read(path)
     if own.shape != grid.shape:
         raise ValueError(f"label {name} has shape {own.shape}, but its image {grid.shape}")
-    if not own.coincides(grid):
+    if not grid.bears(own):
         raise ValueError(f"label {name} lies elsewhere in the patient than its image")
     with np.errstate(invalid="ignore"):
         numbers = values.astype(np.uint8)
@@ -180,38 +163,15 @@ def class_numbers(label: NDArray[np.uint8], values: Sequence[int]) -> NDArray[np
     return table[label]
 
 
-def _three_axes(shape: Sequence[int], path: Path) -> tuple[int, int, int]:
+def _three_axes(shape: Sequence[int], name: str) -> tuple[int, int, int]:
     """A shape without trailing axes of length one. ValueError if others than three are left."""
     kept = list(shape)
     while len(kept) > 3 and kept[-1] == 1:
         kept.pop()
     if len(kept) != 3:
-        raise ValueError(f"{path.name} has shape {tuple(shape)}; a 3D image (one value per voxel) is needed")
+        raise ValueError(f"{name} has shape {tuple(shape)}; a 3D image (one value per voxel) is needed")
     x, y, z = kept
     return x, y, z
-
-
-def _read_nifti(path: Path) -> tuple[NDArray[np.generic], NDArray[np.float64]]:
-    with _nifti(path) as image:
-        scaled = image.dataobj.slope != 1 or image.dataobj.inter != 0
-        return np.asarray(image.dataobj, dtype=np.float32 if scaled else None), _in_millimetres(image)
-
-
-def _in_millimetres(image: Any) -> NDArray[np.float64]:
-    """The affine of a NIfTI image in mm, whatever its unit of length, which nibabel passes over and ITK heeds."""
-    unit = int(image.header["xyzt_units"]) & 7
-    affine = np.array(image.affine, np.float64)
-    affine[:3] *= MILLIMETRES.get(unit, 1.0)
-    return affine
-
-
-@contextlib.contextmanager
-def _nifti(path: Path) -> Iterator[Any]:
-    """A NIfTI file, opened; whatever is wrong with it becomes a ValueError."""
-    try:
-        yield nib.load(path)
-    except UNREADABLE as error:
-        raise ValueError(f"{path.name} is not a readable NIfTI file (damaged or cut short?): {error}") from error
 
 
 def _read_itk(path: Path, series: str | None) -> tuple[NDArray[np.generic], NDArray[np.float64]]:
@@ -288,14 +248,6 @@ def _small(volume: NDArray[np.generic]) -> NDArray[np.generic]:
     kinds = (np.uint8,) if volume.dtype == np.uint8 else (np.int16, np.uint16, np.int32)
     kept = [kind for kind in kinds if np.iinfo(kind).min <= least and most <= np.iinfo(kind).max]
     return volume.astype(kept[0] if kept else np.float32, copy=False)
-
-
-def nifti_image(array: NDArray[np.generic], grid: Grid) -> Any:
-    """An array on its grid, for nibabel. It says so in both of NIfTI's forms: ITK prefers one, nibabel the other."""
-    image = nib.Nifti1Image(array, grid.affine)
-    image.set_sform(grid.affine, 1)
-    image.set_qform(grid.affine, 1)
-    return image
 
 
 def write_mask(path: Path | str, mask: NDArray[np.uint8], grid: Grid) -> None:

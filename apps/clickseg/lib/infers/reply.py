@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from clickseg.clicks.wire import Reply
 from clickseg.geometry import Grid
-from clickseg.images import nifti_image
+from clickseg.nifti import nifti_image
 
 from .pieces import ZEROS, gzipped, plain
 
