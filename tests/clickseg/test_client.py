@@ -44,6 +44,21 @@ def test_the_command_line_says_so_in_a_sentence(answering, capsys):
     assert capsys.readouterr().err.startswith(f"clickseg preview: no server answers at {url}: what answers is no HTTP")
 
 
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"{}", "is no MONAI Label server: it names no models"),
+        (b"[1]", "is no MONAI Label server: it names no models"),
+        (b'{"models": 3}', "is no MONAI Label server: it names no models"),
+        (b"<html>", "the server answers with no JSON, but with b'<html>'"),
+    ],
+)
+def test_another_kind_of_server_is_said_to_be_one(answering, content, complaint, capsys):
+    url = answering(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(content) + content)
+    assert cli.main(["preview", url, "study", "--click", "1,2,3"]) == 2
+    assert complaint in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("server", ["foo", "127.0.0.1:8000", "ftp://127.0.0.1"])
 def test_what_is_no_address_of_a_server_is_said_to_be_none(server, capsys):
     assert cli.main(["preview", server, "study", "--click", "1,2,3"]) == 2

@@ -60,9 +60,12 @@ class PreviewClient:
     def labels(self) -> dict[str, int]:
         """The names that clicks may have, with their values in the mask; empty for a model of any one structure.
 
-        Raises ValueError if there is no such model, OSError if no server answers.
+        Raises ValueError if there is no such model, or what answers is another kind of server; OSError if none answers.
         """
-        models, name = self._ask("/info/")["models"], self._fixed["model"]
+        info, name = self._ask("/info/"), self._fixed["model"]
+        models = info.get("models") if isinstance(info, dict) else None
+        if not isinstance(models, dict):
+            raise ValueError(f"what answers at {self._server} is no MONAI Label server: it names no models")
         if name not in models:
             raise ValueError(f"there is no model {name!r}; known: {', '.join(models)}")
         labels = models[name]["labels"]
@@ -73,11 +76,18 @@ class PreviewClient:
         request = urllib.request.Request(self._server + path, body, self._headers)
         try:
             with urllib.request.urlopen(request, timeout=self._timeout_s) as response:
-                return None if response.status == 204 else json.load(response)
+                return None if response.status == 204 else _json(response.read())
         except urllib.error.HTTPError as error:
             raise ValueError(_detail(error)) from error
         except http.client.HTTPException as error:
             raise OSError(f"what answers is no HTTP server, or broke off: {error!r}") from error
+
+
+def _json(content: bytes) -> Any:
+    try:
+        return json.loads(content)
+    except ValueError as error:
+        raise ValueError(f"the server answers with no JSON, but with {content[:60]!r}") from error
 
 
 def _detail(error: urllib.error.HTTPError) -> str:
