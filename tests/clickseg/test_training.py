@@ -862,8 +862,10 @@ def test_such_a_network_learns_from_the_answer_that_its_last_click_was_made_for(
 
 
 @pytest.mark.usefixtures("single_precision")
-def test_with_second_looks_half_of_those_who_click_once_learn_from_the_networks_own_first_answer():
-    recipe = dataclasses.replace(FEEDBACK, looks=2)
+@pytest.mark.parametrize("most", [1, 2, 3])
+@pytest.mark.parametrize("reading", ["stop", "skip"])
+def test_with_second_looks_half_of_those_who_click_once_learn_from_the_networks_own_first_answer(most, reading):
+    recipe = dataclasses.replace(FEEDBACK, looks=2, max_clicks=most, reading=reading)
     torch.manual_seed(0)
     network = UNet2d(recipe)
     image, label = torch.randn(48, 1, 32, 32) * 100, torch.zeros(48, 1, 32, 32)
@@ -871,7 +873,7 @@ def test_with_second_looks_half_of_those_who_click_once_learn_from_the_networks_
     clicks, previous = Interact.of(recipe).play(network, image, label, torch.arange(48))
     once = (clicks[..., -1] != PADDING).sum(1) == 1
     read = once & (previous.flatten(1).amax(1) > 1e-6)
-    assert 0.25 < read.sum() / once.sum() < 0.75
+    assert 0.25 < read.sum() / once.sum() < 0.75, f"{read.sum()} of {once.sum()}"
     nothing = torch.zeros_like(previous)
     first = network.look(network.encode(image), clicks, nothing).softmax(1)[:, 1:]
     torch.testing.assert_close(previous[read], first[read], atol=1e-5, rtol=1e-5)

@@ -6,7 +6,8 @@ import pytest
 import torch
 from scipy import ndimage
 
-from clickseg.transforms import CropAroundLabeld, RandTurnd, SlicesOnModelGridd, cut
+from clickseg.methods.unet2d import UNet2dRecipe
+from clickseg.transforms import CropAroundLabeld, RandTurnd, SlicesOnModelGridd, augment, cut
 
 
 @pytest.mark.parametrize(("dimension", "frayed_at_most"), [(2, 5e-4), (3, 1e-3)])
@@ -23,6 +24,33 @@ def test_the_border_of_a_turned_structure_does_not_fray(dimension, frayed_at_mos
     ]
     assert sum(not torch.equal(label, half) for label in turned) > 4
     assert max(map(np.mean, frayed)) < frayed_at_most
+
+
+@pytest.mark.parametrize(("strained", "most"), [(False, 0.2), (True, 0.3)])
+def test_training_of_slices_grows_and_shrinks_each_axis_by_itself(strained, most):
+    (turn,) = (each for each in augment(UNet2dRecipe(size=16), strained) if isinstance(each, RandTurnd))
+    scales = []
+    for seed in range(200):
+        voxels = torch.as_tensor(turn.set_random_state(seed=seed).grid((16, 16)))[:2]
+        scales.append([(voxels[:, 1, 0] - voxels[:, 0, 0]).norm(), (voxels[:, 0, 1] - voxels[:, 0, 0]).norm()])
+    for of_axis in np.array(scales).T:
+        assert 1 - most <= of_axis.min() < 1 - most * 0.9
+        assert 1 + most * 0.9 < of_axis.max() <= 1 + most
+    assert abs(np.corrcoef(np.array(scales).T)[0, 1]) < 0.2
+
+
+@pytest.mark.parametrize("corner", [(2, 2), (2, 17), (17, 9)])
+def test_a_structure_is_not_turned_out_of_its_crop(corner):
+    image, label = torch.rand(1, 20, 20), torch.zeros(1, 20, 20)
+    label[(0, *corner)] = 1
+    turn, lost = RandTurnd((16, 16), 1.0, (0.5,), (0.3, 0.3)), 0
+    for seed in range(40):
+        found = turn.set_random_state(seed=seed)({"image": image, "label": label})
+        assert found["label"].any()
+        if torch.equal(found["image"], image[:, 2:-2, 2:-2]):
+            lost += 1
+            assert torch.equal(found["label"], label[:, 2:-2, 2:-2])
+    assert 0 < lost < 40
 
 
 def test_a_turn_keeps_the_numbers_of_classes():

@@ -186,6 +186,8 @@ class RandTurnd(RandomizableTransform):
             here = turned((label == number).float()[None])[0]
             numbers[here > likeliest] = number
             likeliest = torch.maximum(likeliest, here)
+        if not numbers.any() and (kept := CenterSpatialCrop(self.size)(label)).any():
+            return {**data, "image": CenterSpatialCrop(self.size)(image), "label": kept}  # nothing was left to click on
         return {**data, "image": turned(image.float()[None])[0], "label": numbers}
 
 
@@ -208,7 +210,7 @@ def augment(recipe: UNet2dRecipe, strained: bool = False) -> list[Transform]:
     if not recipe.augment:
         return [pick, CropAroundLabeld(recipe.size), *superpixels]
     prob, rotation, scale = (0.8, 0.5, 0.3) if strained else (0.5, 0.26, 0.2)
-    turn = RandTurnd((recipe.size, recipe.size), prob, (rotation,), (scale,))
+    turn = RandTurnd((recipe.size, recipe.size), prob, (rotation,), (scale, scale))
     crop = CropAroundLabeld(recipe.size, max(turn.margin))
     if not strained:
         return [pick, crop, turn, *superpixels, *shades(recipe.deviation)]

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import os
 import shutil
 from pathlib import Path
 
@@ -86,7 +87,7 @@ def test_its_folder_is_not_written_over(study, weights, kind, request):
     ("change", "differing"),
     [
         ({"protocol": dataclasses.replace(PROTOCOL, seed=1, clicks=(1, 3))}, "clicks, seed"),
-        ({"cases": ["phantom_000"]}, "cases"),
+        ({"cases": ["phantom_000"]}, "cases, files"),
         ({"method": "disc", "weights": None}, "method, weights, weights_sha256"),
     ],
     ids=["protocol", "cases", "method"],
@@ -102,6 +103,16 @@ def test_other_weights_of_the_same_name_are_told_by_their_content(study, stopped
     tiny_weights(tmp_path / "tiny.pt", LABELS, seed=3)
     with pytest.raises(ValueError, match=r"not the same weights_sha256$"):
         evaluate("unet2d", tmp_path / "tiny.pt", study, stopped, PROTOCOL, resume=True)
+
+
+@pytest.mark.parametrize("kind", ["stopped", "finished"])
+def test_a_label_that_was_corrected_since_is_another_one(study, weights, kind, request, tmp_path):
+    folder = shutil.copytree(request.getfixturevalue(kind), tmp_path / "copied")
+    corrected = shutil.copytree(study, tmp_path / study.name)
+    label = corrected / "labelsTr/phantom_000.nii.gz"
+    os.utime(label, (label.stat().st_atime, label.stat().st_mtime + 1))
+    with pytest.raises(ValueError, match=r"holds another evaluation: it had not the same files$"):
+        evaluate("unet2d", weights, corrected, folder, PROTOCOL, resume=True)
 
 
 def test_a_finished_one_is_not_played_again(study, weights, finished, played, tmp_path):

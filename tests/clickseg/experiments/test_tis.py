@@ -11,8 +11,9 @@ from clickseg.cli import main
 from clickseg.clicks import Click, stack_clicks
 from clickseg.evaluation import open_player
 from clickseg.experiments import Budget, TisDesign, plan_tis, write_tis_report
-from clickseg.experiments.tis import ARMS
-from clickseg.methods import METHODS, TIS_BASELINES, save_weights
+from clickseg.experiments.tis import ARMS, OURS
+from clickseg.files import plain_name
+from clickseg.methods import METHODS, TIS_BASELINES, load_model, save_weights
 from clickseg.methods.deepedit import DeepeditRecipe
 from clickseg.methods.tis import Tis, TisRecipe
 from clickseg.phantom import LABELS
@@ -78,8 +79,16 @@ def test_a_given_encoder_is_not_trained_again(design, weights, tmp_path):
     given = TisDesign(design.data, design.train, design.test, design.budget, design.recipe, encoder=weights)
     jobs = {job.name: job for job in plan_tis(given, tmp_path / "out")}
     assert "train encoder" not in jobs
-    assert option(jobs["train tis"], "--init") == str(weights)
+    alone = tmp_path / "out/encoder.pt"
+    assert {option(jobs[f"train {plain_name(name)}"], "--init") for name in (OURS, *ARMS)} == {str(alone)}
     assert jobs["train tis"].needs == ()
+    theirs, written = load_model(weights).segmenter.state_dict(), load_model(alone)
+    kept = {name for name, tensor in written.segmenter.state_dict().items() if torch.equal(tensor, theirs[name])}
+    assert {name for name in theirs if name.startswith("encoder.")} < kept
+    assert "refiner.assigners.0.query.weight" not in kept, "what the file's refiner has learnt is not"
+    before = alone.read_bytes()
+    plan_tis(given, tmp_path / "out")
+    assert alone.read_bytes() == before, "a resumed experiment finds the start that it had"
 
 
 def test_an_encoder_is_not_tested_on_cases_that_it_has_learnt_from(design, study, tmp_path):
@@ -99,12 +108,19 @@ def test_seeds_are_different_numbers_from_zero_up(design, seeds):
         replace(design, seeds=seeds)
 
 
-@pytest.mark.parametrize("arm", ARMS)
-def test_the_refiner_of_an_arm_starts_afresh_on_the_encoder_it_is_given(arm):
+@pytest.mark.parametrize(
+    "changes",
+    [*ARMS.values(), {"alike": "product"}, {"balance": "scalar"}, {"copy": False}, {"distance": False}],
+    ids=str,
+)
+def test_a_refiner_of_another_design_starts_afresh_on_the_encoder_it_is_given(changes):
     torch.manual_seed(0)
     given = Tis(RECIPE).state_dict()
-    arm = Tis(TisRecipe.from_dict({**RECIPE.to_dict(), "stage": "refiner", **ARMS[arm]}))
+    arm = Tis(TisRecipe.from_dict({**RECIPE.to_dict(), "stage": "refiner", **changes}))
+    begun = arm.refiner.state_dict()
     arm.load_state_dict(arm.adopt(given, RECIPE))
+    for name, tensor in arm.refiner.state_dict().items():
+        assert torch.equal(tensor, begun[name])
     for name, tensor in arm.encoder.state_dict().items():
         assert torch.equal(tensor, given[f"encoder.{name}"])
 

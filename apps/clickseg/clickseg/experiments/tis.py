@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+
+import torch
 
 from ..datasets import CaseFolder
 from ..files import plain_name
-from ..methods import TIS_BASELINES, rivals_in
-from ..methods.tis import TisRecipe
+from ..methods import TIS_BASELINES, load_model, rivals_in, save_weights
+from ..methods.tis import Tis, TisRecipe
 from .commands import Budget, Commands, check_unseen
 from .jobs import Job
 
@@ -32,7 +34,7 @@ class TisDesign:
     data: folder with imagesTr/ and labelsTr/. train, test: ids; the encoder is fixed before anything is tested. seeds:
     of the simulated users (Table 1: the spread over five). arms: whether Table 2 is run. rivals: whether other methods
     are trained, for as long as encoder and refiner together. encoder: weights whose encoder is taken as it is, instead
-    of training one.
+    of training one; their refiner is not, for then that of the same design would have a start before all others.
     """
 
     data: Path
@@ -75,6 +77,7 @@ def report_name(player: str, seed: int | str) -> str:
 def plan_tis(design: TisDesign, output: Path) -> list[Job]:
     """All jobs, models before their tests; writes the recipe of every training into `output`/recipes.
 
+    Of a given encoder it writes weights without what its refiner has learnt, `output`/encoder.pt.
     Raises ValueError for a given encoder that has learnt from cases to test on.
     """
     folder = CaseFolder.read(design.data, (*design.train, *design.test))
@@ -84,9 +87,11 @@ def plan_tis(design: TisDesign, output: Path) -> list[Job]:
     recipe = folder.completed(recipe)
     make = Commands(output, design.data, design.budget, CLICKS, user="liu")
     jobs: list[Job] = []
-    encoder: str | Path = design.encoder or "encoder"
-    if isinstance(encoder, str):
-        jobs.append(make.training(encoder, replace(recipe, stage="encoder"), design.train))
+    encoder: str | Path = "encoder"
+    if design.encoder is not None:
+        encoder = _alone(design.encoder, recipe, output / "encoder.pt")
+    else:
+        jobs.append(make.training("encoder", replace(recipe, stage="encoder"), design.train))
     for name, changes in design.variants.items():
         refiner = replace(recipe, stage="refiner", **changes)
         jobs.append(make.training(plain_name(name), refiner, design.train, init=encoder))
@@ -99,3 +104,17 @@ def plan_tis(design: TisDesign, output: Path) -> list[Job]:
             model = plain_name(weights)
             jobs.append(make.test(report_name(player, seed), model, design.test, method=method, seed=seed))
     return jobs
+
+
+def _alone(weights: Path, recipe: TisRecipe, path: Path) -> Path:
+    """The encoder of weights in a file of its own, its refiner as one begins (seed of the recipe)."""
+    given = load_model(weights)
+    differing = recipe.unlike(cast(TisRecipe, given.recipe))
+    if differing:
+        raise ValueError(f"weights {weights} were made with another {', '.join(differing)} than the recipe asks for")
+    if not path.exists():
+        torch.manual_seed(recipe.seed)
+        begun = Tis(replace(recipe, stage="encoder"))
+        begun.load_state_dict(begun.with_encoder(given.segmenter.state_dict()))
+        save_weights(path, begun, begun.recipe, given.card)
+    return path

@@ -241,12 +241,18 @@ class Tis(Segmenter):
         return code
 
     def adopt(self, state: dict[str, Tensor], theirs: Any) -> dict[str, Tensor]:
-        """Weights whose refiner is of another design give their encoder alone."""
+        """Weights whose refiner is of another design, or for other classes, give their encoder alone."""
         own, refiners = self.state_dict(), [name for name in state if name.startswith("refiner.")]
         shapes = {name: tensor.shape for name, tensor in own.items() if name.startswith("refiner.")}
-        if shapes == {name: state[name].shape for name in refiners}:
+        alike = self.recipe.design.computes_as(theirs.design)
+        if alike and shapes == {name: state[name].shape for name in refiners}:
             return state
-        return {**own, **{name: tensor for name, tensor in state.items() if name.startswith("encoder.")}}
+        return self.with_encoder(state)
+
+    def with_encoder(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """These weights, with the encoder of others."""
+        encoder = {name: tensor for name, tensor in state.items() if name.startswith("encoder.")}
+        return {**self.state_dict(), **encoder}
 
     def encode_standardised(self, image: Tensor) -> Tensor:
         patch, overlap = self.recipe.patch, self.recipe.overlap

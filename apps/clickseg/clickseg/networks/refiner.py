@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -77,6 +77,13 @@ class RefinerDesign:
     balance_start: float = 0.0
     gain_start: float = 0.25  # of each head of each layer
     sharpness: float = 5.0  # of the kernel: what it falls by, as a logit, where two features are at right angles
+
+    def computes_as(self, other: RefinerDesign) -> bool:
+        """Whether weights of the one mean the same in the other. What a refiner only begins with does not count."""
+        return replace(self, **{name: getattr(other, name) for name in STARTS}) == other
+
+
+STARTS = ("reach_mm", "balance_start", "gain_start", "sharpness")  # of a design, which training changes
 
 
 def zero(layer: nn.Module) -> None:

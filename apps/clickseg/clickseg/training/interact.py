@@ -104,9 +104,9 @@ class Interact:
         clicks = stack_clicks([[] for _ in image], image.ndim - 2).to(image.device)
         if self.max_clicks == 0:
             return clicks, None
-        draws = torch.stack(
-            [torch.rand(self.max_clicks, generator=torch.Generator().manual_seed(int(seed))) for seed in seeds], dim=1
-        )
+        chances = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
+        draws = torch.stack([torch.rand(self.max_clicks, generator=chance) for chance in chances], dim=1)
+        coins = torch.stack([torch.rand((), generator=chance) for chance in chances])
         schedule = click_schedule(self.max_clicks, self.reading, draws).to(image.device)
         previous: Tensor | None = None
         segmenter.eval()
@@ -115,8 +115,9 @@ class Interact:
             for turn in interact(segmenter, code, label, self.click, seeds, self.max_clicks, schedule):
                 clicks, previous = turn.clicks, turn.previous
             answer = probabilities(previous) if segmenter.feedback and previous is not None else None
-            if answer is not None and self.second_looks:
-                again = ((clicks[..., -1] != PADDING).sum(1) == 1) & (draws[-1] < 0.5).to(clicks.device)
+            if self.second_looks:
+                answer = torch.zeros_like(label, dtype=torch.float32) if answer is None else answer
+                again = ((clicks[..., -1] != PADDING).sum(1) == 1) & (coins < 0.5).to(clicks.device)
                 if bool(again.any()):
                     seen = cast(UNet2d, segmenter).look(code[again], clicks[again], torch.zeros_like(answer[again]))
                     answer[again] = probabilities(seen)
