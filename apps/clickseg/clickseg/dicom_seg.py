@@ -22,7 +22,7 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
 from .dicom import is_enhanced
-from .files import whole_file
+from .files import numbered_links, whole_file
 from .geometry import Grid
 from .images import write_mask
 from .machine import present_values
@@ -121,10 +121,7 @@ def _run_dcmqi(
     It takes all files of a folder for slices, and those below it: it is given one with links to these alone. A list of
     theirs would be parted at commas, and may be longer than a command can be.
     """
-    links = folder / "series"
-    links.mkdir()
-    for number, file in enumerate(series):
-        (links / f"{number:06}.dcm").symlink_to(Path(file).resolve())
+    numbered_links(series, folder / "series", ".dcm")
     write_mask(folder / "label.nii.gz", labels, grid)
     (folder / "content.json").write_text(json.dumps(content))
     command = [_program(), "--inputImageList", "label.nii.gz", "--inputDICOMDirectory", "series"]

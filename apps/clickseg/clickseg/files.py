@@ -8,7 +8,7 @@ import itertools
 import os
 import re
 import tempfile
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -77,6 +77,16 @@ def file_digest(path: Path | str) -> str:
     """The SHA-256 of what a file holds, in hexadecimal digits."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def numbered_links(files: Iterable[Path | str], folder: Path, ending: str) -> list[Path]:
+    """Links to files, in their order, for programs that do not take their names; the folder is there or made."""
+    folder.mkdir(exist_ok=True)
+    links = []
+    for number, file in enumerate(files):
+        links.append(folder / f"{number:06}{ending}")
+        links[-1].symlink_to(Path(file).resolve())
+    return links
 
 
 @contextlib.contextmanager

@@ -22,6 +22,14 @@ Scalar = TypeVar("Scalar", bound=np.generic)
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
+def ras_affine(origin: ArrayLike, spacing: ArrayLike, directions: NDArray[np.float64]) -> NDArray[np.float64]:
+    """4x4, voxel index -> RAS mm, by what ITK says of an image: LPS mm of its first voxel, mm, and unit columns."""
+    lps = np.eye(4)
+    lps[:3, :3] = np.multiply(directions, spacing)
+    lps[:3, 3] = origin
+    return np.matmul(LPS_TO_RAS, lps)
+
+
 @dataclass(frozen=True, eq=False)
 class Forms:
     """The sform and the qform of a NIfTI file, each 4x4, voxel index -> RAS mm, and their codes.

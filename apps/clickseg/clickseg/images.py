@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from .dicom import file_slices, series_slices
 from .dicom_pixels import read_frames
 from .dicom_slice import Slice
-from .files import readable, whole_file
-from .geometry import LPS_TO_RAS, Forms, Grid
+from .files import numbered_links, readable, whole_file
+from .geometry import LPS_TO_RAS, Forms, Grid, ras_affine
 from .nifti import is_nifti, nifti_image, read_nifti, read_nifti_head
 
 AIR = -200  # HU, less than any tissue
@@ -208,10 +208,7 @@ def _imread(slices: Sequence[Slice], name: str) -> tuple[NDArray[np.generic], ND
     array, spacing = itk.array_from_image(image).T, np.array(image.GetSpacing())
     if array.shape[2] == 1:  # ITK gives a lone slice 1 mm
         spacing[2] = slices[0].thickness or spacing[2]
-    lps = np.eye(4)
-    lps[:3, :3] = itk.array_from_matrix(image.GetDirection()) * spacing
-    lps[:3, 3] = np.array(image.GetOrigin())
-    return array, LPS_TO_RAS @ lps
+    return array, ras_affine(image.GetOrigin(), spacing, itk.array_from_matrix(image.GetDirection()))
 
 
 @contextlib.contextmanager
@@ -221,10 +218,7 @@ def _plainly_named(files: Sequence[str]) -> Iterator[list[str]]:
         yield list(files)
         return
     with tempfile.TemporaryDirectory(prefix="clickseg-links-") as folder:
-        links = [Path(folder) / f"{number:06}{readable(Path(file).suffix)}" for number, file in enumerate(files)]
-        for link, file in zip(links, files, strict=True):
-            link.symlink_to(Path(file).resolve())
-        yield [str(link) for link in links]
+        yield [str(link) for link in numbered_links(files, Path(folder), readable(Path(files[0]).suffix))]
 
 
 def write_volume(path: Path | str, volume: NDArray[np.generic], grid: Grid) -> None:

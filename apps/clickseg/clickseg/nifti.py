@@ -13,7 +13,7 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from .geometry import LPS_TO_RAS, Forms, Grid
+from .geometry import Forms, Grid, ras_affine
 
 MILLIMETRES = {1: 1e3, 2: 1.0, 3: 1e-3}  # in the units of NIfTI: metre, millimetre, micrometre
 
@@ -63,22 +63,16 @@ def _place(image: Any, path: Path) -> tuple[NDArray[np.float64], Forms | None]:
         return np.diag([millimetres] * 3 + [1.0]) @ affine
 
     (sform, scode), (qform, qcode) = image.get_sform(coded=True), image.get_qform(coded=True)
-    corners = np.array(list(np.ndindex(2, 2, 2))) * (np.array((*image.shape, 1, 1)[:3]) - 1)
-    least = np.linalg.norm(image.affine[:3, :3], axis=0).min() / 2
-    if not (scode and qcode and np.linalg.det(sform @ qform)) or _apart(sform, qform, corners) < least:
+    if not (scode and qcode and np.linalg.det(sform @ qform)):
         return scaled(image.affine), None
+    shape, forms = (*image.shape, 1, 1)[:3], Forms(scaled(sform), scaled(qform), (int(scode), int(qcode)))
+    if Grid(shape, forms.sform).coincides(Grid(shape, forms.qform)):
+        return forms.sform, None
     io = itk.NiftiImageIO.New(FileName=str(path))
     io.ReadImageInformation()
-    lps = np.eye(4)
-    lps[:3, :3] = np.stack([np.array(io.GetDirection(axis))[:3] * io.GetSpacing(axis) for axis in range(3)], -1)
-    lps[:3, 3] = [io.GetOrigin(axis) for axis in range(3)]
-    return LPS_TO_RAS @ lps, Forms(scaled(sform), scaled(qform), (int(scode), int(qcode)))
-
-
-def _apart(one: NDArray[np.float64], other: NDArray[np.float64], voxels: NDArray[np.intp]) -> float:
-    """How far apart two affines lay these voxels, at most along an axis."""
-    apart = nib.affines.apply_affine(one, voxels) - nib.affines.apply_affine(other, voxels)
-    return float(np.abs(apart).max())
+    origin, spacing = ([of(axis) for axis in range(3)] for of in (io.GetOrigin, io.GetSpacing))
+    directions = np.stack([np.array(io.GetDirection(axis))[:3] for axis in range(3)], -1)
+    return ras_affine(origin, spacing, directions), forms
 
 
 @contextlib.contextmanager

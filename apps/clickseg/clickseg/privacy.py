@@ -81,10 +81,7 @@ def _days(born: str) -> tuple[list[str], list[str]]:
         return [], []
     century, short, month, day = found.groups()
     years = (century + short, short)
-    long, brief = (
-        ["[-._/ ]?".join(order) for order in ((year, month, day), (day, month, year), (month, day, year))]
-        for year in years
-    )
+    long, brief = (_in_each_order("[-._/ ]?", year, month, day) for year in years)
     return long, brief
 
 
@@ -93,19 +90,20 @@ def _written_days(born: str) -> list[str]:
     found = re.fullmatch(r"(\d\d)(\d\d)(0[1-9]|1[0-2])(\d\d)", born)
     if not found:
         return []
-    century, short, number, day = found.groups()
-    year, month, name = f"(?:{century})?{short}", _without_zero(number), f"(?:{MONTHS[int(number) - 1]})"
-    day = _without_zero(day)
-    orders = [
-        *("[-._/ ]".join(order) for order in ((year, month, day), (day, month, year), (month, day, year))),
-        *(f"{first}{second}{century}{short}" for first, second in ((day, number), (month, found[4]))),
-        *("[-._/, ]*".join(order) for order in ((year, name, day), (day, name, year), (name, day, year))),
+    century, short, month, day = found.groups()
+    year, named = f"(?:{century})?{short}", f"(?:{MONTHS[int(month) - 1]})"
+    m, d = (re.sub("^0", "0?", number) for number in (month, day))
+    days = [
+        *_in_each_order("[-._/ ]", year, m, d),
+        f"{d}{month}{century}{short}",
+        f"{m}{day}{century}{short}",
+        *_in_each_order("[-._/, ]*", year, named, d),
     ]
-    return [rf"(?<![\d.]){order}(?!\d|\.\d)" for order in orders]
+    return [rf"(?<![\d.]){each}(?!\d|\.\d)" for each in days]
 
 
-def _without_zero(number: str) -> str:
-    return number.replace("0", "0?", 1) if number.startswith("0") else number
+def _in_each_order(sign: str, year: str, month: str, day: str) -> list[str]:
+    return [sign.join(order) for order in ((year, month, day), (day, month, year), (month, day, year))]
 
 
 def _composed(text: str) -> str:

@@ -174,9 +174,10 @@ class RandTurnd(RandomizableTransform):
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
         self.randomize(None)
         image, label = (torch.as_tensor(data[key]) for key in ("image", "label"))
+        middle = CenterSpatialCrop(self.size)
+        unturned = {**data, "image": middle(image), "label": middle(label)}
         if not self._do_transform:
-            middle = CenterSpatialCrop(self.size)
-            return {**data, "image": middle(image), "label": middle(label)}
+            return unturned
         voxels = torch.as_tensor(self.grid(self.size), dtype=torch.float32)[:-1]  # from the middle
         halves = [(count - 1) / 2 for count in image.shape[1:]]
         shares = torch.stack([axis / half for axis, half in zip(voxels, halves, strict=True)][::-1], dim=-1)[None]
@@ -186,8 +187,8 @@ class RandTurnd(RandomizableTransform):
             here = turned((label == number).float()[None])[0]
             numbers[here > likeliest] = number
             likeliest = torch.maximum(likeliest, here)
-        if not numbers.any() and (kept := CenterSpatialCrop(self.size)(label)).any():
-            return {**data, "image": CenterSpatialCrop(self.size)(image), "label": kept}  # nothing was left to click on
+        if unturned["label"].any() and not numbers.any():
+            return unturned  # nothing would be left to click on
         return {**data, "image": turned(image.float()[None])[0], "label": numbers}
 
 

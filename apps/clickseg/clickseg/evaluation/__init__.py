@@ -112,8 +112,11 @@ def evaluate(  # noqa: PLR0913 - one for each option of the command line
     labels = _labels(folder, model, protocol)
     facts = {"method": method, "weights": weights and Path(weights).name, "data": Path(data).resolve().name}
     states = [file_identity(path)[1:] for case in folder.cases for path in (case.image, case.label)]
-    of_files = {"weights_sha256": weights and file_digest(weights), "cases": [case.id for case in folder.cases]}
-    of_files["files"] = digest(repr(states))  # of the cases, by size and time: a label that is corrected is another one
+    of_files = {
+        "weights_sha256": weights and file_digest(weights),
+        "cases": [case.id for case in folder.cases],
+        "files": digest(repr(states)),  # a label that is corrected is another one
+    }
     asked = {"version": __version__, **facts, **of_files, **asdict(protocol), "values": labels}
     journal = Journal(Path(output), asked, resume)
     tasks = find_tasks(folder.cases, labels, protocol, model.segmenter.dimension)

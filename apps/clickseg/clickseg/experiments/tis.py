@@ -109,9 +109,7 @@ def plan_tis(design: TisDesign, output: Path) -> list[Job]:
 def _alone(weights: Path, recipe: TisRecipe, path: Path) -> Path:
     """The encoder of weights in a file of its own, its refiner as one begins (seed of the recipe)."""
     given = load_model(weights)
-    differing = recipe.unlike(cast(TisRecipe, given.recipe))
-    if differing:
-        raise ValueError(f"weights {weights} were made with another {', '.join(differing)} than the recipe asks for")
+    recipe.check_weights(weights, cast(TisRecipe, given.recipe))
     if not path.exists():
         torch.manual_seed(recipe.seed)
         begun = Tis(replace(recipe, stage="encoder"))

@@ -82,6 +82,11 @@ class Recipe:
         differing = [name for name in self.fixed if getattr(theirs, name) != getattr(self, name)]
         return [name for name in differing if name not in self.growing or getattr(theirs, name) > getattr(self, name)]
 
+    def check_weights(self, path: Path, theirs: Self) -> None:
+        """ValueError naming the file for weights of `theirs` that do not fit this recipe."""
+        if differing := self.unlike(theirs):
+            raise ValueError(f"weights {path} were made with another {', '.join(differing)} than the recipe asks for")
+
     def differing(self, theirs: Self) -> list[str]:
         """The fields in which two recipes of one method differ."""
         values = theirs.to_dict()

@@ -132,9 +132,7 @@ def _start_from(path: Path, segmenter: Segmenter, recipe: Recipe) -> dict[str, A
     """Give a segmenter the weights in a file; returns their card. ValueError if its recipe computes something else."""
     content = read_file(path)
     theirs = type(recipe).from_dict(content["recipe"])
-    differing = recipe.unlike(theirs)
-    if differing:
-        raise ValueError(f"weights {path} were made with another {', '.join(differing)} than the recipe asks for")
+    recipe.check_weights(path, theirs)
     state = {
         name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in content["state"].items()
     }

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from clickseg import dicom_seg
 from clickseg.dicom_seg import VALUE, Segment
-from clickseg.geometry import LPS_TO_RAS, Grid, resample_labels
+from clickseg.geometry import Grid, ras_affine, resample_labels
 from clickseg.images import read_volume
 from clickseg.labelled import value_names
 from clickseg.machine import present_values
@@ -63,9 +63,6 @@ def read_segmentation(path: Path | str, grid: Grid) -> tuple[NDArray[np.uint8], 
 
 def _read(path: Path | str, grid: Grid) -> tuple[NDArray[np.uint8], list[dict[str, Any]]]:
     found = pydicom_seg.SegmentReader().read(pydicom.dcmread(path))
-    lps = np.eye(4)
-    lps[:3, :3] = found.direction * found.spacing
-    lps[:3, 3] = found.origin
     label = np.zeros(found.size, np.uint8)
     names = []
     for number in sorted(found.available_segments):
@@ -77,4 +74,5 @@ def _read(path: Path | str, grid: Grid) -> tuple[NDArray[np.uint8], list[dict[st
         label[found.segment_data(number).T >= 0.5] = value  # half of a fractional voxel, too
         if name != f"label {value}":  # as `value_names` calls what nobody has named
             names.append({"name": name, "idx": value})
-    return resample_labels(label, Grid(label.shape, LPS_TO_RAS @ lps), grid), names
+    own = Grid(label.shape, ras_affine(found.origin, found.spacing, found.direction))
+    return resample_labels(label, own, grid), names
