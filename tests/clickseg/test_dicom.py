@@ -368,6 +368,11 @@ def test_numbers_are_those_of_the_scanner_where_large_ones_are_to_be_shown_dark(
     np.testing.assert_allclose(found_grid.affine, grid.affine, atol=1e-6)
 
 
+def test_a_series_of_which_some_slices_are_to_be_shown_dark_is_read_as_it_is_stored(tmp_path, slices):
+    slices[3] = made(slices[3], PhotometricInterpretation="MONOCHROME1")
+    np.testing.assert_array_equal(read_volume(written(tmp_path / "ct", slices))[0], volume())
+
+
 @pytest.mark.parametrize("signed", [0, 2])
 def test_slices_with_and_without_a_sign_are_read_as_each_says(tmp_path, signed):
     """ITK takes the type of the first for all, in which numbers below 0 are large ones."""

@@ -196,7 +196,8 @@ def _imread(slices: Sequence[Slice], name: str) -> tuple[NDArray[np.generic], ND
     if slices[0].frame is not None:
         array, lps = read_frames(slices)
         return _small(array), LPS_TO_RAS @ lps
-    if all(each.place for each in slices) and (slices[0].inverted or len({each.signed for each in slices}) > 1):
+    changed = any(each.inverted for each in slices) or len({each.signed for each in slices}) > 1  # by ITK
+    if changed and all(each.place for each in slices):
         return _imread([replace(each, frame=0) for each in slices], name)
     # ITK takes the type of the first slice for all. In PET each has a slope of its own, and others may have fractions.
     kind = itk.F if len({each.rescale for each in slices}) > 1 else None
